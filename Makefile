@@ -1,0 +1,71 @@
+# Everything one does here often. Each target sets up what it needs: scripts/setup.sh.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+
+# Modules without I/O or waiting: their tests must take every branch.
+PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py \
+	fusedm/dm/table.py fusedm/dm/mapping.py fusedm/dm/stacking.py fusedm/dm/registry.py \
+	fusedm/dm/target.py fusedm/dm/targets/*.py \
+	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \
+	fusedm/fuse/tree.py fusedm/fuse/byte_io.py fusedm/control/protocol.py
+comma := ,
+empty :=
+PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
+
+.PHONY: help setup demo test test-fast test-mount cover sim fmt fmt-check lint types check ci \
+	new-target lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## Set up, then show encrypted views with real filesystems on loop devices
+	@.venv/bin/fusedm demo
+
+test: check test-mount ## Set up, then run every check and every test
+
+setup: ## Install system packages and make .venv, unless that is done
+	@scripts/setup.sh
+
+check: fmt-check lint types test-fast ## All but the tests that mount: before every commit
+
+test-fast: setup ## Tests without FUSE and loop devices; pure modules must be covered whole
+	$(PYTEST) --ignore=tests/mount --cov --cov-report=
+	$(PY) -m coverage report --include='$(PURE_LIST)' -m --skip-covered --fail-under=100
+
+test-mount: setup ## Tests on real mounts and loop devices
+	$(PYTEST) tests/mount
+
+cover: setup ## Run all tests and print what none of them reached
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+sim: setup ## Long random runs: make sim N=200 SEED=7
+	FUSEDM_SIM_N='$(or $(N),200)' FUSEDM_SIM_SEED='$(SEED)' $(PYTEST) tests/sim -s
+
+fmt: setup ## Format the code and sort its imports
+	$(PY) -m ruff check --select I --fix-only --quiet .
+	$(PY) -m ruff format .
+
+fmt-check: setup ## Check the format
+	$(PY) -m ruff format --check .
+
+lint: setup ## Check with ruff
+	$(PY) -m ruff check .
+
+types: setup ## Check the types
+	$(PY) -m mypy
+
+new-target: ## Write a new device-mapper target to start from: make new-target NAME=mirror
+	@scripts/new-target.sh '$(NAME)'
+
+ci: ## What CI runs
+	scripts/ci.sh
+
+lock: setup ## Renew the versions in scripts/constraints.txt
+	scripts/lock.sh
+
+clean: ## Remove .venv and all else that was made here
+	rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,107 @@
+"""The bio: one I/O on its way through the stack.
+
+Three rules hold everywhere. A WRITE's buffer is never modified. A READ's buffer is filled in place
+and nothing outside it is touched. Splitting advances the DUN of the back half; remapping changes
+the sector only.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from fusedm.block.crypt_ctx import CryptContext
+from fusedm.block.units import SECTOR_SHIFT
+
+NO_DATA = memoryview(b"")
+
+
+class Op(Enum):
+    """What a bio does. FLUSH makes durable what was acknowledged; DISCARD gives sectors up."""
+
+    READ = "read"
+    WRITE = "write"
+    FLUSH = "flush"
+    DISCARD = "discard"
+    WRITE_ZEROES = "write zeroes"
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the bio brings a buffer."""
+        return self is Op.READ or self is Op.WRITE
+
+    @property
+    def changes_medium(self) -> bool:
+        """Whether sectors are changed, so that a read-only device refuses it."""
+        return self in (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES)
+
+
+@dataclass(frozen=True, slots=True)
+class Bio:
+    """An operation on sectors of one device.
+
+    Units:  sector and sector_count are 512-byte sectors, relative to the device it is submitted to.
+    Shapes: data has exactly sector_count sectors for READ (writable) and WRITE, else it is empty;
+            FLUSH has sector 0 and sector_count 0.
+    """
+
+    op: Op
+    sector: int
+    sector_count: int
+    data: memoryview = NO_DATA
+    crypt: CryptContext | None = None
+
+    @classmethod
+    def read(cls, sector: int, data: memoryview, crypt: CryptContext | None = None) -> "Bio":
+        """A READ that fills the whole buffer."""
+        return cls(Op.READ, sector, len(data) >> SECTOR_SHIFT, data, crypt)
+
+    @classmethod
+    def write(cls, sector: int, data: memoryview, crypt: CryptContext | None = None) -> "Bio":
+        """A WRITE of the whole buffer."""
+        return cls(Op.WRITE, sector, len(data) >> SECTOR_SHIFT, data, crypt)
+
+    @property
+    def end_sector(self) -> int:
+        """The first sector after the bio."""
+        return self.sector + self.sector_count
+
+    def split(self, sector_count: int) -> "tuple[Bio, Bio]":
+        """Front of sector_count sectors, and the rest with its DUN advanced.
+
+        Units: 0 < sector_count < self.sector_count; with a context a whole number of data units.
+        Source: bio_split and bio_crypt_advance.
+        """
+        assert 0 < sector_count < self.sector_count, f"{sector_count} of {self.sector_count}"
+        return self.slice(0, sector_count), self.slice(sector_count, self.sector_count)
+
+    def slice(self, begin: int, end: int) -> "Bio":
+        """The part from sector begin to sector end of this bio (relative to its own start)."""
+        crypt = self.crypt
+        if begin and crypt is not None:
+            crypt = crypt.advance(begin << SECTOR_SHIFT)
+        data = self.data
+        if data:
+            data = data[begin << SECTOR_SHIFT : end << SECTOR_SHIFT]
+        return Bio(self.op, self.sector + begin, end - begin, data, crypt)
+
+    def remap(self, sector: int) -> "Bio":
+        """The same bio at another sector; the DUN does not change."""
+        return Bio(self.op, sector, self.sector_count, self.data, self.crypt)
+
+    def with_data(self, data: memoryview) -> "Bio":
+        """The same I/O without context on another buffer, as it goes on below a crypto point."""
+        assert len(data) == len(self.data), f"{len(data)} bytes for {len(self.data)}"
+        return Bio(self.op, self.sector, self.sector_count, data)
+
+    def is_followed_by(self, other: "Bio") -> bool:
+        """Whether other continues this bio: next sector, and contexts that follow each other."""
+        if self.op is not other.op or self.end_sector != other.sector:
+            return False
+        if self.crypt is None:
+            return other.crypt is None
+        return self.crypt.is_followed_by(self.sector_count << SECTOR_SHIFT, other.crypt)
+
+    def __str__(self) -> str:
+        return f"{self.op.value} of sectors {self.sector}..{self.end_sector}"
+
+
+FLUSH = Bio(Op.FLUSH, 0, 0)

@@ -1,0 +1,78 @@
+"""The contract of everything that takes bios.
+
+A device answers a bio with a plan node and carries nothing out itself: bios enter through
+crypto.submit_bio, which checks them, asks for the plan and has it carried out. What a device may
+rely on when plan is called: the bio lies within the device, its data have the length its sectors
+say, a context's data are whole data units whose DUNs fit, and a device that is read-only is not
+asked to change its medium.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from fusedm.block.bio import Bio
+from fusedm.block.capabilities import Capabilities
+from fusedm.block.crypt_ctx import CryptoKey
+from fusedm.block.limits import Limits
+from fusedm.block.plan import Node, PlanBuilder, Route
+from fusedm.block.stats import IoStats
+
+
+class BlockDevice(Protocol):
+    """A disk or a mapped device.
+
+    Units: sector_count in 512-byte sectors.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name users know it by."""
+
+    @property
+    def sector_count(self) -> int:
+        """Its size now; a mapped device's may change on resume."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it asks of bios."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can encrypt natively all over."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether its medium may not be changed."""
+
+    @property
+    def stats(self) -> IoStats:
+        """Its counters."""
+
+    def plan(self, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """What is to be done for the bio.
+
+        Raises: BlockIOError if it cannot be done at all, WouldBlock if it has to wait (suspended).
+        Await:  never (pure, but for visits and extents noted in the builder).
+        """
+
+    def underlying(self) -> "Iterable[BlockDevice]":
+        """The devices directly below, each once."""
+
+    def start_using_key(self, key: CryptoKey) -> None:
+        """Ready every software path that a bio with this key may need here or below.
+
+        Raises: CryptoError, before anything is changed, if some path cannot be readied.
+        """
+
+    def key_users(self, key: CryptoKey) -> "Iterable[KeyHolder]":
+        """Every keyslot holder, here or below, on which the key was started."""
+
+
+class KeyHolder(Protocol):
+    """Something with keyslots: an engine or a fallback."""
+
+    def check_evictable(self, key: CryptoKey) -> None:
+        """Raises: KeyBusy while a bio uses the key."""
+
+    def evict(self, key: CryptoKey) -> None:
+        """Forget the key; nothing happens if it is not known."""

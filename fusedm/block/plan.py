@@ -1,0 +1,167 @@
+"""Plans: what is to be done for a bio, decided before anything is done.
+
+Planning is pure. A device answers a bio with a node; nodes nest as devices do. Whoever carries out
+a plan (crypto/carry_out.py) makes no decision of its own, so the waiting way and the way on the
+spot cannot differ. A plan also collects, in its builder, what must be known before the first
+effect: which devices the bio passes, and which leaf sectors will be written.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fusedm.block.bio import Bio, Op
+from fusedm.block.crypt_ctx import CryptoKey
+from fusedm.block.errors import BlockIOError
+from fusedm.block.range_locks import Extent
+from fusedm.block.stats import CryptoCounts, IoStats
+
+#: The extents a bio has passed on its way down, whose counters learn how it was encrypted.
+Route = tuple[CryptoCounts, ...]
+
+
+class Cipher(Protocol):
+    """A key made ready for use.
+
+    Await: never. Both transform every data unit of src into dst (which may be src).
+    Shapes: src and dst of equal length, a whole number of data units.
+    """
+
+    def encrypt(self, dun: int, src: memoryview, dst: memoryview) -> None: ...
+    def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None: ...
+
+
+class SlotHold(Protocol):
+    """A keyslot in use: its cipher, until released."""
+
+    @property
+    def cipher(self) -> Cipher: ...
+
+    def release(self) -> None: ...
+
+
+class KeyslotSource(Protocol):
+    """Where a carried-out node gets its keyslot: an engine's profile or a fallback."""
+
+    def is_ready(self, key: CryptoKey) -> bool:
+        """Whether take_now would succeed."""
+
+    def take_now(self, key: CryptoKey) -> SlotHold:
+        """A slot that already holds the key; only after is_ready, in the same synchronous step."""
+
+    def take(self, key: CryptoKey) -> Awaitable[SlotHold]:
+        """A slot, waited for and programmed if need be."""
+
+
+class Leaf(Protocol):
+    """Where a bio ends: it reads and writes bytes of a medium.
+
+    perform may block its thread where may_block says so; then it runs in a worker thread.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def engine_slots(self) -> KeyslotSource: ...
+
+    def may_block(self, op: Op) -> bool: ...
+    def perform(self, bio: Bio, cipher: Cipher | None) -> None: ...
+    def run_in_thread(self, work: Callable[[], None]) -> Awaitable[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LeafIO:
+    """A bio that has arrived at its leaf; with a context the leaf's engine transforms its data."""
+
+    leaf: Leaf
+    bio: Bio
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareCrypt:
+    """A crypto point in software: bio's data are transformed here, child goes on without context.
+
+    For a WRITE child writes the bounce buffer; for a READ child fills bio.data, which is bounce.
+    """
+
+    slots: KeyslotSource
+    bio: Bio
+    bounce: memoryview
+    child: "Node"
+    route: Route
+    device_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Parts independent of each other: the first error wins, the others are still carried out."""
+
+    parts: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A child that starts after a time, or as soon as hurry is called with a wake-up that fires."""
+
+    seconds: float
+    child: "Node"
+    hurry: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Done without any device: a READ gets zeros, everything else is dropped."""
+
+    bio: Bio
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Fails without any effect."""
+
+    error: BlockIOError
+
+
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """A child whose end is shown to its target, which may change the data read or the error."""
+
+    end_io: Callable[[Bio, BlockIOError | None], BlockIOError | None]
+    bio: Bio
+    child: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A read-modify-write of one block: read, replace payload at offset, write back."""
+
+    read: "Node"
+    block: memoryview
+    offset: int
+    payload: memoryview
+    write: "Node"
+
+
+Node = LeafIO | SoftwareCrypt | Concat | Delayed | Completed | Failed | Hooked | Patch
+
+
+@dataclass(slots=True)
+class PlanBuilder:
+    """What a plan has to announce before its first effect.
+
+    visits: every device the bios pass, to be counted in flight.
+    extents: every leaf range that will be written, to be locked.
+    """
+
+    visits: list[tuple[IoStats, Op, int]] = field(default_factory=list)
+    extents: list[Extent] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A root node and what its builder collected."""
+
+    root: Node
+    visits: list[tuple[IoStats, Op, int]]
+    extents: list[Extent]

@@ -1,0 +1,241 @@
+"""The doctor: what this machine lacks for FUSE, for loop devices and for use without root.
+
+Each check looks at one thing and gives a Finding with one line that repairs it. The same checks say
+why a tier of tests cannot run, so that the tests and `fusedm doctor` never disagree.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+
+from fusedm.control.mounts import parse_mountinfo, tool_path
+
+#: The first kernel whose loop devices are set up in one step (LOOP_CONFIGURE).
+OLDEST_KERNEL = (5, 8)
+
+#: Bit numbers of include/uapi/linux/capability.h.
+CAP_SYS_ADMIN = 21
+CAP_SYS_RESOURCE = 24
+
+LIBFUSE_NAMES = ("libfuse3.so.4", "libfuse3.so.3")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine that is examined: a root directory, a user and an environment."""
+
+    root: Path = Path("/")
+    uid: int = field(default_factory=os.geteuid)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def path(self, name: str) -> Path:
+        """A path of the machine."""
+        return self.root / name.lstrip("/")
+
+    def text(self, name: str) -> str:
+        """What a file of the machine holds; nothing if it cannot be read."""
+        try:
+            return os.fsdecode(self.path(name).read_bytes())
+        except OSError:
+            return ""
+
+    def which(self, program: str) -> str | None:
+        """Where a program is found."""
+        directories = tool_path(self.environ).split(os.pathsep)
+        return shutil.which(program, path=os.pathsep.join(str(self.path(d)) for d in directories))
+
+    def may(self, capability: int) -> bool:
+        """Whether the process has an effective capability."""
+        match = re.search(r"^CapEff:\s*([0-9a-f]+)", self.text("/proc/self/status"), re.MULTILINE)
+        return match is not None and bool(int(match[1], 16) >> capability & 1)
+
+    def open_problem(self, name: str) -> str | None:
+        """Why a file cannot be opened for reading and writing; None if it can."""
+        try:
+            os.close(os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; fix is the line that repairs it; what is not needed is only better."""
+
+    name: str
+    ok: bool
+    text: str
+    fix: str
+    needed: bool = True
+
+
+Check = Callable[[Machine], Finding]
+
+
+def examine(machine: Machine | None = None) -> list[Finding]:
+    """Everything the doctor looks at, in the order to repair it in."""
+    machine = machine or Machine()
+    return [check(machine) for check in CHECKS]
+
+
+def tier_problem(tier: str, machine: Machine | None = None) -> str | None:
+    """Why the tests of a tier, "fuse" or "loop", cannot run here; None if they can."""
+    machine = machine or Machine()
+    findings = (check(machine) for check in TIERS[tier])
+    return next((found.text for found in findings if found.needed and not found.ok), None)
+
+
+def kernel(machine: Machine) -> Finding:
+    """The kernel's version."""
+    release = machine.text("/proc/sys/kernel/osrelease").strip()
+    match = re.match(r"(\d+)\.(\d+)", release)
+    ok = match is not None and (int(match[1]), int(match[2])) >= OLDEST_KERNEL
+    oldest = ".".join(map(str, OLDEST_KERNEL))
+    text = f"Linux {release or 'of unknown version'}" + ("" if ok else f", {oldest} is needed")
+    return Finding("kernel", ok, text, f"boot Linux {oldest} or later")
+
+
+def fuse_device(machine: Machine) -> Finding:
+    """Whether /dev/fuse can be opened."""
+    problem = machine.open_problem("/dev/fuse")
+    fix = "modprobe fuse; in a container: --device /dev/fuse"
+    return Finding("/dev/fuse", problem is None, problem or "/dev/fuse opens", fix)
+
+
+def mount_permission(machine: Machine) -> Finding:
+    """Whether we may mount: root by itself, others through a setuid fusermount3."""
+    fix = "apt-get install fuse3"
+    if machine.uid == 0:
+        ok = machine.may(CAP_SYS_ADMIN)
+        text = "root may mount" if ok else "root may not mount: CAP_SYS_ADMIN is missing"
+        return Finding("mount", ok, text, "in a container: --cap-add SYS_ADMIN")
+    found = machine.which("fusermount3")
+    if found is None:
+        return Finding("mount", False, "fusermount3 is not installed", fix)
+    status = os.stat(found)
+    if not status.st_mode & stat.S_ISUID:
+        return Finding("mount", False, f"{found} is not setuid root", f"chmod u+s {found}")
+    return Finding("mount", True, f"{found} mounts for users", fix)
+
+
+def pyfuse3(machine: Machine) -> Finding:
+    """pyfuse3 and the libfuse that it finds."""
+    fix = "apt-get install libfuse3-dev pkg-config gcc python3-dev && pip install pyfuse3"
+    try:
+        version = metadata.version("pyfuse3")
+    except metadata.PackageNotFoundError:
+        return Finding("pyfuse3", False, "pyfuse3 is not installed", fix)
+    libfuse = _libfuse_version()
+    if libfuse is None:
+        return Finding("pyfuse3", False, "libfuse 3 cannot be loaded", "apt-get install fuse3")
+    return Finding("pyfuse3", True, f"pyfuse3 {version}, libfuse {libfuse}", fix)
+
+
+def user_allow_other(machine: Machine) -> Finding:
+    """Whether users may open their mounts to others, and so to root's loop devices."""
+    lines = [line.strip() for line in machine.text("/etc/fuse.conf").splitlines()]
+    ok = "user_allow_other" in lines
+    text = (
+        "users may give --allow-other"
+        if ok
+        else "users may not give --allow-other, so root's loop devices cannot use their mounts"
+    )
+    fix = "echo user_allow_other >> /etc/fuse.conf"
+    return Finding("user_allow_other", ok, text, fix, needed=False)
+
+
+def fusectl(machine: Machine) -> Finding:
+    """Whether the connections' settings, as max_background, can be reached."""
+    mounts = parse_mountinfo(machine.text("/proc/self/mountinfo"))
+    ok = any(mount.fs_type == "fusectl" for mount in mounts)
+    text = f"/sys/fs/fuse/connections is {'' if ok else 'not '}mounted"
+    fix = "mount -t fusectl none /sys/fs/fuse/connections"
+    return Finding("fusectl", ok, text, fix, needed=False)
+
+
+def runtime_dir(machine: Machine) -> Finding:
+    """Where the control sockets of a user go."""
+    if machine.uid == 0:
+        return Finding("runtime directory", True, "root uses /run", "")
+    directory = machine.environ.get("XDG_RUNTIME_DIR", "")
+    ok = bool(directory) and machine.path(directory).is_dir()
+    what = f"XDG_RUNTIME_DIR={directory}" if directory else "XDG_RUNTIME_DIR is not set"
+    text = what if ok or not directory else f"{what} is not a directory"
+    return Finding("runtime directory", ok, text, "loginctl enable-linger, then log in again")
+
+
+def io_flusher(machine: Machine) -> Finding:
+    """Whether the daemon may mark itself as one that memory reclaim must not wait for."""
+    ok = machine.may(CAP_SYS_RESOURCE)
+    text = f"PR_SET_IO_FLUSHER is {'' if ok else 'not '}permitted (CAP_SYS_RESOURCE)"
+    fix = "run as root; in a container: --cap-add SYS_RESOURCE"
+    return Finding("io flusher", ok, text, fix, needed=False)
+
+
+def root(machine: Machine) -> Finding:
+    """Whether we are root, as loop devices need."""
+    if machine.uid != 0:
+        text = f"loop devices need root, this is uid {machine.uid}"
+        return Finding("root", False, text, "run it with sudo")
+    return replace(mount_permission(machine), name="root")
+
+
+def loop_control(machine: Machine) -> Finding:
+    """Whether loop devices can be had, and how many are free."""
+    problem = machine.open_problem("/dev/loop-control")
+    if problem is not None:
+        fix = "modprobe loop; in a container: --device /dev/loop-control"
+        return Finding("loop devices", False, problem, fix)
+    devices = sorted(machine.path("/sys/block").glob("loop*"))
+    free = [device for device in devices if not (device / "loop/backing_file").exists()]
+    without_node = [d for d in free if not machine.path(f"/dev/{d.name}").exists()]
+    text = f"/dev/loop-control opens, {len(free)} of {len(devices)} devices are free"
+    if without_node:
+        text += f", {len(without_node)} of them lack a node, which attach makes"
+    return Finding("loop devices", True, text, "")
+
+
+def program(name: str, package: str, needed: bool = True) -> Check:
+    """The check for an outside program."""
+
+    def check(machine: Machine) -> Finding:
+        found = machine.which(name)
+        text = found or f"{name} is not installed"
+        return Finding(name, found is not None, text, f"apt-get install {package}", needed)
+
+    return check
+
+
+def _libfuse_version() -> str | None:
+    for name in LIBFUSE_NAMES:
+        try:
+            version = ctypes.CDLL(name).fuse_pkgversion
+        except (OSError, AttributeError):
+            continue
+        version.restype = ctypes.c_char_p
+        return str(version().decode())
+    return None
+
+
+TIERS: Mapping[str, tuple[Check, ...]] = {
+    "fuse": (fuse_device, mount_permission, pyfuse3),
+    "loop": (root, loop_control, program("losetup", "mount"), program("mkfs.ext4", "e2fsprogs")),
+}
+
+CHECKS: tuple[Check, ...] = (
+    kernel,
+    *TIERS["fuse"],
+    user_allow_other,
+    fusectl,
+    runtime_dir,
+    io_flusher,
+    *TIERS["loop"],
+    program("mkfs.xfs", "xfsprogs", needed=False),
+    program("fio", "fio", needed=False),
+)

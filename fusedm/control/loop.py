@@ -1,0 +1,288 @@
+"""Loop devices over our files: attach, find, detach, and leave none behind.
+
+What is ours is told by the backing file, never by a count: others on the machine have loop devices
+too. The kernel detaches a busy loop device lazily and reports success (LOOP_CLR_FD), so busy is
+found out before, and gone is waited for after.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fusedm.block.errors import FusedmError, StackError, UsageError
+from fusedm.control.mounts import (
+    describe,
+    holders_of,
+    lies_under,
+    mounts_of_source,
+    read_mounts,
+    resolve,
+    run_tool,
+    unmount,
+)
+
+SYS_BLOCK = Path("/sys/block")
+
+#: A device just closed may be open for a moment more: udev looks at every one that changes.
+GRACE_SECONDS = 0.5
+#: How long a device that was not busy may take to go.
+DETACH_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+#: Source: include/uapi/linux/loop.h.
+LOOP_CTL_GET_FREE = 0x4C82
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDevice:
+    """An attached loop device; logical_block_size is in bytes."""
+
+    node: str
+    backing_file: str
+    logical_block_size: int
+    direct_io: bool
+    read_only: bool
+
+
+def loop_device(node: str, sys_block: Path = SYS_BLOCK) -> LoopDevice | None:
+    """The loop device of a node, if something is attached to it."""
+    device = sys_block / os.path.basename(node)
+    try:
+        # The kernel marks a file whose name is gone, which a FUSE file's may be for a moment.
+        backing_file = _read(device / "loop/backing_file").removesuffix(" (deleted)")
+        return LoopDevice(
+            node=f"/dev/{device.name}",
+            backing_file=backing_file,
+            logical_block_size=int(_read(device / "queue/logical_block_size")),
+            direct_io=_read(device / "loop/dio") == "1",
+            read_only=_read(device / "ro") == "1",
+        )
+    except OSError:
+        return None
+
+
+def attached(prefix: str, sys_block: Path = SYS_BLOCK) -> list[LoopDevice]:
+    """Every loop device whose backing file is this path or lies below it, in order of number."""
+    path = resolve(prefix)
+    nodes = sorted((entry.name for entry in sys_block.glob("loop*")), key=lambda n: (len(n), n))
+    devices = (loop_device(node, sys_block) for node in nodes)
+    return [device for device in devices if device and lies_under(device.backing_file, path)]
+
+
+def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopDevice:
+    """Attach a file to a free loop device with direct I/O.
+
+    Units:  logical_block_size in bytes.
+    Raises: UsageError where the machine or the user cannot, StackError if it did not take exactly.
+    """
+    path = os.path.realpath(path)
+    _check_root()
+    _check_reachable(path)
+    _make_free_node()
+    options = ["--direct-io=on", f"--sector-size={logical_block_size}"]
+    options += ["--read-only"] if read_only else []
+    try:
+        node = run_tool("losetup", "--find", "--show", *options, "--", path).strip()
+    except StackError as error:
+        if logical_block_size > os.sysconf("SC_PAGE_SIZE"):
+            raise StackError(
+                f"{path}: loop devices here do not take a logical block size of "
+                f"{logical_block_size}: more than a page of {os.sysconf('SC_PAGE_SIZE')}"
+            ) from error
+        raise
+    wanted = LoopDevice(node, path, logical_block_size, direct_io=True, read_only=read_only)
+    problem = difference(wanted, loop_device(node))
+    if problem:
+        run_tool("losetup", "--detach", node)
+        raise StackError(problem, errno.EIO)
+    return wanted
+
+
+def difference(wanted: LoopDevice, got: LoopDevice | None) -> str | None:
+    """The first thing in which an attached device is not what was asked for; None if nothing."""
+    if got is None:
+        return f"{wanted.node} is not attached, though losetup reported success"
+    for name, asked in asdict(wanted).items():
+        is_now = getattr(got, name)
+        if is_now != asked:
+            return f"{wanted.node}: {name} is {is_now}, {asked} was asked for"
+    return None
+
+
+def detach(device: LoopDevice, force: bool = False) -> None:
+    """Detach and wait until it is gone; nothing is done if something else is attached by now.
+
+    force leaves a busy device to go with its last user, which is waited for only a moment.
+    Raises: StackError(EBUSY) saying who uses it.
+    """
+    _check_root()
+    if not _is_attached(device):
+        return
+    if not force:
+        _refuse_busy(device)
+    try:
+        run_tool("losetup", "--detach", device.node)
+    except StackError:
+        if _is_attached(device):
+            raise
+    deadline = time.monotonic() + (GRACE_SECONDS if force else DETACH_SECONDS)
+    while _is_attached(device):
+        if time.monotonic() >= deadline:
+            reason = busy_reason(device) or "is in use"
+            raise StackError(f"{device.node} {reason}: it goes when that ends", errno.EBUSY)
+        time.sleep(POLL_SECONDS)
+
+
+def busy_reason(device: LoopDevice) -> str | None:
+    """What keeps a loop device from being detached, as the end of a sentence; None if nothing."""
+    mounts = mounts_of_source(device.node)
+    if mounts:
+        return f"is mounted at {mounts[0].mount_point}"
+    if any(line.split()[0] == device.node for line in _read(Path("/proc/swaps")).splitlines()):
+        return "is in use as swap"
+    holders = holders_of(device.node)
+    if holders:
+        return f"is held by {describe(holders)}"
+    stacked = _entries(SYS_BLOCK / os.path.basename(device.node) / "holders")
+    if stacked:
+        return f"is used by {', '.join(stacked)}"
+    if not _opens_exclusively(device.node):
+        return "is in use by the kernel, perhaps mounted in another namespace"
+    return None
+
+
+def release_all(prefix: str, force: bool = False) -> list[str]:
+    """Detach every loop device over a path and what is below it; says what was done.
+
+    Nothing is done if one of them is busy, except with force: that unmounts what is mounted on
+    them, lazily if need be, and goes on with the others before it reports what would not go.
+    Raises: StackError(EBUSY) naming the first that is busy.
+    """
+    devices = attached(prefix)
+    if devices:
+        _check_root()
+    if not force:
+        for device in devices:
+            _refuse_busy(device)
+    done = _unmount_all(devices) if force else []
+    failure: FusedmError | None = None
+    for device in devices:
+        try:
+            detach(device, force)
+            done.append(f"detached {device.node} from {device.backing_file}")
+        except FusedmError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return done
+
+
+def make_missing_node(node: str, numbers_file: str, kind: int) -> None:
+    """Make a device node that /dev lacks, as in a container, from the numbers sysfs shows.
+
+    Raises: UsageError if there is no such device or it may not be made.
+    """
+    if os.path.exists(node):
+        return
+    try:
+        major, minor = _read(Path(numbers_file)).split(":")
+        os.mknod(node, kind | 0o600, os.makedev(int(major), int(minor)))
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        raise UsageError(
+            f"{node} is missing and so is {numbers_file}: try modprobe loop", errno.ENODEV
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{node} is missing and cannot be made: {error.strerror}", error.errno
+        ) from None
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise UsageError(
+            "loop devices need root: run it with sudo; the stack itself does not", errno.EPERM
+        )
+
+
+def _check_reachable(path: str) -> None:
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.EACCES and _is_on_fuse(path):
+            raise UsageError(
+                f"{path}: root cannot see into this mount: bring it up with --allow-root or "
+                "--allow-other, and user_allow_other in /etc/fuse.conf",
+                errno.EACCES,
+            ) from None
+        raise UsageError(f"{path}: {error.strerror}", error.errno) from None
+
+
+def _is_on_fuse(path: str) -> bool:
+    above = [mount for mount in reversed(read_mounts()) if lies_under(path, mount.mount_point)]
+    return max(above, key=lambda mount: len(mount.mount_point)).fs_type.startswith("fuse")
+
+
+def _make_free_node() -> None:
+    control = "/dev/loop-control"
+    make_missing_node(control, "/sys/class/misc/loop-control/dev", stat.S_IFCHR)
+    try:
+        descriptor = os.open(control, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            number = fcntl.ioctl(descriptor, LOOP_CTL_GET_FREE)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UsageError(f"no free loop device: {control}: {error.strerror}", error.errno) from None
+    make_missing_node(f"/dev/loop{number}", f"{SYS_BLOCK}/loop{number}/dev", stat.S_IFBLK)
+
+
+def _is_attached(device: LoopDevice) -> bool:
+    now = loop_device(device.node)
+    return now is not None and now.backing_file == device.backing_file
+
+
+def _opens_exclusively(node: str) -> bool:
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
+
+
+def _refuse_busy(device: LoopDevice) -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (reason := busy_reason(device)) is not None:
+        if time.monotonic() >= deadline:
+            raise StackError(f"{device.node} {reason}", errno.EBUSY)
+        time.sleep(POLL_SECONDS)
+
+
+def _unmount_all(devices: list[LoopDevice]) -> list[str]:
+    done = []
+    mounts = {mount for device in devices for mount in mounts_of_source(device.node)}
+    # A later mount may lie upon an earlier one.
+    for mount in [mount for mount in reversed(read_mounts()) if mount in mounts]:
+        try:
+            unmount(mount.mount_point)
+            done.append(f"unmounted {mount.mount_point}")
+        except StackError as error:
+            unmount(mount.mount_point, lazy=True)
+            done.append(f"unmounted {mount.mount_point} lazily: {error}")
+    return done
+
+
+def _read(file: Path) -> str:
+    return os.fsdecode(file.read_bytes()).removesuffix("\n")
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []

@@ -1,0 +1,256 @@
+"""The kernel's mount table, who holds what, and unmounting.
+
+Nothing here stats a path below a FUSE mount that it does not know to be sound: the daemon behind it
+may be dead (ENOTCONN) or hung, and then the stat would never return.
+"""
+
+import errno
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusedm.block.errors import StackError, UsageError
+
+#: Where a plain user's PATH (or that of `su` without a dash) does not look for losetup and mkfs.
+SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+#: How many holders an error names before it only counts.
+MAX_HOLDERS_NAMED = 3
+
+_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo; device is "major:minor", options are the mount's and the filesystem's.
+
+    Source: proc_pid_mountinfo(5).
+    """
+
+    mount_id: int
+    device: str
+    root: str
+    mount_point: str
+    fs_type: str
+    source: str
+    options: str
+
+    def is_of(self, node: str, device: str) -> bool:
+        """Whether it shows the block device; btrfs has a number of its own: its source tells."""
+        return self.device == device or self.source == node
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that keeps something busy; what is the links that do: "cwd, fd 3"."""
+
+    pid: int
+    command: str
+    what: str
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """The mounts of a mountinfo file, in its order: a later one may lie upon an earlier one."""
+    return [_parse_line(line) for line in text.split("\n") if line]
+
+
+def read_mounts() -> list[Mount]:
+    """The mounts this process sees now."""
+    return parse_mountinfo(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
+
+
+def mount_at(path: str) -> Mount | None:
+    """The mount on top at this very path, if it is a mount point."""
+    point = resolve(path)
+    return next((mount for mount in reversed(read_mounts()) if mount.mount_point == point), None)
+
+
+def mounts_of_source(source: str) -> list[Mount]:
+    """Every mount of a block device given by its node (/dev/loop0) or its number (7:0)."""
+    try:
+        if source.startswith("/"):
+            number = os.stat(source).st_rdev
+            node, device = source, f"{os.major(number)}:{os.minor(number)}"
+        else:
+            node, device = (
+                "/dev/" + os.path.basename(os.readlink(f"/sys/dev/block/{source}")),
+                source,
+            )
+    except OSError:
+        node = device = source
+    return [mount for mount in read_mounts() if mount.is_of(node, device)]
+
+
+def resolve(path: str) -> str:
+    """The path as mountinfo has it, symlinks followed, without asking what is mounted there."""
+    points = {mount.mount_point for mount in read_mounts()}
+    absolute = os.path.abspath(path)
+    parent, name = os.path.split(absolute)
+    for candidate in (absolute, os.path.join(os.path.realpath(parent), name)):
+        if candidate in points:
+            return candidate
+    return os.path.realpath(path)
+
+
+def lies_under(path: str, prefix: str) -> bool:
+    """Whether a path is the prefix or below it; by the names alone."""
+    return path == prefix or path.startswith(prefix.rstrip("/") + "/")
+
+
+def is_stale(mount_point: str) -> bool:
+    """Whether the daemon of a FUSE mount is gone while the mount is still there."""
+    try:
+        os.stat(mount_point)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def check_mount_point(path: str) -> None:
+    """Refuse what a stack cannot be mounted on.
+
+    Raises: UsageError for what is not an empty directory, StackError for what is mounted already.
+    """
+    mount = mount_at(path)
+    if mount is not None:
+        if mount.fs_type.startswith("fuse") and is_stale(mount.mount_point):
+            raise StackError(
+                f"{path} is the stale mount of a killed daemon: "
+                f"clear it with: fusedm down {shlex.quote(path)}",
+                errno.ENOTCONN,
+            )
+        raise StackError(
+            f"{path} is already mounted: {mount.fs_type} from {mount.source}", errno.EBUSY
+        )
+    try:
+        count = len(os.listdir(path))
+    except OSError as error:
+        raise UsageError(f"mount point {path}: {error.strerror}", error.errno) from None
+    if count:
+        raise UsageError(
+            f"mount point {path} is not empty: {count} entries, must have 0", errno.ENOTEMPTY
+        )
+
+
+def unmount(path: str, lazy: bool = False) -> None:
+    """Unmount what is on top at path; lazy takes it out of sight and leaves the rest to its users.
+
+    Raises: StackError, with EBUSY and who holds it if it is busy.
+    """
+    if mount_at(path) is None:
+        raise StackError(f"nothing is mounted at {path}")
+    point = resolve(path)
+    if os.geteuid() == 0:
+        # Making the path canonical would stat it, and a hung daemon would hang us.
+        command = ["umount", "--no-canonicalize", *(["--lazy"] if lazy else []), "--", point]
+    else:
+        command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", point]
+    try:
+        run_tool(*command)
+    except StackError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise StackError(f"{path} is busy: {_why_busy(point)}", errno.EBUSY) from None
+
+
+def holders_of(path: str, proc: Path = Path("/proc")) -> list[Holder]:
+    """The other processes with something open at path or below it, as far as we may look.
+
+    maps is not read: it waits for a process that is stuck in a page fault, as below a hung mount.
+    """
+    pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
+    return [
+        Holder(pid, _command(proc / str(pid)), ", ".join(links))
+        for pid in pids
+        if pid != os.getpid() and (links := _links_under(proc / str(pid), path))
+    ]
+
+
+def describe(holders: Iterable[Holder]) -> str:
+    """Holders in words: "fio (pid 12), bash (pid 34) and 2 more"."""
+    words = [f"{holder.command} (pid {holder.pid})" for holder in holders]
+    more = len(words) - MAX_HOLDERS_NAMED
+    return ", ".join(words[:MAX_HOLDERS_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def tool_path(environ: Mapping[str, str]) -> str:
+    """The PATH to look for outside tools in: the user's, then the system's own."""
+    return os.pathsep.join((environ.get("PATH", os.defpath), *SYSTEM_DIRS))
+
+
+def run_tool(*command: str) -> str:
+    """What an outside tool prints.
+
+    Raises: UsageError if it is not installed; StackError with the last line it said, EBUSY if that
+            speaks of busy, else EIO.
+    """
+    environ = {**os.environ, "LC_ALL": "C", "PATH": tool_path(os.environ)}
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, check=False
+        )
+    except FileNotFoundError:
+        raise UsageError(f"{command[0]} is not installed", errno.ENOENT) from None
+    if done.returncode:
+        said = os.fsdecode(done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+        text = said[-1] if said[-1].startswith(command[0]) else f"{command[0]}: {said[-1]}"
+        raise StackError(text, errno.EBUSY if "busy" in text else errno.EIO)
+    return os.fsdecode(done.stdout)
+
+
+def _parse_line(line: str) -> Mount:
+    # Optional fields stand between the sixth and a lone dash.
+    words = line.split(" ")
+    dash = words.index("-", 6)
+    fs_type, source, super_options = (_unescape(word) for word in words[dash + 1 : dash + 4])
+    return Mount(
+        mount_id=int(words[0]),
+        device=words[2],
+        root=_unescape(words[3]),
+        mount_point=_unescape(words[4]),
+        fs_type=fs_type,
+        source=source,
+        options=f"{words[5]},{super_options}",
+    )
+
+
+def _unescape(word: str) -> str:
+    return _OCTAL_ESCAPE.sub(lambda match: chr(int(match[1], 8)), word)
+
+
+def _why_busy(point: str) -> str:
+    for mount in read_mounts():
+        if mount.mount_point != point and lies_under(mount.mount_point, point):
+            return f"{mount.mount_point} is mounted inside it"
+    holders = holders_of(point)
+    if holders:
+        return f"held by {describe(holders)}"
+    return "held by something that /proc does not show us, such as a loop device"
+
+
+def _links_under(process: Path, path: str) -> list[str]:
+    try:
+        numbers = sorted(os.listdir(process / "fd"), key=int)
+    except OSError:
+        numbers = []
+    names = ["cwd", "root", "exe", *(f"fd/{number}" for number in numbers)]
+    return [name.replace("/", " ") for name in names if lies_under(_target(process / name), path)]
+
+
+def _target(link: Path) -> str:
+    # Processes end and files are closed while we look, and others' links may be out of reach.
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def _command(process: Path) -> str:
+    try:
+        return os.fsdecode((process / "comm").read_bytes()).strip()
+    except OSError:
+        return "?"

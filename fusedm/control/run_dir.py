@@ -1,0 +1,119 @@
+"""Where running stacks are found: one lock file and one socket each, in a folder of the user's own.
+
+A daemon holds a lock on its file for as long as it lives, so a file without a lock is what a killed
+daemon has left behind, whatever process has its number now.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fusedm.block.errors import ControlError
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """A stack as its lock file tells of it."""
+
+    mount_point: str
+    pid: int
+    stack_file: str
+    is_alive: bool = True
+
+
+def run_dir() -> Path:
+    """The folder: /run/fusedm for root, else in XDG_RUNTIME_DIR, else one in /tmp.
+
+    Raises: ControlError if it belongs to somebody else or others may write to it.
+    """
+    user = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if user == 0:
+        path = Path("/run/fusedm")
+    elif runtime:
+        path = Path(runtime) / "fusedm"
+    else:
+        path = Path(f"/tmp/fusedm-{user}")
+    path.mkdir(mode=0o700, exist_ok=True)
+    info = path.lstat()
+    if info.st_uid != user or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
+        raise ControlError(f"{path}: is not a folder that only user {user} may write to")
+    return path
+
+
+def socket_path(mount_point: str) -> Path:
+    """The control socket of the stack at a mount point."""
+    return _path(mount_point, "sock")
+
+
+def log_path(mount_point: str) -> Path:
+    """What a detached daemon has to say."""
+    return _path(mount_point, "log")
+
+
+class RunFile:
+    """The lock of a daemon on its mount point.
+
+    Owns: the lock, until released. Raises: ControlError if another daemon has it.
+    """
+
+    def __init__(self, mount_point: str, stack_file: str) -> None:
+        self._mount_point = mount_point
+        path = _path(mount_point, "json")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _try_lock(self._fd):
+            os.close(self._fd)
+            raise ControlError(f"{mount_point}: another fusedm daemon is there already")
+        stack = RunningStack(mount_point, os.getpid(), stack_file)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps(asdict(stack)).encode(), 0)
+
+    def release(self) -> None:
+        """Remove the file and give the lock back."""
+        forget(self._mount_point)
+        os.close(self._fd)
+
+
+def forget(mount_point: str) -> None:
+    """Remove what a stack has left in the folder; its log stays if there is something in it."""
+    for path in (_path(mount_point, "json"), socket_path(mount_point)):
+        path.unlink(missing_ok=True)
+    log = log_path(mount_point)
+    with suppress(FileNotFoundError):
+        if not log.stat().st_size:
+            log.unlink()
+
+
+def running_stacks() -> Iterator[RunningStack]:
+    """Every stack of this user, those of killed daemons included (is_alive false)."""
+    for path in sorted(run_dir().glob("*.json")):
+        with suppress(OSError, ValueError, TypeError):
+            yield _read(path)
+
+
+def _read(path: Path) -> RunningStack:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        told = json.loads(os.pread(fd, 1 << 16, 0))
+        return RunningStack(**{**told, "is_alive": not _try_lock(fd)})
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _path(mount_point: str, ending: str) -> Path:
+    digest = hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:16]
+    return run_dir() / f"{digest}.{ending}"

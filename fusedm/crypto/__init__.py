@@ -1,0 +1,29 @@
+"""Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
+
+from fusedm.crypto.engine import InlineEngine
+from fusedm.crypto.fallback import Fallback
+from fusedm.crypto.submit import (
+    PatchBlock,
+    Request,
+    evict_key,
+    plan_bio,
+    start_using_key,
+    submit,
+    submit_bio,
+    submit_bio_nowait,
+    submit_nowait,
+)
+
+__all__ = [
+    "Fallback",
+    "InlineEngine",
+    "PatchBlock",
+    "Request",
+    "evict_key",
+    "plan_bio",
+    "start_using_key",
+    "submit",
+    "submit_bio",
+    "submit_bio_nowait",
+    "submit_nowait",
+]

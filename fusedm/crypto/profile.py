@@ -1,0 +1,209 @@
+"""Keyslots with waiting: the shell around the state machine, and the profile that has none.
+
+A profile hands out holds. A hold's cipher is whatever the slot's register holds at that moment, as
+in hardware; that it is always the right key is the state machine's doing, not this module's.
+
+Waiting is first come, first served, without exception: while somebody waits, newcomers queue up
+even if their key is programmed, so a popular key cannot keep a slot for ever. Nobody holds one
+slot of a profile while waiting for another, so the queue always moves.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from fusedm.block.crypt_ctx import CryptoKey
+from fusedm.block.plan import Cipher
+from fusedm.crypto.ciphers import make_cipher
+from fusedm.crypto.keyslots import Keyslots, SlotState
+
+#: Called with the slot and key before a slot is programmed; raises to make programming fail.
+ProgramHook = Callable[[int, CryptoKey], None]
+
+
+class Turn:
+    """A place in the queue for a slot."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def come(self) -> None:
+        """It may be worth another try."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Until come is called, once for each wait."""
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+class SlotRegister:
+    """One keyslot's key register, and the hold on it (all holds of a slot are this one object)."""
+
+    __slots__ = ("_index", "_profile", "loaded")
+
+    def __init__(self, profile: "KeyslotProfile", index: int) -> None:
+        self._profile = profile
+        self._index = index
+        self.loaded: Cipher | None = None
+
+    @property
+    def cipher(self) -> Cipher:
+        """What the register holds now."""
+        assert self.loaded is not None, f"keyslot {self._index} is empty"
+        return self.loaded
+
+    def release(self) -> None:
+        """End one use."""
+        self._profile.release(self._index)
+
+
+class KeyslotProfile:
+    """Keyslot management of one device with slot_count slots.
+
+    Lives: as long as its device.
+    """
+
+    def __init__(
+        self,
+        slot_count: int,
+        program_latency_seconds: float = 0.0,
+        before_program: ProgramHook | None = None,
+    ) -> None:
+        self.slots = Keyslots(slot_count)
+        self._registers = [SlotRegister(self, index) for index in range(slot_count)]
+        self._latency = program_latency_seconds
+        self._before_program = before_program
+        #: In order of arrival; each stays until it has its slot or gives up.
+        self._waiters: deque[Turn] = deque()
+
+    @property
+    def slot_count(self) -> int:
+        """How many keyslots there are."""
+        return len(self._registers)
+
+    def is_ready(self, key: CryptoKey) -> bool:
+        """Whether the key is in a slot and nobody is waiting."""
+        return not self._waiters and self.slots.is_usable(key)
+
+    def take_now(self, key: CryptoKey) -> SlotRegister:
+        """A hold on the slot that has the key; only after is_ready, without an await between."""
+        index = self.slots.find(key)
+        assert index is not None, f"{key!r} is in no keyslot"
+        return self._registers[index]
+
+    async def take(self, key: CryptoKey) -> SlotRegister:
+        """A hold on a slot with the key, programmed if need be.
+
+        Raises: whatever programming fails with; the slot is empty then.
+        Await:  until a slot is free, and while it is programmed.
+        """
+        index = await self._claim(key)
+        if self.slots.slots[index].state is SlotState.PROGRAMMING:
+            await self._program(index, key)
+        self._wake_first()
+        return self._registers[index]
+
+    def release(self, index: int) -> None:
+        """End one use of a slot; its key stays."""
+        self.slots.release(index)
+        self._wake_first()
+
+    def check_evictable(self, key: CryptoKey) -> None:
+        """Raises: KeyBusy while a bio uses the key."""
+        self.slots.check_evictable(key)
+
+    def evict(self, key: CryptoKey) -> None:
+        """Clear the slot that holds the key, if one does.
+
+        Raises: KeyBusy.
+        """
+        index = self.slots.evict(key)
+        if index is not None:
+            self._registers[index].loaded = None
+
+    async def _claim(self, key: CryptoKey) -> int:
+        """A slot found in use or chosen for programming, after those who came earlier."""
+        index = None if self._waiters else self._try_claim(key)
+        if index is not None:
+            return index
+        turn = Turn()
+        self._waiters.append(turn)
+        try:
+            while True:
+                await turn.wait()
+                if (index := self._try_claim(key)) is not None:
+                    return index
+        finally:
+            self._waiters.remove(turn)
+            self._wake_first()
+
+    def _try_claim(self, key: CryptoKey) -> int | None:
+        index = self.slots.find(key)
+        return self.slots.choose(key) if index is None else index
+
+    async def _program(self, index: int, key: CryptoKey) -> None:
+        self._registers[index].loaded = None
+        try:
+            if self._latency:
+                await trio.sleep(self._latency)
+            if self._before_program is not None:
+                self._before_program(index, key)
+            self._registers[index].loaded = make_cipher(key)
+        except BaseException:
+            self.slots.program_failed(index)
+            self._wake_first()
+            raise
+        self.slots.programmed(index)
+
+    def _wake_first(self) -> None:
+        if self._waiters:
+            self._waiters[0].come()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """The key of a request on hardware that takes it along with each request; nothing is held."""
+
+    cipher: Cipher
+
+    def release(self) -> None:
+        """Nothing to give back."""
+
+
+class PassthroughProfile:
+    """A profile without keyslots: it only says what it can do and forgets keys when told.
+
+    Source: the series' passthrough keyslot manager, today a blk_crypto_profile with num_slots 0.
+    """
+
+    slot_count = 0
+
+    def __init__(self) -> None:
+        self._keys: dict[CryptoKey, RequestKey] = {}
+
+    def is_ready(self, key: CryptoKey) -> bool:
+        """Always: there is nothing to wait for."""
+        return True
+
+    def take_now(self, key: CryptoKey) -> RequestKey:
+        """The key as the request carries it."""
+        if key not in self._keys:
+            self._keys[key] = RequestKey(make_cipher(key))
+        return self._keys[key]
+
+    async def take(self, key: CryptoKey) -> RequestKey:
+        """The same; never waits."""
+        return self.take_now(key)
+
+    def check_evictable(self, key: CryptoKey) -> None:
+        """Never busy: no slot is held."""
+
+    def evict(self, key: CryptoKey) -> None:
+        """Forget the key."""
+        self._keys.pop(key, None)
+
+
+Profile = KeyslotProfile | PassthroughProfile

@@ -1,0 +1,205 @@
+"""The one door through which bios enter devices.
+
+submit_bio waits where it must; submit_bio_nowait carries the bio out on the spot or raises
+WouldBlock before any effect. Both plan with the same code and carry out the same plan, so there is
+no rule that one of them knows and the other does not.
+
+A plan is checked and then begun within one synchronous step: nothing can be suspended, swapped or
+locked in between. From then on its bio counts as in flight on every device it passes.
+"""
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fusedm.block import Bio, BlockDevice, CryptoKey, Op
+from fusedm.block.crypt_ctx import check_dun_range
+from fusedm.block.errors import BlockIOError, DeviceSuspended, Status, WouldBlock
+from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route
+from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
+from fusedm.crypto.carry_out import can_carry_out_now, carry_out, carry_out_now, locked
+from fusedm.crypto.ciphers import make_cipher
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBlock:
+    """A write of less than a block: read it, put payload at offset, write it back.
+
+    Shapes: read.data and write.data are the same buffer, of whole blocks.
+    """
+
+    read: Bio
+    write: Bio
+    offset: int
+    payload: memoryview
+
+
+Request = Bio | PatchBlock
+
+
+async def submit_bio(device: BlockDevice, bio: Bio) -> None:
+    """Have a device complete a bio; a READ's buffer is filled.
+
+    Raises: BlockIOError.
+    Await:  for a suspended device, overlapping writes, keyslots, worker threads and delays.
+    """
+    await submit(device, (bio,))
+
+
+def submit_bio_nowait(device: BlockDevice, bio: Bio) -> None:
+    """The same on the spot.
+
+    Raises: BlockIOError; WouldBlock, before any effect, if there is anything to wait for.
+    """
+    submit_nowait(device, (bio,))
+
+
+async def submit(device: BlockDevice, requests: Sequence[Request]) -> None:
+    """Have a device complete several requests as one: they are planned together, against one table.
+
+    Raises: BlockIOError, the first; the other requests may have been carried out.
+    """
+    plan = await _plan_when_possible(lambda: make_plan(device, requests))
+    with _in_flight(plan):
+        if _can_carry_out_now(plan):
+            carry_out_now(plan.root)
+        else:
+            async with locked(plan.extents):
+                await carry_out(plan.root)
+
+
+def submit_nowait(device: BlockDevice, requests: Sequence[Request]) -> None:
+    """Several requests on the spot; see submit and submit_bio_nowait."""
+    plan = make_plan(device, requests)
+    if not _can_carry_out_now(plan):
+        raise WouldBlock
+    with _in_flight(plan):
+        carry_out_now(plan.root)
+
+
+def make_plan(device: BlockDevice, requests: Sequence[Request]) -> Plan:
+    """What is to be done for the requests.
+
+    Raises: BlockIOError, WouldBlock.
+    """
+    builder = PlanBuilder()
+    nodes = [_plan_request(device, request, builder) for request in requests]
+    root = nodes[0] if len(nodes) == 1 else Concat(tuple(nodes))
+    return Plan(root, builder.visits, builder.extents)
+
+
+def plan_bio(device: BlockDevice, bio: Bio, builder: PlanBuilder, route: Route = ()) -> Node:
+    """Check a bio and ask the device for its plan; mapped devices come here for those below.
+
+    Raises: BlockIOError, WouldBlock.
+    """
+    if bio.op is Op.FLUSH:
+        _check_flush(device, bio)
+    else:
+        _check(device, bio)
+    return device.plan(bio, builder, route)
+
+
+def start_using_key(device: BlockDevice, key: CryptoKey) -> None:
+    """Ready every software path that bios with this key may need on the device or below it.
+
+    Every path is readied even where an engine does the work today, so that a later change of table
+    or engine never has to refuse a bio.
+    Raises: CryptoError for a key its mode refuses, before anything has changed.
+    Source: blk_crypto_start_using_key.
+    """
+    make_cipher(key)
+    device.start_using_key(key)
+
+
+def evict_key(device: BlockDevice, key: CryptoKey) -> None:
+    """Forget a key in every engine and fallback on which it was started through this device.
+
+    Raises: KeyBusy while any of them uses it; then nothing has changed.
+    Source: blk_crypto_evict_key; devices of replaced tables are reached too.
+    """
+    holders = list(dict.fromkeys(device.key_users(key)))
+    for holder in holders:
+        holder.check_evictable(key)
+    for holder in holders:
+        holder.evict(key)
+
+
+def _plan_request(device: BlockDevice, request: Request, builder: PlanBuilder) -> Node:
+    if isinstance(request, Bio):
+        return plan_bio(device, request, builder)
+    return Patch(
+        plan_bio(device, request.read, builder),
+        request.read.data,
+        request.offset,
+        request.payload,
+        plan_bio(device, request.write, builder),
+    )
+
+
+async def _plan_when_possible(make: Callable[[], Plan]) -> Plan:
+    while True:
+        try:
+            return make()
+        except DeviceSuspended as suspended:
+            await suspended.wait()
+
+
+def _can_carry_out_now(plan: Plan) -> bool:
+    return all(locks.is_free(begin, end) for locks, begin, end in plan.extents) and (
+        can_carry_out_now(plan.root)
+    )
+
+
+@contextmanager
+def _in_flight(plan: Plan) -> Iterator[None]:
+    began = [(stats, op, count, stats.begin(op)) for stats, op, count in plan.visits]
+    try:
+        yield
+    finally:
+        for stats, op, count, when in began:
+            stats.end(op, count, when)
+
+
+def _check(device: BlockDevice, bio: Bio) -> None:
+    """What every device may rely on; the errnos are the kernel's.
+
+    Source: submit_bio_noacct and bio_split_io_at; a read-only device gives EROFS, not EIO.
+    """
+    if bio.sector < 0 or bio.sector_count <= 0 or bio.end_sector > device.sector_count:
+        text = f"{bio} is not within the device ({device.sector_count} sectors)"
+        raise BlockIOError(Status.IOERR, device.name, text)
+    if bio.op.changes_medium and device.read_only:
+        raise BlockIOError(errno.EROFS, device.name, f"{bio} on a read-only device")
+    block_sectors = device.limits.logical_block_size // SECTOR_SIZE
+    if (bio.sector | bio.sector_count) % block_sectors:
+        text = f"{bio} is not aligned to {device.limits.logical_block_size}-byte logical blocks"
+        raise BlockIOError(Status.INVAL, device.name, text)
+    length = bio.sector_count << SECTOR_SHIFT
+    if len(bio.data) != (length if bio.op.has_data else 0):
+        text = f"{bio} needs {length} bytes of data, {len(bio.data)} given"
+        raise BlockIOError(Status.INVAL, device.name, text)
+    if bio.crypt is not None:
+        _check_context(device, bio, length)
+
+
+def _check_flush(device: BlockDevice, bio: Bio) -> None:
+    """A flush that brings anything would be acknowledged without being carried out as asked."""
+    if bio.sector or bio.sector_count or bio.data or bio.crypt is not None:
+        raise BlockIOError(
+            Status.INVAL, device.name, f"{bio}: a flush has no sectors, data or context"
+        )
+
+
+def _check_context(device: BlockDevice, bio: Bio, length: int) -> None:
+    assert bio.crypt is not None, "only for bios with a context"
+    if not bio.op.has_data:
+        raise BlockIOError(Status.IOERR, device.name, f"{bio} has a context but no data")
+    unit = bio.crypt.key.config.data_unit_size
+    if length % unit:
+        text = f"{bio} is {length} bytes, not a multiple of the data unit size {unit}"
+        raise BlockIOError(Status.INVAL, device.name, text)
+    problem = check_dun_range(bio.crypt, length)
+    if problem is not None:
+        raise BlockIOError(Status.INVAL, device.name, f"{bio}: {problem}")

@@ -1,0 +1,125 @@
+"""A disk: the leaf where bios end. A store, and perhaps an inline engine in front of it."""
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from fusedm.block import (
+    NO_CAPABILITIES,
+    Bio,
+    Capabilities,
+    CryptoCounts,
+    CryptoKey,
+    IoStats,
+    KeyHolder,
+    Limits,
+    Op,
+    RangeLocks,
+)
+from fusedm.block.errors import BlockIOError, Status
+from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
+from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
+from fusedm.crypto import Fallback, InlineEngine, plan_bio
+from fusedm.stores import Store
+
+#: Calls on one store at a time that may block; more wait for these, so that a hung store ties up
+#: no more threads than this. 8 keeps a disk with some latency busy.
+MAX_STORE_THREADS = 8
+
+
+class Disk:
+    """A leaf device.
+
+    Owns: its store, engine and fallback. Lives: until close().
+    """
+
+    def __init__(self, name: str, store: Store, engine: InlineEngine | None = None) -> None:
+        self.name = name
+        self.store = store
+        self.engine = engine
+        self.fallback = Fallback(name)
+        self.sector_count = bytes_to_sectors(store.size)
+        self.limits = Limits(store.logical_block_size, store.logical_block_size)
+        self.read_only = store.read_only
+        self.stats = IoStats()
+        #: The whole disk is one extent.
+        self.counts = CryptoCounts()
+        self._range_locks = RangeLocks()
+        self._threads = trio.CapacityLimiter(MAX_STORE_THREADS)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The engine's; none without one."""
+        return self.engine.capabilities if self.engine is not None else NO_CAPABILITIES
+
+    @property
+    def engine_slots(self) -> KeyslotSource:
+        """The engine's profile."""
+        assert self.engine is not None, f"{self.name} has no engine"
+        return self.engine.slots
+
+    def plan(self, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """Straight to the store, through the engine if it can; else the fallback comes first."""
+        route = (*route, self.counts)
+        if bio.crypt is not None and not self.capabilities.supports(bio.crypt.key.config):
+            return self.fallback.plan(
+                bio, route, lambda clear: plan_bio(self, clear, builder, route)
+            )
+        builder.visits.append((self.stats, bio.op, bio.sector_count))
+        if bio.op.changes_medium:
+            builder.extents.append((self._range_locks, bio.sector, bio.end_sector))
+        return LeafIO(self, bio, route)
+
+    def may_block(self, op: Op) -> bool:
+        """Whether the store may block the thread."""
+        return self.store.may_block(op)
+
+    def perform(self, bio: Bio, cipher: Cipher | None) -> None:
+        """Transform and do the I/O, all in the calling thread; bio.data is left alone on a WRITE.
+
+        Raises: BlockIOError with the store's errno.
+        """
+        offset = bio.sector << SECTOR_SHIFT
+        length = bio.sector_count << SECTOR_SHIFT
+        try:
+            match bio.op:
+                case Op.READ:
+                    self.store.pread_into(offset, bio.data)
+                    if cipher is not None and bio.crypt is not None:
+                        cipher.decrypt(bio.crypt.dun, bio.data, bio.data)
+                case Op.WRITE:
+                    data = bio.data
+                    if cipher is not None and bio.crypt is not None:
+                        data = memoryview(bytearray(length))
+                        cipher.encrypt(bio.crypt.dun, bio.data, data)
+                    self.store.pwrite(offset, data)
+                case Op.FLUSH:
+                    self.store.flush()
+                case Op.DISCARD:
+                    self.store.discard(offset, length)
+                case Op.WRITE_ZEROES:
+                    self.store.write_zeroes(offset, length)
+        except OSError as error:
+            raise BlockIOError(error.errno or Status.IOERR, self.name, str(bio)) from error
+
+    async def run_in_thread(self, work: Callable[[], None]) -> None:
+        """Run work in one of this disk's worker threads."""
+        await trio.to_thread.run_sync(work, limiter=self._threads)
+
+    def underlying(self) -> Iterable["Disk"]:
+        """Nothing lies below a disk."""
+        return ()
+
+    def start_using_key(self, key: CryptoKey) -> None:
+        """Ready the fallback, also where the engine does the work today."""
+        self.fallback.start(key.config.mode)
+
+    def key_users(self, key: CryptoKey) -> Iterable[KeyHolder]:
+        """The fallback and the engine, whichever holds the key."""
+        yield self.fallback
+        if self.engine is not None:
+            yield self.engine.slots
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()

@@ -1,0 +1,48 @@
+"""Device mapper: tables of targets that map the bios of one device onto others.  See README.md."""
+
+from fusedm.dm.mapped_device import MappedDevice
+from fusedm.dm.registry import target_class, target_doc, target_names
+from fusedm.dm.stacking import stack_capabilities, stack_limits
+from fusedm.dm.table import (
+    Table,
+    TableEntry,
+    check_table,
+    format_status,
+    format_table,
+    parse_table,
+)
+from fusedm.dm.target import (
+    Action,
+    Complete,
+    Defer,
+    Fail,
+    Many,
+    Params,
+    Remap,
+    Segment,
+    Target,
+)
+
+__all__ = [
+    "Action",
+    "Complete",
+    "Defer",
+    "Fail",
+    "Many",
+    "MappedDevice",
+    "Params",
+    "Remap",
+    "Segment",
+    "Table",
+    "TableEntry",
+    "Target",
+    "check_table",
+    "format_status",
+    "format_table",
+    "parse_table",
+    "stack_capabilities",
+    "stack_limits",
+    "target_class",
+    "target_doc",
+    "target_names",
+]

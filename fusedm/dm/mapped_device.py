@@ -1,0 +1,317 @@
+"""A mapped device: a live table, an inactive one, and the order in which they change places.
+
+Its targets say what should happen to a bio; this device turns that into a plan. Between two awaits
+the state is ours; every change of state below is made in one synchronous step.
+
+    suspended   no new bio is planned; those in flight are waited for
+    load        checks a table and puts it into the inactive slot
+    resume      makes the inactive table the live one, if there is one, and lets bios in again
+
+What may change with a table: size, limits and capabilities. Holders see the new values at once,
+since theirs are computed from this device's; where each data unit is transformed is decided bio by
+bio, and the ciphertext is the same wherever that is. So a table may have fewer capabilities than
+the one before: every key in use has its software paths readied at load, before anything changes.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import trio
+
+from fusedm.block import (
+    NO_CAPABILITIES,
+    Bio,
+    BlockDevice,
+    Capabilities,
+    CryptoKey,
+    IoStats,
+    KeyHolder,
+    Limits,
+    Op,
+)
+from fusedm.block.errors import (
+    BlockIOError,
+    DeviceSuspended,
+    KeyBusy,
+    StackError,
+    Status,
+    TableError,
+)
+from fusedm.block.plan import Completed, Concat, Delayed, Failed, Hooked, Node, PlanBuilder, Route
+from fusedm.crypto import Fallback, plan_bio
+from fusedm.dm.mapping import Piece, split_bio
+from fusedm.dm.stacking import stack_capabilities, stack_limits
+from fusedm.dm.table import Table, TableEntry, check_table
+from fusedm.dm.target import Action, Complete, Defer, Fail, Many, Remap, Target
+
+
+class MappedDevice:
+    """A device made of a table.
+
+    Owns: its tables and its fallback, not the devices below. Lives: until the stack removes it.
+    """
+
+    def __init__(self, name: str, uuid: str = "") -> None:
+        self.name = name
+        self.uuid = uuid
+        self.live: Table | None = None
+        self.inactive: Table | None = None
+        self.suspended = False
+        self.stats = IoStats()
+        self.fallback = Fallback(name)
+        #: Whether the live table was loaded read-only.
+        self.is_table_read_only = False
+        self._inactive_read_only = False
+        self._limits = Limits()
+        #: Tables on their way into the inactive slot.
+        self._arriving: list[Table] = []
+        #: For each key started here, the devices it was started on, those of old tables included.
+        self._key_devices: dict[CryptoKey, dict[BlockDevice, None]] = {}
+        self._changing = trio.Lock()
+        self._suspending = trio.Event()
+        self._resumed = trio.Event()
+
+    @property
+    def sector_count(self) -> int:
+        """The size of the live table; 0 without one."""
+        return self.live.sector_count if self.live is not None else 0
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the live table, as they were when it became live."""
+        return self._limits
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The intersection of what lies below, as it is now."""
+        return stack_capabilities(self.live) if self.live is not None else NO_CAPABILITIES
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the table was loaded read-only, or some device below is."""
+        live = self.live.devices() if self.live is not None else []
+        return self.is_table_read_only or any(device.read_only for device in live)
+
+    def underlying(self) -> list[BlockDevice]:
+        """The devices of every table here, each once: what this device holds."""
+        tables = [table for table in (self.live, self.inactive) if table is not None]
+        tables += self._arriving
+        return list(dict.fromkeys(device for table in tables for device in table.devices()))
+
+    # Planning: pure, but for what the builder collects.
+
+    def plan(self, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """Split the bio, map each piece, and ask the devices below for their plans.
+
+        Raises: BlockIOError without a live table; DeviceSuspended.
+        """
+        if self._suspending.is_set():
+            raise DeviceSuspended(self._resumed.wait)
+        if self.live is None:
+            raise BlockIOError(Status.IOERR, self.name, f"{bio} without a live table")
+        builder.visits.append((self.stats, bio.op, bio.sector_count))
+        return self._plan_on(self.live, bio, builder, route)
+
+    def _plan_on(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        if bio.op is Op.FLUSH:
+            return self._plan_flush(table, bio, builder, route)
+        return _concat([self._plan_piece(table, p, builder, route) for p in split_bio(table, bio)])
+
+    def _plan_piece(self, table: Table, piece: Piece, builder: PlanBuilder, route: Route) -> Node:
+        entry, bio = piece.entry, piece.bio
+        below = (*route, entry.counts)
+        if bio.crypt is not None and (piece.straddles or not entry.target.passes_crypto):
+            return self.fallback.plan(
+                bio, below, lambda clear: self._plan_on(table, clear, builder, route)
+            )
+        own = bio.remap(bio.sector - entry.start_sector)
+        return self._hook(entry, own, self._plan_action(entry.target.map(own), own, builder, below))
+
+    def _plan_action(self, action: Action, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        match action:
+            case Remap(device, remapped):
+                return plan_bio(device, remapped, builder, route)
+            case Complete():
+                return Completed(bio)
+            case Fail(status):
+                return Failed(BlockIOError(status, self.name, str(bio)))
+            case Defer(seconds, then):
+                child = self._plan_action(then, bio, builder, route)
+                return Delayed(seconds, child, self._suspending.wait)
+            case Many(actions):
+                return _concat([self._plan_action(a, bio, builder, route) for a in actions])
+
+    def _plan_flush(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """Every target gets the flush; a device that several merely pass it on to gets one."""
+        direct: dict[BlockDevice, None] = {}
+        nodes = []
+        for entry in table.entries:
+            action = entry.target.map(bio)
+            actions = action.actions if isinstance(action, Many) else (action,)
+            if all(isinstance(one, Remap) for one in actions) and not _has_hook(entry.target):
+                direct.update((one.device, None) for one in actions if isinstance(one, Remap))
+            else:
+                node = self._plan_action(action, bio, builder, route)
+                nodes.append(self._hook(entry, bio, node))
+        nodes += [plan_bio(device, bio, builder, route) for device in direct]
+        return _concat(nodes)
+
+    def _hook(self, entry: TableEntry, bio: Bio, node: Node) -> Node:
+        return Hooked(entry.target.end_io, bio, node) if _has_hook(entry.target) else node
+
+    # Changing tables.
+
+    async def load(self, table: Table, read_only: bool = False) -> None:
+        """Put a table into the inactive slot; one that was there is dropped.
+
+        Raises: TableError(EINVAL) if this device would end up below itself.
+        """
+        # The devices are held while this waits, or they could be removed in the meantime.
+        self._arriving.append(table)
+        try:
+            async with self._changing:
+                self._load(table, read_only)
+        finally:
+            self._arriving.remove(table)
+
+    def _load(self, table: Table, read_only: bool) -> None:
+        if self in _all_below(table.devices()):
+            raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
+        for key, started in self._key_devices.items():
+            for device in table.devices():
+                device.start_using_key(key)
+                started[device] = None
+        self.inactive, self._inactive_read_only = table, read_only
+
+    async def clear(self) -> None:
+        """Drop the inactive table, if there is one."""
+        async with self._changing:
+            self.inactive = None
+
+    async def suspend(self) -> None:
+        """Let no new bio in and wait for those in flight; a delayed one goes on at once.
+
+        A suspended device stays as it is.
+        Await: until nothing is in flight; cancelled, the device goes on as before.
+        """
+        async with self._changing:
+            await self._suspend()
+
+    async def resume(self) -> None:
+        """Make the inactive table live, if there is one, and let bios in.
+
+        Raises: TableError if the inactive table no longer fits what lies below: then it is dropped
+                and the device goes on with the live one. StackError(EINVAL) if there is no table.
+        """
+        async with self._changing:
+            if self.inactive is not None:
+                await self._swap()
+            if self.live is None:
+                raise StackError(f"{self.name} has no table: load one before resume")
+            self._let_bios_in()
+
+    def _let_bios_in(self) -> None:
+        self.suspended = False
+        # Delayed bios in flight wait for this event: it is only replaced once it has woken them.
+        if self._suspending.is_set():
+            self._suspending = trio.Event()
+        self._resumed.set()
+
+    async def _suspend(self) -> None:
+        if self.suspended:
+            return
+        self._resumed = trio.Event()
+        self._suspending.set()
+        try:
+            if self.stats.in_flight:
+                drained = trio.Event()
+                self.stats.on_idle = drained.set
+                await drained.wait()
+        except trio.Cancelled:
+            self._let_bios_in()
+            raise
+        finally:
+            self.stats.on_idle = None
+        self.suspended = True
+
+    async def _swap(self) -> None:
+        new, old = self.inactive, self.live
+        assert new is not None, "nothing to swap in"
+        was_suspended = self.suspended
+        await self._suspend()
+        try:
+            check_table(new)
+        except TableError:
+            if not was_suspended:
+                self._let_bios_in()
+            raise
+        finally:
+            self.inactive = None
+        self.live, self.is_table_read_only = new, self._inactive_read_only
+        self._limits = stack_limits(new)
+        self._evict_from_dropped(old)
+
+    # Keys.
+
+    def start_using_key(self, key: CryptoKey) -> None:
+        """Ready the fallback here and every software path below, in both tables."""
+        self.fallback.start(key.config.mode)
+        started = self._key_devices.setdefault(key, {})
+        for device in self.underlying():
+            device.start_using_key(key)
+            started[device] = None
+
+    def key_users(self, key: CryptoKey) -> Iterable[KeyHolder]:
+        """Everything here and below that may hold the key, devices of old tables included."""
+        yield self.fallback
+        for device in self._key_devices.get(key, ()):
+            yield from device.key_users(key)
+        yield self
+
+    def check_evictable(self, key: CryptoKey) -> None:
+        """Nothing here is ever busy: this device only remembers where the key was started."""
+
+    def evict(self, key: CryptoKey) -> None:
+        """Forget on which devices the key was started."""
+        self._key_devices.pop(key, None)
+
+    def _evict_from_dropped(self, old: Table | None) -> None:
+        """Evict every key from devices no longer used; one busy through another holder stays."""
+        dropped = set(old.devices() if old is not None else ()) - set(self.underlying())
+        for key, started in self._key_devices.items():
+            for device in dropped:
+                with suppress(KeyBusy):
+                    _evict_from_slots(device, key)
+                    started.pop(device, None)
+
+
+def _all_below(devices: Iterable[BlockDevice]) -> set[BlockDevice]:
+    """The devices and everything under them."""
+    found: set[BlockDevice] = set()
+    to_visit = list(devices)
+    while to_visit:
+        device = to_visit.pop()
+        if device not in found:
+            found.add(device)
+            to_visit.extend(device.underlying())
+    return found
+
+
+def _evict_from_slots(device: BlockDevice, key: CryptoKey) -> None:
+    """Evict, but let mapped devices remember the key: others may use it there, through new tables.
+
+    Raises: KeyBusy; then nothing has changed.
+    """
+    holders = [each for each in device.key_users(key) if not isinstance(each, MappedDevice)]
+    for holder in holders:
+        holder.check_evictable(key)
+    for holder in holders:
+        holder.evict(key)
+
+
+def _has_hook(target: Target) -> bool:
+    return type(target).end_io is not Target.end_io
+
+
+def _concat(nodes: Sequence[Node]) -> Node:
+    return nodes[0] if len(nodes) == 1 else Concat(tuple(nodes))

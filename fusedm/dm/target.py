@@ -1,0 +1,233 @@
+"""What a target is: a class that says what should happen to a bio; the mapped device does it.
+
+A target is one file in targets/ (with its .md and its test) holding one Target subclass; the
+registry finds it by the file's name. Everything a target does is pure and synchronous: it is asked
+to map a bio and answers with an action. Time is an action too (Defer).
+"""
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from fusedm.block import Bio, BlockDevice, Limits, Op
+from fusedm.block.errors import BlockIOError, FusedmError, Status, TableError
+from fusedm.block.units import MAX_SECTORS
+
+
+@dataclass(frozen=True, slots=True)
+class Remap:
+    """Send the bio to a device below; its sector is relative to that device."""
+
+    device: BlockDevice
+    bio: Bio
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Done here: a READ gets zeros, everything else is dropped with success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Fail without touching anything below."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Do then after a time; suspending the device ends the wait at once."""
+
+    seconds: float
+    then: "Action"
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Several independent actions for one bio, as a flush of every stripe."""
+
+    actions: tuple["Action", ...]
+
+
+Action = Remap | Complete | Fail | Defer | Many
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A range of an underlying device that a target uses."""
+
+    device: BlockDevice
+    start_sector: int
+    sector_count: int
+
+    def remap(self, bio: Bio) -> Remap:
+        """The bio at its place in this range, its sector relative to it; a FLUSH has no place."""
+        if bio.op is Op.FLUSH:
+            return Remap(self.device, bio)
+        return Remap(self.device, bio.remap(self.start_sector + bio.sector))
+
+    def params(self) -> list[str]:
+        """The two arguments Params.segment reads."""
+        return [self.device.name, str(self.start_sector)]
+
+
+class Target(ABC):
+    """One line of a table at work.
+
+    Lives: from the load of its table until that table is replaced and drained.
+    """
+
+    #: The third word of a table line.
+    name: ClassVar[str]
+    #: Whether contexts go down unchanged. Only for a target that neither changes, stores nor looks
+    #: at data, so that plaintext and ciphertext are the same to it. No default: each must decide.
+    passes_crypto: ClassVar[bool]
+    #: The arguments in words, for messages: "dev offset".
+    usage: ClassVar[str]
+
+    #: Length of the target.
+    sector_count: int
+    #: READ and WRITE bios are split at multiples of this (relative to the target); None: never.
+    max_io_sectors: int | None = None
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, params: "Params") -> Self:
+        """Make a target from its arguments, taken one by one; what is left over is refused.
+
+        Raises: TableError naming the argument.
+        """
+
+    @abstractmethod
+    def params(self) -> list[str]:
+        """The arguments as `table` prints them; parse of them gives an equal target."""
+
+    @abstractmethod
+    def devices(self) -> Iterable[Segment]:
+        """Every range below that bios may be sent to (the kernel's iterate_devices)."""
+
+    @abstractmethod
+    def map(self, bio: Bio) -> Action:
+        """What should happen to the bio; its sector is relative to the target.
+
+        READ and WRITE lie within one max_io_sectors piece; DISCARD and WRITE_ZEROES are only cut at
+        the ends of the target; FLUSH has sector 0 and no length and must reach every device.
+        Await: never, and nothing changes: a bio may be mapped and then not be sent.
+        """
+
+    def limits(self) -> Limits:
+        """What the target asks of bios beyond what its devices ask."""
+        return Limits()
+
+    def status(self) -> list[str]:
+        """The words `status` prints after the target's name."""
+        return []
+
+    def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
+        """Look at a bio that map sent on, now that it has ended; returns the error it ends with.
+
+        bio is as map got it; a READ's data are there if error is None.
+        """
+        return error
+
+
+def whole_number(word: str) -> int | None:
+    """The number a word of decimal digits stands for; None for any other word.
+
+    A number of more than 20 digits, which Python may refuse to convert, is cut to 20: that is more
+    than anything here may be.
+    """
+    if not (word.isascii() and word.isdigit()):
+        return None
+    return int(word.lstrip("0")[:20] or "0")
+
+
+class Params:
+    """The arguments of one table line, read word by word; each reader names what it reads.
+
+    Raises: every reader raises TableError with the argument's number and name.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        usage: str,
+        words: Sequence[str],
+        sector_count: int,
+        lookup: Callable[[str], BlockDevice],
+        clock: Callable[[], float],
+        line: int = 0,
+    ) -> None:
+        self.target = target
+        self.usage = usage
+        self.words = list(words)
+        self.sector_count = sector_count
+        self.clock = clock
+        self.line = line
+        self._lookup = lookup
+        self._next = 0
+
+    @property
+    def left(self) -> int:
+        """How many words have not been read."""
+        return len(self.words) - self._next
+
+    def error(self, text: str, number: int = errno.EINVAL) -> TableError:
+        """An error about the whole line."""
+        return TableError(self.line, self.target, text, number)
+
+    def argument_error(self, name: str, text: str, number: int = errno.EINVAL) -> TableError:
+        """An error about the argument read last."""
+        return self.error(f"argument {self._next} ({name}): {text}", number)
+
+    def count_error(self) -> TableError:
+        """An error about the number of arguments; usage with brackets is not counted but shown."""
+        wanted = self.usage.split()
+        if not wanted:
+            takes = "no arguments"
+        elif "[" in self.usage:
+            takes = f"the arguments {self.usage}"
+        else:
+            takes = f"{len(wanted)} arguments ({self.usage})"
+        return self.error(f"takes {takes}, {len(self.words)} given")
+
+    def finish(self) -> None:
+        """Refuse what is left over."""
+        if self.left:
+            raise self.count_error()
+
+    def word(self) -> str:
+        """The next word."""
+        if not self.left:
+            raise self.count_error()
+        self._next += 1
+        return self.words[self._next - 1]
+
+    def rest(self) -> list[str]:
+        """All the words left."""
+        words = self.words[self._next :]
+        self._next = len(self.words)
+        return words
+
+    def integer(self, name: str, minimum: int = 0, maximum: int = MAX_SECTORS) -> int:
+        """The next word as a decimal number in minimum..maximum, the whole of it."""
+        number = whole_number(word := self.word())
+        if number is None:
+            raise self.argument_error(name, f"{word!r} is not a number")
+        if not minimum <= number <= maximum:
+            raise self.argument_error(name, f"{word} is not in {minimum}..{maximum}")
+        return number
+
+    def device(self, name: str) -> BlockDevice:
+        """The next word as the name of a device of the stack; a failed lookup keeps its errno."""
+        word = self.word()
+        try:
+            return self._lookup(word)
+        except FusedmError as error:
+            raise self.argument_error(name, str(error), error.errno) from None
+
+    def segment(self, sector_count: int) -> Segment:
+        """The next two words, `dev offset`, as a range of sector_count sectors."""
+        return Segment(self.device("dev"), self.integer("offset"), sector_count)

@@ -1,0 +1,61 @@
+"""delay: like linear, some milliseconds later.  See delay.md."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fusedm.block import Bio, Op
+from fusedm.block.errors import Status
+from fusedm.dm.target import Action, Defer, Fail, Many, Params, Segment, Target
+
+#: Milliseconds are 32 bits in the kernel: 49 days.
+MAX_DELAY_MS = (1 << 32) - 1
+
+#: Which of the three ways an operation takes; a DISCARD is a write.
+_WAY = {Op.READ: 0, Op.WRITE: 1, Op.DISCARD: 1, Op.FLUSH: 2}
+
+
+def examples() -> list[str]:
+    """Arguments the contract suite tries."""
+    return ["d0 0 0", "d0 0 10 d1 2048 20", "d0 0 10 d1 2048 0 d2 0 500"]
+
+
+@dataclass
+class Delay(Target):
+    """Holds bios back, each on one of up to three ways: a range and a time."""
+
+    name = "delay"
+    passes_crypto = False
+    usage = "dev offset ms [dev offset ms [dev offset ms]]"
+
+    sector_count: int
+    ways: tuple[tuple[Segment, int], ...]
+
+    @classmethod
+    def parse(cls, params: Params) -> "Delay":
+        if params.left not in (3, 6, 9):
+            raise params.count_error()
+        ways = []
+        while params.left:
+            segment = params.segment(params.sector_count)
+            ways.append((segment, params.integer("ms", maximum=MAX_DELAY_MS)))
+        return cls(params.sector_count, tuple(ways))
+
+    def params(self) -> list[str]:
+        return [word for segment, ms in self.ways for word in (*segment.params(), str(ms))]
+
+    def devices(self) -> Iterable[Segment]:
+        return [segment for segment, _ in self.ways]
+
+    def map(self, bio: Bio) -> Action:
+        if bio.op is Op.WRITE_ZEROES:
+            return Fail(Status.NOTSUPP)
+        segment, delay_ms = self._way(bio.op)
+        action: Action = segment.remap(bio)
+        written, _ = self._way(Op.WRITE)
+        if bio.op is Op.FLUSH and segment.device is not written.device:
+            # A flush of some other device would not make the writes durable.
+            action = Many((written.remap(bio), action))
+        return Defer(delay_ms / 1000, action) if delay_ms else action
+
+    def _way(self, op: Op) -> tuple[Segment, int]:
+        return self.ways[min(_WAY[op], len(self.ways) - 1)]

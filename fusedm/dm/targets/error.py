@@ -1,0 +1,42 @@
+"""error: every I/O fails.  See error.md."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fusedm.block import Bio, Op
+from fusedm.block.errors import Status
+from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target
+
+
+def examples() -> list[str]:
+    """Arguments the contract suite tries."""
+    return ["", "d0 2048", "any words at all"]
+
+
+@dataclass
+class Error(Target):
+    """Takes the place of a device, for its limits and size, but never sends it a bio."""
+
+    name = "error"
+    passes_crypto = False
+    usage = "[dev offset]"
+
+    sector_count: int
+    words: list[str]
+    segments: list[Segment]
+
+    @classmethod
+    def parse(cls, params: Params) -> "Error":
+        if params.left != 2:
+            return cls(params.sector_count, params.rest(), [])
+        segment = params.segment(params.sector_count)
+        return cls(params.sector_count, segment.params(), [segment])
+
+    def params(self) -> list[str]:
+        return self.words
+
+    def devices(self) -> Iterable[Segment]:
+        return self.segments
+
+    def map(self, bio: Bio) -> Action:
+        return Complete() if bio.op is Op.FLUSH else Fail(Status.IOERR)

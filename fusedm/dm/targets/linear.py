@@ -1,0 +1,37 @@
+"""linear: map a range of this device onto a range of another one.  See linear.md."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fusedm.block import Bio
+from fusedm.dm.target import Action, Params, Segment, Target
+
+
+def examples() -> list[str]:
+    """Arguments the contract suite tries."""
+    return ["d0 0", "d1 2048"]
+
+
+@dataclass
+class Linear(Target):
+    """Moves bios, never touches their data."""
+
+    name = "linear"
+    passes_crypto = True
+    usage = "dev offset"
+
+    sector_count: int
+    segment: Segment
+
+    @classmethod
+    def parse(cls, params: Params) -> "Linear":
+        return cls(params.sector_count, params.segment(params.sector_count))
+
+    def params(self) -> list[str]:
+        return self.segment.params()
+
+    def devices(self) -> Iterable[Segment]:
+        return [self.segment]
+
+    def map(self, bio: Bio) -> Action:
+        return self.segment.remap(bio)

@@ -1,0 +1,95 @@
+"""striped: spread chunks over several devices in turn, as RAID 0.  See striped.md."""
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fusedm.block import Bio, Limits, Op
+from fusedm.block.errors import BlockIOError
+from fusedm.block.units import sectors_to_bytes
+from fusedm.dm.target import Action, Many, Params, Segment, Target
+
+
+def examples() -> list[str]:
+    """Arguments the contract suite tries."""
+    return ["1 8 d0 0", "2 32 d0 0 d1 2048", "3 8 d0 0 d1 0 d0 2048"]
+
+
+@dataclass
+class Striped(Target):
+    """Chunk c lies in stripe c % n at chunk c // n; data are moved, never touched."""
+
+    name = "striped"
+    passes_crypto = True
+    usage = "stripes chunk [dev offset]+"
+
+    sector_count: int
+    chunk_sectors: int
+    stripes: tuple[Segment, ...]
+    failed: set[int] = field(default_factory=set, compare=False)
+
+    def __post_init__(self) -> None:
+        self.max_io_sectors = self.chunk_sectors
+
+    @classmethod
+    def parse(cls, params: Params) -> "Striped":
+        count = params.integer("stripes", minimum=1)
+        chunk = params.integer("chunk", minimum=1)
+        if params.left != 2 * count:
+            raise params.error(
+                f"{count} stripes take {2 * count} more arguments (dev offset of each), "
+                f"{params.left} given"
+            )
+        if params.sector_count % (count * chunk):
+            raise params.error(
+                f"length {params.sector_count} is not a multiple of "
+                f"{count} stripes * {chunk} sectors"
+            )
+        length = params.sector_count // count
+        stripes = tuple(params.segment(length) for _ in range(count))
+        return cls(params.sector_count, chunk, stripes)
+
+    def params(self) -> list[str]:
+        words = [str(len(self.stripes)), str(self.chunk_sectors)]
+        return words + [word for stripe in self.stripes for word in stripe.params()]
+
+    def devices(self) -> Iterable[Segment]:
+        return self.stripes
+
+    def limits(self) -> Limits:
+        chunk_bytes = sectors_to_bytes(self.chunk_sectors)
+        return Limits(io_min_bytes=chunk_bytes, io_opt_bytes=chunk_bytes * len(self.stripes))
+
+    def map(self, bio: Bio) -> Action:
+        if bio.op.has_data:
+            index = self._stripe_of(bio.sector)
+            return self.stripes[index].remap(bio.remap(self._before(bio.sector, index)))
+        if bio.op is Op.FLUSH:
+            return Many(tuple(stripe.remap(bio) for stripe in self.stripes))
+        return Many(tuple(self._map_range(bio)))
+
+    def _map_range(self, bio: Bio) -> Iterable[Action]:
+        for index, stripe in enumerate(self.stripes):
+            begin, end = self._before(bio.sector, index), self._before(bio.end_sector, index)
+            if begin < end:
+                yield stripe.remap(Bio(bio.op, begin, end - begin))
+
+    def _stripe_of(self, sector: int) -> int:
+        return sector // self.chunk_sectors % len(self.stripes)
+
+    def _before(self, sector: int, index: int) -> int:
+        """How many sectors of a stripe lie before a sector of the target."""
+        row, rest = divmod(sector, self.chunk_sectors * len(self.stripes))
+        in_row = min(max(rest - index * self.chunk_sectors, 0), self.chunk_sectors)
+        return row * self.chunk_sectors + in_row
+
+    def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
+        # Of a bio for several stripes it is not known here which one failed.
+        if error is not None and bio.op.has_data and error.errno != errno.EOPNOTSUPP:
+            self.failed.add(self._stripe_of(bio.sector))
+        return error
+
+    def status(self) -> list[str]:
+        names = [stripe.device.name for stripe in self.stripes]
+        health = "".join("D" if index in self.failed else "A" for index in range(len(names)))
+        return [str(len(names)), *names, "1", health]

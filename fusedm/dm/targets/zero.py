@@ -1,0 +1,37 @@
+"""zero: reads give zeros, writes vanish.  See zero.md."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fusedm.block import Bio, Op
+from fusedm.block.errors import Status
+from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target
+
+
+def examples() -> list[str]:
+    """Arguments the contract suite tries."""
+    return [""]
+
+
+@dataclass
+class Zero(Target):
+    """No device below that could decrypt the zeros, so contexts do not pass."""
+
+    name = "zero"
+    passes_crypto = False
+    usage = ""
+
+    sector_count: int
+
+    @classmethod
+    def parse(cls, params: Params) -> "Zero":
+        return cls(params.sector_count)
+
+    def params(self) -> list[str]:
+        return []
+
+    def devices(self) -> Iterable[Segment]:
+        return []
+
+    def map(self, bio: Bio) -> Action:
+        return Fail(Status.NOTSUPP) if bio.op is Op.WRITE_ZEROES else Complete()

@@ -1,0 +1,119 @@
+"""Serving a system at a mount point, and always unmounting it."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from fusedm.fuse.operations import Operations
+from fusedm.system import System
+
+#: Requests handled at once. Held requests (a suspended device, a hung store) each keep one, so this
+#: is far above what the kernel lets wait on all files together (MAX_BACKGROUND).
+MAX_REQUESTS = 4096
+
+#: Asynchronous requests the kernel keeps in flight for one mount. Its own 12 would let 12 held
+#: requests on one file stall every other file.
+MAX_BACKGROUND = 1024
+
+#: System call numbers of the mount API, the same on every architecture; no C library has them all.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSCONFIG_CMD_CREATE = 6
+_CONNECTIONS = Path("/sys/fs/fuse/connections")
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """Who but its owner may look into the mount."""
+
+    allow_other: bool = False
+    allow_root: bool = False
+
+    def fuse_options(self) -> set[str]:
+        """What libfuse is told."""
+        options = {"fsname=fusedm", "subtype=fusedm", "default_permissions"}
+        if self.allow_other:
+            options.add("allow_other")
+        elif self.allow_root:
+            options.add("allow_root")
+        return options
+
+
+async def serve(
+    system: System,
+    mount_point: Path,
+    options: MountOptions,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Mount a system and serve it until stop() is called or somebody unmounts it.
+
+    Ready (as a trio task) when the mount answers. It is unmounted in every case.
+    Raises: OSError if it cannot be mounted.
+    """
+    try:
+        pyfuse3.init(Operations(system), str(mount_point), options.fuse_options())
+    except RuntimeError as error:
+        raise OSError(0, f"{mount_point}: cannot be mounted: {error}") from error
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pyfuse3.main, 1, MAX_REQUESTS)
+            # Answered only after INIT, from when on the kernel takes a limit of ours.
+            info = await trio.to_thread.run_sync(os.stat, mount_point)
+            raise_background_limit(info.st_dev)
+            task_status.started()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+def stop() -> None:
+    """Have serve() end when the requests in hand are answered."""
+    pyfuse3.terminate()
+
+
+def raise_background_limit(device: int) -> bool:
+    """Let more asynchronous requests wait on a mount; whether the kernel took it.
+
+    Without privileges it caps the limit at max_user_bgreq, or fusectl may not be there at all: then
+    the limit stays, and `doctor` says so.
+    """
+    try:
+        with _connections() as folder:
+            for name, value in (
+                ("max_background", MAX_BACKGROUND),
+                ("congestion_threshold", MAX_BACKGROUND * 3 // 4),
+            ):
+                (folder / str(device) / name).write_text(str(value))
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _connections() -> Iterator[Path]:
+    """The control folder of FUSE, mounted nowhere and gone afterwards if the machine lacks it."""
+    if any(_CONNECTIONS.iterdir()):
+        yield _CONNECTIONS
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(number: int, *arguments: object) -> int:
+        result: int = libc.syscall(number, *arguments)
+        if result < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return result
+
+    context = call(_FSOPEN, b"fusectl", 0)
+    try:
+        call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        mount = call(_FSMOUNT, context, 0, 0)
+    finally:
+        os.close(context)
+    try:
+        yield Path(f"/proc/self/fd/{mount}")
+    finally:
+        os.close(mount)

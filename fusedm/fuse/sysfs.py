@@ -1,0 +1,109 @@
+"""sys/block/NAME: what the kernel's sysfs would say of a device, in its names and formats. Pure.
+
+The folder fusedm/ in it is not the kernel's: there is what only this project has to tell.
+Source: Documentation/ABI/stable/sysfs-block; dm_attr_* in dm-sysfs.c; blk-crypto-sysfs.c.
+"""
+
+from collections.abc import Sequence
+
+from fusedm.block import BlockDevice, Capabilities
+from fusedm.block.units import SECTOR_SHIFT
+from fusedm.disk import Disk
+from fusedm.dm import MappedDevice
+from fusedm.fuse.nodes import Directory, Link, Node, directory, line
+from fusedm.system import System, View
+
+
+def block_directory(system: System, name: str) -> Directory:
+    """What there is about one disk, mapped device or view."""
+    view = system.views.get(name)
+    return _of_view(view) if view is not None else _of_device(system, system.device(name))
+
+
+def _of_device(system: System, device: BlockDevice) -> Directory:
+    children: dict[str, Node] = {
+        "size": line(device.sector_count),
+        "ro": line(int(device.read_only)),
+        "stat": line(device.stats.stat_line()),
+        "inflight": line(device.stats.inflight_line()),
+        "slaves": _links([below.name for below in device.underlying()]),
+        "holders": _links(system.holders(device.name)),
+        "queue": _queue(device),
+        "fusedm": directory({"crypto_extents": line("\n".join(crypto_extents(device)))}),
+    }
+    if isinstance(device, MappedDevice):
+        children["dm"] = directory(
+            {
+                "name": line(device.name),
+                "uuid": line(device.uuid),
+                "suspended": line(int(device.suspended)),
+            }
+        )
+    return directory(children)
+
+
+def _of_view(view: View) -> Directory:
+    return directory(
+        {
+            "size": line(view.size >> SECTOR_SHIFT),
+            "ro": line(int(view.read_only)),
+            "slaves": _links([view.device.name]),
+            "holders": _links([]),
+            "queue": directory({"logical_block_size": line(view.block_size)}),
+        }
+    )
+
+
+def _queue(device: BlockDevice) -> Directory:
+    children: dict[str, Node] = {
+        "logical_block_size": line(device.limits.logical_block_size),
+        "minimum_io_size": line(device.limits.io_min_bytes),
+        "optimal_io_size": line(device.limits.io_opt_bytes),
+    }
+    capabilities = device.capabilities
+    if capabilities:
+        children["crypto"] = _crypto(capabilities, keyslot_count(device))
+    return directory(children)
+
+
+def _crypto(capabilities: Capabilities, slots: int) -> Directory:
+    modes = {name: line(f"{mask:#x}") for name, mask in capabilities.modes.items()}
+    return directory(
+        {
+            "max_dun_bits": line(8 * capabilities.max_dun_bytes),
+            "num_keyslots": line(slots),
+            "raw_keys": line("supported"),
+            "modes": directory(modes),
+        }
+    )
+
+
+def keyslot_count(device: BlockDevice) -> int:
+    """The keyslots of a device's profile: 0 for a passthrough one, as every mapped device has."""
+    if isinstance(device, Disk) and device.engine is not None:
+        return device.engine.slots.slot_count
+    return 0
+
+
+def crypto_extents(device: BlockDevice) -> list[str]:
+    """How bios with a context were done: `start length target native N fallback N` an extent."""
+    if isinstance(device, Disk):
+        rows = [(0, device.sector_count, "disk", device.counts)]
+    elif isinstance(device, MappedDevice) and device.live is not None:
+        rows = [
+            (entry.start_sector, entry.sector_count, entry.target.name, entry.counts)
+            for entry in device.live.entries
+        ]
+    else:
+        rows = []
+    return [
+        f"{start} {length} {kind} native {counts.native} fallback {counts.fallback}"
+        for start, length, kind, counts in rows
+    ]
+
+
+def _links(names: Sequence[str]) -> Directory:
+    def child(name: str) -> Node | None:
+        return Link(f"../../{name}") if name in names else None
+
+    return Directory(lambda: names, child)

@@ -1,0 +1,30 @@
+"""Stacks: described in a stack file, built, changed by verbs and saved again; the Python API."""
+
+from fusedm.stack.key_sources import load_key
+from fusedm.stack.save import format_spec
+from fusedm.stack.spec import (
+    DiskSpec,
+    EngineSpec,
+    KeySpec,
+    MapperSpec,
+    StackSpec,
+    ViewSpec,
+    check_source,
+    parse_spec,
+)
+from fusedm.stack.stack import Stack, read_spec
+
+__all__ = [
+    "DiskSpec",
+    "EngineSpec",
+    "KeySpec",
+    "MapperSpec",
+    "Stack",
+    "StackSpec",
+    "ViewSpec",
+    "check_source",
+    "format_spec",
+    "load_key",
+    "parse_spec",
+    "read_spec",
+]

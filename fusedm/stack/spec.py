@@ -1,0 +1,326 @@
+"""Stack files: TOML text to a typed spec, with errors that show the line. Pure; opens nothing.
+
+A spec says what a stack is to be, and only its shape is checked here: what a table's words mean is
+found out when the table is loaded, whether a store or a key can be opened when it is opened. The
+errors of those steps are given their place in the file by StackSpec.error and table_error.
+"""
+
+import re
+from dataclasses import dataclass, field, fields
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain
+
+from fusedm.block import Capabilities, CryptoConfig
+from fusedm.block.crypt_ctx import dun_limit
+from fusedm.block.errors import CryptoError, SpecError, StackError, TableError
+from fusedm.block.names import check_name
+from fusedm.block.units import MAX_SECTORS, bytes_to_sectors, parse_size
+from fusedm.stack.toml_lines import KeyPath, SourceText, TomlTable, did_you_mean
+
+#: The version of the stack files read and written here.
+VERSION = 1
+
+#: Engines in hardware have 16 to 64; above this a number is a mistake.
+MAX_KEYSLOTS = 1024
+
+#: The sections of a stack file and what one item of each is called.
+SECTIONS = {"disks": "disk", "mapper": "mapped device", "keys": "key", "views": "view"}
+
+_SOURCE = re.compile(r"random|(?:file|keyring):[^\0]+|env:[^\0=]+|fd:[0-9]{1,9}")
+_HEX = re.compile(r"hex:.*|(?:0x)?[0-9A-Fa-f]{16,}\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An inline engine, passthrough without keyslots; modes gives each mode's data unit sizes."""
+
+    keyslots: int
+    max_dun_bytes: int
+    modes: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class DiskSpec:
+    """A disk; size is in bytes, None where the store has one of its own."""
+
+    name: str
+    size: int | None
+    store: str
+    engine: EngineSpec | None = None
+    read_only: bool = False
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class MapperSpec:
+    """A mapped device and the text of its table."""
+
+    name: str
+    table: str
+    uuid: str = ""
+    read_only: bool = False
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class KeySpec:
+    """A key: what it is for, and where its bytes come from."""
+
+    name: str
+    mode: str
+    data_unit_size: int
+    dun_bytes: int
+    source: str
+    line: int = field(default=0, compare=False)
+
+    @property
+    def config(self) -> CryptoConfig:
+        """What the key is for.
+
+        Raises: CryptoError(EINVAL); never for a key of a parsed spec.
+        """
+        return CryptoConfig(self.mode, self.data_unit_size, self.dun_bytes)
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """A device seen through a key; dun_base is the DUN of its first data unit."""
+
+    name: str
+    device: str
+    key: str
+    dun_base: int = 0
+    line: int = field(default=0, compare=False)
+
+
+#: Whatever stands under a name in a section.
+Item = DiskSpec | MapperSpec | KeySpec | ViewSpec
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """A whole stack, by name; the source is where it was read, for errors found later."""
+
+    version: int = VERSION
+    disks: dict[str, DiskSpec] = field(default_factory=dict)
+    mapper: dict[str, MapperSpec] = field(default_factory=dict)
+    keys: dict[str, KeySpec] = field(default_factory=dict)
+    views: dict[str, ViewSpec] = field(default_factory=dict)
+    source: SourceText = field(
+        default_factory=lambda: SourceText("stack", ""), compare=False, repr=False
+    )
+
+    def error(self, path: KeyPath, text: str) -> SpecError:
+        """An error that shows the value at a path, such as ("disks", "ufs0", "store")."""
+        return self.source.error(path, text)
+
+    def table_error(self, mapper_name: str, error: TableError) -> SpecError:
+        """A table's error at the line of the file it is about; the errno is kept."""
+        text = f"{error.target}: {error.text}" if error.target else error.text
+        path = ("mapper", mapper_name, "table")
+        located = self.source.error_in_string(path, error.line, text)
+        located.errno = error.errno
+        return located
+
+
+def parse_spec(text: str, file_name: str) -> StackSpec:
+    """The stack a stack file describes; file_name is for the errors.
+
+    Raises: SpecError with the line and a caret.
+    """
+    source = SourceText(file_name, text)
+    root = TomlTable(source, (), source.load())
+    version = root.need("version", int)
+    if version != VERSION:
+        raise root.error("version", f"{version} is not {VERSION}, the one version known here")
+    root.only(("version", *SECTIONS))
+    spec = StackSpec(
+        version,
+        disks=root.tables("disks", _disk),
+        mapper=root.tables("mapper", _mapper),
+        keys=root.tables("keys", _key),
+        views=root.tables("views", _view),
+        source=source,
+    )
+    _check_names(spec)
+    for view in spec.views.values():
+        _check_view(spec, view)
+    creation_order(spec)
+    return spec
+
+
+def creation_order(spec: StackSpec) -> list[str]:
+    """The names of the mapped devices, each after those its table names; else as in the file.
+
+    Only arguments are looked at, and a number is never taken for a device.
+    Raises: SpecError naming the cycle.
+    """
+    below = {
+        name: [word for word in _table_words(mapper.table) if word in spec.mapper]
+        for name, mapper in spec.mapper.items()
+    }
+    try:
+        return list(TopologicalSorter(below).static_order())
+    except CycleError as error:
+        cycle = error.args[1][::-1]
+        text = f"a device cannot be below itself: {' -> '.join(cycle)}"
+        raise spec.error(("mapper", cycle[0], "table"), text) from None
+
+
+def check_source(source: str) -> None:
+    """Refuse what does not name a source of key bytes; it is not repeated, since it may be a key.
+
+    Raises: StackError(EINVAL).
+    """
+    if _HEX.fullmatch(source):
+        raise StackError(
+            "a key is not written out here, where it would be copied, shown and logged: "
+            "use file:PATH, env:NAME, fd:N, keyring:DESC or random"
+        )
+    if not _SOURCE.fullmatch(source):
+        raise StackError(
+            "not a source of a key: use file:PATH, env:NAME, fd:N, keyring:DESC or random"
+        )
+
+
+def _disk(name: str, table: TomlTable) -> DiskSpec:
+    table.only(_keys_of(DiskSpec))
+    return DiskSpec(
+        name,
+        _size(table),
+        table.need("store", str),
+        _engine(table.table("engine")) if "engine" in table.values else None,
+        table.get("read_only", bool) or False,
+        table.line,
+    )
+
+
+def _size(table: TomlTable) -> int | None:
+    word = table.get("size", str)
+    if word is None:
+        return None
+    with table.locating("size"):
+        size = parse_size(word)
+        sector_count = bytes_to_sectors(size)
+        if not 0 < sector_count <= MAX_SECTORS:
+            raise ValueError(f"{sector_count} sectors is not in 1..{MAX_SECTORS}")
+    return size
+
+
+def _engine(table: TomlTable) -> EngineSpec:
+    table.only(_keys_of(EngineSpec))
+    keyslots = table.need("keyslots", int)
+    if not 0 <= keyslots <= MAX_KEYSLOTS:
+        raise table.error("keyslots", f"{keyslots} is not in 0..{MAX_KEYSLOTS}")
+    max_dun_bytes = table.need("max_dun_bytes", int)
+    with table.locating("max_dun_bytes"):
+        Capabilities.of({}, max_dun_bytes)
+    modes = table.table("modes")
+    return EngineSpec(
+        keyslots, max_dun_bytes, {mode: _data_unit_sizes(modes, mode) for mode in modes.values}
+    )
+
+
+def _data_unit_sizes(modes: TomlTable, mode: str) -> list[int]:
+    with modes.locating(mode, at_key=True):
+        Capabilities.of({mode: ()}, 1)
+    array = modes.array(mode)
+    sizes = [array.need(index, int) for index in array.values]
+    for index, size in enumerate(sizes):
+        with array.locating(index):
+            Capabilities.of({mode: [size]}, 1)
+    return sizes
+
+
+def _mapper(name: str, table: TomlTable) -> MapperSpec:
+    table.only(_keys_of(MapperSpec))
+    return MapperSpec(
+        name,
+        table.need("table", str),
+        table.get("uuid", str) or "",
+        table.get("read_only", bool) or False,
+        table.line,
+    )
+
+
+def _key(name: str, table: TomlTable) -> KeySpec:
+    table.only(_keys_of(KeySpec))
+    key = KeySpec(
+        name,
+        table.need("mode", str),
+        table.need("data_unit_size", int),
+        table.need("dun_bytes", int),
+        table.need("source", str),
+        table.line,
+    )
+    try:
+        _ = key.config
+    except CryptoError as error:
+        # The message begins with the name of the argument.
+        raise table.error(str(error).split()[0], str(error)) from None
+    with table.locating("source", hide=True):
+        check_source(key.source)
+    return key
+
+
+def _view(name: str, table: TomlTable) -> ViewSpec:
+    table.only(_keys_of(ViewSpec))
+    return ViewSpec(
+        name,
+        table.need("device", str),
+        table.need("key", str),
+        table.get("dun_base", int) or 0,
+        table.line,
+    )
+
+
+def _keys_of(item: type) -> list[str]:
+    """The keys of an item's table: its fields but for name and line, which are the header's."""
+    return [known.name for known in fields(item) if known.name not in ("name", "line")]
+
+
+def _check_names(spec: StackSpec) -> None:
+    """Refuse illegal names, and one name for two of the disks, mapped devices and views."""
+    taken: dict[str, str] = {}
+    for section, kind in SECTIONS.items():
+        items: dict[str, Item] = getattr(spec, section)
+        for name, item in items.items():
+            try:
+                check_name(kind, name)
+            except StackError as error:
+                raise spec.source.error((section, name), str(error), at_key=True) from None
+            if section == "keys":
+                continue
+            if name in taken:
+                text = (
+                    f"line {item.line} is a second {name!r}, {taken[name]} was the first: "
+                    "names are unique across disks, mapped devices and views"
+                )
+                raise spec.source.error((section, name), text, at_key=True)
+            taken[name] = f"the {kind} on line {item.line}"
+
+
+def _check_view(spec: StackSpec, view: ViewSpec) -> None:
+    """Refuse a view whose device or key is not in the spec, or whose DUNs do not fit the key."""
+    path = ("views", view.name)
+    if view.device in spec.views:
+        text = f"{view.device!r} is a view; a view takes a disk or a mapped device"
+        raise spec.error((*path, "device"), text)
+    devices = [*spec.disks, *spec.mapper]
+    if view.device not in devices:
+        text = f"{view.device!r} is neither a disk nor a mapped device"
+        raise spec.error((*path, "device"), text + did_you_mean(view.device, devices))
+    if view.key not in spec.keys:
+        text = f"{view.key!r} is not a key" + did_you_mean(view.key, spec.keys)
+        raise spec.error((*path, "key"), text)
+    last = dun_limit(spec.keys[view.key].config) - 1
+    if not 0 <= view.dun_base <= last:
+        text = f"{view.dun_base} is not in 0..{last}, the DUNs of key {view.key!r}"
+        raise spec.error((*path, "dun_base"), text)
+
+
+def _table_words(table: str) -> list[str]:
+    """The arguments of a table's lines that are not numbers."""
+    lines = (line for line in table.split("\n") if not line.lstrip().startswith("#"))
+    words = chain.from_iterable(re.sub(r"\\(.)", r"\1", line).split()[3:] for line in lines)
+    return [word for word in dict.fromkeys(words) if not word.isdecimal()]

@@ -1,0 +1,292 @@
+"""A stack: a system built from a stack file, changed by verbs, saved as a stack file again.
+
+This is the Python API; a mount shows the same object.
+
+    async with Stack.from_toml("stack.toml") as stack:
+        view = stack.system.view("home")
+        await submit_bio(view.device, view.bio(Op.WRITE, 0, memoryview(bytes(4096))))
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import trio
+
+from fusedm.block import Capabilities, CryptoKey
+from fusedm.block.errors import FusedmError, SpecError, StackError, TableError
+from fusedm.crypto import InlineEngine
+from fusedm.disk import Disk
+from fusedm.dm import format_table
+from fusedm.stack.key_sources import load_key
+from fusedm.stack.spec import (
+    DiskSpec,
+    KeySpec,
+    MapperSpec,
+    StackSpec,
+    ViewSpec,
+    creation_order,
+    parse_spec,
+)
+from fusedm.stores import (
+    MemoryStore,
+    Store,
+    VolatileCacheStore,
+    absolute_store,
+    check_not_on,
+    open_store,
+    store_path,
+)
+from fusedm.system import System, View
+
+#: Opens the store of a disk.
+StoreOpener = Callable[[DiskSpec], Store]
+
+
+def read_spec(path: str | Path) -> StackSpec:
+    """The spec in a stack file.
+
+    Raises: SpecError, also for a file that cannot be read.
+    """
+    try:
+        return parse_spec(Path(path).read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise SpecError(str(path), 0, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(str(path), 0, f"byte {error.start} is not UTF-8") from None
+
+
+class Stack:
+    """A system and how it came about.
+
+    mount_point is where it will be seen, if anywhere: no store may lie there.
+    Owns: its system, from entering until leaving the `async with` block.
+    """
+
+    def __init__(self, spec: StackSpec, base_dir: Path, mount_point: Path | None = None) -> None:
+        self.system = System()
+        self._base_dir = base_dir.absolute()
+        self._mount_point = mount_point
+        self._to_build = spec
+        self._disks: dict[str, DiskSpec] = {}
+        self._keys: dict[str, KeySpec] = {}
+
+    @classmethod
+    def from_toml(cls, path: str | Path, mount_point: Path | None = None) -> Self:
+        """The stack of a stack file, to be entered.
+
+        Raises: SpecError.
+        """
+        return cls(read_spec(path), Path(path).parent, mount_point)
+
+    async def __aenter__(self) -> Self:
+        """Build it; if anything fails, files it had created are removed.
+
+        Raises: SpecError at the line of what cannot be built.
+        """
+        spec = self._to_build
+        await _build(Stack._dry(spec, self._base_dir), spec, self._dry_store)
+        missing = [path for path in self._store_paths(spec) if not path.exists()]
+        try:
+            await _build(self, spec, self._open_store)
+        except BaseException:
+            self.system.close()
+            for path in missing:
+                path.unlink(missing_ok=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every store and overwrite every key."""
+        self.system.close()
+
+    async def check(self) -> None:
+        """Build it without touching a store or a key.
+
+        Raises: SpecError at the line of what cannot be built.
+        """
+        scratch = Stack._dry(self._to_build, self._base_dir)
+        await _build(scratch, self._to_build, self._dry_store)
+
+    # Verbs. Each does all of its work or changes nothing.
+
+    async def add_disk(self, spec: DiskSpec, opener: StoreOpener | None = None) -> Disk:
+        """Open a store and add a disk over it.
+
+        Raises: StoreError, StackError, CryptoError.
+        """
+        self.system.check_free("disk", spec.name)
+        engine = _engine(spec)
+        store = await trio.to_thread.run_sync(opener or self._open_store, spec)
+        disk = Disk(spec.name, store, engine)
+        self.system.add_disk(disk)
+        self._disks[spec.name] = spec
+        return disk
+
+    def remove_disk(self, name: str) -> None:
+        """Remove a disk; the file of its store stays.
+
+        Raises: StackError(EBUSY) while it is in use.
+        """
+        self.system.remove_disk(name)
+        del self._disks[name]
+
+    async def lose_power(
+        self, name: str, keep: Literal["nothing", "random", "everything"] = "random"
+    ) -> None:
+        """Have the volatile cache of a disk lose what was not flushed.
+
+        Raises: StackError(EOPNOTSUPP) for a disk without one.
+        """
+        disk = self.system.disk(name)
+        if not isinstance(disk.store, VolatileCacheStore):
+            text = f"{name!r} has no volatile cache: its store does not begin with volatile:"
+            raise StackError(text, errno.EOPNOTSUPP)
+        await trio.to_thread.run_sync(disk.store.lose_power, keep)
+
+    async def add_mapped(self, spec: MapperSpec) -> None:
+        """Create a mapped device; a table is loaded and made live.
+
+        Raises: TableError, StackError; the device is not there then.
+        """
+        self.system.add_mapped(spec.name, spec.uuid)
+        if not spec.table.strip():
+            return
+        try:
+            await self.system.load(spec.name, spec.table, spec.read_only)
+            await self.system.mapped_device(spec.name).resume()
+        except FusedmError:
+            self.system.remove_mapped(spec.name)
+            raise
+
+    async def add_key(self, spec: KeySpec, raw: bytes | bytearray | None = None) -> None:
+        """Add a key; its bytes come from its source unless they are given.
+
+        Raises: StackError, CryptoError.
+        """
+        config = spec.config
+        if raw is None:
+            raw = await trio.to_thread.run_sync(
+                load_key, spec.source, config.key_size, self._base_dir
+            )
+        self.system.add_key(CryptoKey(spec.name, config, raw))
+        if isinstance(raw, bytearray):
+            raw[:] = bytes(len(raw))
+        self._keys[spec.name] = replace(spec, source=_absolute_source(spec.source, self._base_dir))
+
+    def remove_key(self, name: str) -> None:
+        """Remove a key.
+
+        Raises: StackError(EBUSY) while a view uses it.
+        """
+        self.system.remove_key(name)
+        del self._keys[name]
+
+    def add_view(self, spec: ViewSpec) -> View:
+        """Add a view.
+
+        Raises: StackError, CryptoError.
+        """
+        return self.system.add_view(spec.name, spec.device, spec.key, spec.dun_base)
+
+    def spec(self) -> StackSpec:
+        """What would build the stack as it is now; paths are absolute, key bytes are in none."""
+        disks = {
+            name: replace(disk, store=absolute_store(disk.store, self._base_dir))
+            for name, disk in self._disks.items()
+        }
+        mapper = {
+            name: MapperSpec(
+                name,
+                format_table(mapped.live) + "\n" if mapped.live is not None else "",
+                mapped.uuid,
+                mapped.is_table_read_only,
+            )
+            for name, mapped in self.system.mapped.items()
+        }
+        views = {
+            view.name: ViewSpec(view.name, view.device.name, view.key.name, view.dun_base)
+            for view in self.system.views.values()
+            if view.key is not None
+        }
+        return StackSpec(disks=disks, mapper=mapper, keys=dict(self._keys), views=views)
+
+    @classmethod
+    def _dry(cls, spec: StackSpec, base_dir: Path) -> "Stack":
+        keys = {name: replace(key, source="random") for name, key in spec.keys.items()}
+        return cls(replace(spec, keys=keys), base_dir)
+
+    def _dry_store(self, spec: DiskSpec) -> Store:
+        """Memory of the size the disk will have; nothing is created."""
+        if spec.size is not None:
+            store_path(spec.store, self._base_dir)
+            return MemoryStore(spec.size, read_only=spec.read_only)
+        store = open_store(spec.store, None, self._base_dir, read_only=True, create=False)
+        store.close()
+        return MemoryStore(store.size, read_only=spec.read_only)
+
+    def _open_store(self, spec: DiskSpec) -> Store:
+        path = store_path(spec.store, self._base_dir)
+        if path is not None and self._mount_point is not None:
+            check_not_on(path, self._mount_point)
+        return open_store(spec.store, spec.size, self._base_dir, read_only=spec.read_only)
+
+    def _store_paths(self, spec: StackSpec) -> Iterator[Path]:
+        for disk in spec.disks.values():
+            path = store_path(disk.store, self._base_dir)
+            if path is not None:
+                yield path
+
+
+async def _build(stack: Stack, spec: StackSpec, opener: StoreOpener) -> None:
+    """Everything a spec names, in an order in which each finds what it needs."""
+    for disk in spec.disks.values():
+        with _located(spec, ("disks", disk.name, "store")):
+            await stack.add_disk(disk, opener)
+    for name in creation_order(spec):
+        try:
+            with _located(spec, ("mapper", name)):
+                await stack.add_mapped(spec.mapper[name])
+        except TableError as error:
+            raise spec.table_error(name, error) from None
+    for key in stack._to_build.keys.values():
+        with _located(spec, ("keys", key.name, "source")):
+            await stack.add_key(key)
+    for view in spec.views.values():
+        with _located(spec, ("views", view.name)):
+            stack.add_view(view)
+
+
+@contextmanager
+def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
+    """Give an error its place in the stack file; its errno is kept."""
+    try:
+        yield
+    except (SpecError, TableError):
+        raise
+    except FusedmError as error:
+        located = spec.error(path, str(error))
+        located.errno = error.errno
+        raise located from None
+
+
+def _engine(spec: DiskSpec) -> InlineEngine | None:
+    if spec.engine is None:
+        return None
+    capabilities = Capabilities.of(spec.engine.modes, spec.engine.max_dun_bytes)
+    return InlineEngine(capabilities, spec.engine.keyslots)
+
+
+def _absolute_source(source: str, base_dir: Path) -> str:
+    scheme, _, rest = source.partition(":")
+    return f"file:{os.path.join(base_dir, rest)}" if scheme == "file" else source

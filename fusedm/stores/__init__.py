@@ -1,0 +1,39 @@
+"""Backing stores: bytes at offsets, in memory or on the host, honest or faulty."""
+
+from fusedm.stores.base import Store
+from fusedm.stores.faulty import (
+    CorruptRead,
+    FailOp,
+    FaultRule,
+    Faults,
+    FaultyStore,
+    Latency,
+    LostWrite,
+    MisdirectedWrite,
+    TornWrite,
+)
+from fusedm.stores.file import FileStore
+from fusedm.stores.memory import MemoryStore
+from fusedm.stores.opening import absolute_store, open_store, store_path
+from fusedm.stores.placement import check_not_on
+from fusedm.stores.volatile_cache import VolatileCacheStore
+
+__all__ = [
+    "CorruptRead",
+    "FailOp",
+    "FaultRule",
+    "Faults",
+    "FaultyStore",
+    "FileStore",
+    "Latency",
+    "LostWrite",
+    "MemoryStore",
+    "MisdirectedWrite",
+    "Store",
+    "TornWrite",
+    "VolatileCacheStore",
+    "absolute_store",
+    "check_not_on",
+    "open_store",
+    "store_path",
+]

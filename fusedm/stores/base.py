@@ -1,0 +1,50 @@
+"""The contract of a store: bytes at offsets. No sectors, no crypto, no waiting of its own.
+
+Calls are synchronous. Where may_block says that an operation may block its thread, the disk runs it
+in a worker thread, so calls on one store may come from several threads at once. Every failure is a
+BlockIOError-to-be: stores raise OSError, and its errno reaches the writer as it is.
+"""
+
+from typing import Protocol
+
+from fusedm.block import Op
+
+
+class Store(Protocol):
+    """A medium of a fixed size.
+
+    Units: offsets and lengths in bytes; a range always lies within size (the disk has checked).
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes; a whole number of 512-byte sectors; never changes while the store is open."""
+
+    @property
+    def logical_block_size(self) -> int:
+        """Bytes; what offsets and lengths must be multiples of: 512 or more, a power of two."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the medium refuses change."""
+
+    def may_block(self, op: Op) -> bool:
+        """Whether this operation may block its thread for long."""
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the whole buffer from offset; what was never written reads as zeros."""
+
+    def pwrite(self, offset: int, data: memoryview) -> None:
+        """Write all of data at offset, or raise OSError."""
+
+    def flush(self) -> None:
+        """Make everything durable whose pwrite, discard or write_zeroes had returned before."""
+
+    def discard(self, offset: int, length: int) -> None:
+        """Give the range up; it reads as zeros afterwards."""
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Make the range read as zeros."""
+
+    def close(self) -> None:
+        """Release what the store holds; it is not used afterwards."""

@@ -1,0 +1,182 @@
+"""A store in a regular file or on a block device of the host."""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from fusedm.block import Op
+from fusedm.block.errors import StoreError
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.stores.geometry import check_size, check_writable
+from fusedm.stores.host import is_on_local_file_system, logical_block_size, punch_hole
+
+#: Zeros are written in pieces of this size where the host cannot make holes.
+_ZEROS = memoryview(bytes(1 << 20))
+
+
+class FileStore:
+    """A regular file, locked against a second user, or a block device.
+
+    Owns: the descriptor, from open until close. Calls keep no position: threads may call at once.
+    """
+
+    def __init__(self, fd: int, path: Path, size: int, read_only: bool) -> None:
+        info = os.fstat(fd)
+        is_device = stat.S_ISBLK(info.st_mode)
+        self.path = path
+        self.size = size
+        self.logical_block_size = logical_block_size(fd) if is_device else SECTOR_SIZE
+        self.read_only = read_only
+        #: Equal for two stores on one medium: (st_dev, st_ino), or (st_rdev, 0) of a block device.
+        self.identity = (info.st_rdev, 0) if is_device else (info.st_dev, info.st_ino)
+        self._fd = fd
+        # A copy to or from the page cache of a local file is shorter than a hop to another thread.
+        self._has_slow_data = is_device or not is_on_local_file_system(fd)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        size: int | None = None,
+        create: bool = False,
+        read_only: bool = False,
+    ) -> "FileStore":
+        """Open the first size bytes of a file or block device, or all of it.
+
+        A missing file is created with holes and mode 0600 if create is set and it may be written.
+
+        Raises: StoreError with the host's errno where it had one; EBUSY if it is in use.
+        """
+        path = Path(path)
+        try:
+            fd = _open(path, size, create, read_only)
+            try:
+                _lock(fd, read_only)
+                store = cls(fd, path, _usable_size(fd, path, size), read_only)
+                check_size(str(path), store.size, store.logical_block_size)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            purpose = "reading" if read_only else "writing"
+            text = f"{path}: cannot be opened for {purpose}: {error.strerror}"
+            raise StoreError(text, error.errno) from None
+        return store
+
+    def may_block(self, op: Op) -> bool:
+        """Whether the host may take long; data of a local file go through its page cache."""
+        return self._has_slow_data or not op.has_data
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer; EIO if the file has become shorter meanwhile."""
+        self._transfer(os.preadv, offset, buffer)
+
+    def pwrite(self, offset: int, data: memoryview) -> None:
+        """Write all of data; what the host took before an error stays written."""
+        check_writable(self)
+        self._transfer(os.pwritev, offset, data)
+
+    def flush(self) -> None:
+        """Make everything durable.
+
+        The size never changes, so fdatasync is enough: it leaves out nothing but the times.
+        """
+        os.fdatasync(self._fd)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Punch a hole, or write zeros where the host cannot."""
+        self.write_zeroes(offset, length)
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Punch a hole, or write zeros where the host cannot."""
+        check_writable(self)
+        try:
+            punch_hole(self._fd, offset, length)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            for done in range(0, length, len(_ZEROS)):
+                self.pwrite(offset + done, _ZEROS[: length - done])
+
+    def close(self) -> None:
+        """Close the descriptor, which also unlocks the file."""
+        os.close(self._fd)
+
+    def _transfer(
+        self, call: Callable[[int, list[memoryview], int], int], offset: int, buffer: memoryview
+    ) -> None:
+        """Call until the whole buffer is done: the host may do less at a time."""
+        while buffer:
+            count = call(self._fd, [buffer], offset)
+            if count == len(buffer):
+                return
+            if not count:
+                raise OSError(errno.EIO, f"{self.path}: ends at {offset} of {self.size} bytes")
+            buffer = buffer[count:]
+            offset += count
+
+
+def _open(path: Path, size: int | None, create: bool, read_only: bool) -> int:
+    """A descriptor of an existing node of the right kind, or of a new file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if create and not read_only:
+            return _create(path, size)
+        raise
+    if stat.S_ISDIR(mode):
+        raise StoreError(f"{path}: is a directory, not a file or block device", errno.EISDIR)
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise StoreError(f"{path}: is neither a regular file nor a block device")
+    if read_only:
+        return os.open(path, os.O_RDONLY)
+    # O_EXCL without O_CREAT refuses a block device that is mounted or held by another such opener.
+    return os.open(path, os.O_RDWR | (os.O_EXCL if stat.S_ISBLK(mode) else 0))
+
+
+def _create(path: Path, size: int | None) -> int:
+    """A new file of holes; nothing is left behind if it cannot be made."""
+    if size is None:
+        raise StoreError(f"{path}: does not exist, and without a size it cannot be created")
+    check_size(str(path), size)
+    if not path.parent.is_dir():
+        raise StoreError(f"{path}: directory {path.parent} does not exist", errno.ENOENT)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.ftruncate(fd, size)
+        _sync_directory(path.parent)
+    except BaseException:
+        os.close(fd)
+        path.unlink()
+        raise
+    return fd
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a new name durable, without which flushing the file would promise too much."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, read_only: bool) -> None:
+    """Lock a regular file, so that no other daemon uses it while it changes."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "in use by another store") from None
+
+
+def _usable_size(fd: int, path: Path, size: int | None) -> int:
+    """The size asked for if the file is large enough, or its own."""
+    own_size = os.lseek(fd, 0, os.SEEK_END)
+    if size is not None and own_size < size:
+        raise StoreError(f"{path}: too small: has {own_size} bytes, needs {size}")
+    return own_size if size is None else size

@@ -1,0 +1,101 @@
+"""Where a store lies: never on the mount it is part of, or the daemon would wait for itself."""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusedm.block.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """One line of mountinfo; device is major:minor, which for btrfs is not that of the source."""
+
+    device: str
+    point: Path
+    source: Path
+
+
+def check_not_on(
+    path: str | Path,
+    mountpoint: str | Path,
+    sysfs: Path = Path("/sys"),
+    mountinfo: str | None = None,
+) -> None:
+    """Refuse a store path inside a mount point, or over loop devices whose files are inside it.
+
+    Both paths are looked at, so a thread that serves the mount must not call this.
+
+    Raises: StoreError(ELOOP).
+    """
+    if mountinfo is None:
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+    mounts = _parse(mountinfo)
+    forbidden = Path(os.path.realpath(mountpoint))
+    places = [Path(os.path.realpath(path))]
+    # The list grows with what is found below; a place that was seen is not looked at again.
+    for place in places:
+        if place.is_relative_to(forbidden):
+            through = "" if place is places[0] else f" through a loop device over {place}"
+            text = f"{path}: lies inside the mount point {mountpoint}{through}"
+            raise StoreError(text, errno.ELOOP)
+        for file in _backing_files(sysfs / "dev/block" / _device(place, mounts)):
+            below = Path(os.path.realpath(file))
+            if below not in places:
+                places.append(below)
+
+
+def _parse(mountinfo: str) -> list[_Mount]:
+    """The mounts, the topmost last.  Source: proc_pid_mountinfo(5)."""
+    mounts = []
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        _, _, device, _, point, *_ = fields.split(" ")
+        mounts.append(_Mount(device, Path(_unescape(point)), Path(_unescape(rest.split(" ")[1]))))
+    return mounts
+
+
+def _unescape(word: str) -> str:
+    """Undo the octal escapes of spaces, tabs, newlines and backslashes."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+
+
+def _device(place: Path, mounts: list[_Mount]) -> str:
+    """major:minor of a block device, or of the device that the file's file system is on."""
+    own = _block_device_number(place)
+    if own is not None:
+        return own
+    depth, mount = -1, _Mount("0:0", Path("/"), Path("/"))
+    for candidate in mounts:
+        if place.is_relative_to(candidate.point) and len(candidate.point.parts) >= depth:
+            depth, mount = len(candidate.point.parts), candidate
+    return _block_device_number(mount.source) or mount.device
+
+
+def _block_device_number(path: Path) -> str | None:
+    """major:minor of a block device node, by number since the name may be any."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISBLK(info.st_mode):
+        return None
+    return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+
+
+def _backing_files(device: Path) -> Iterator[str]:
+    """The files of the loop devices at or below a device, found in its sysfs directory."""
+    device = device.resolve()
+    if (device / "partition").exists():
+        device = device.parent
+    backing_file = device / "loop/backing_file"
+    if backing_file.exists():
+        # A deleted file's path ends in " (deleted)" and still says where it lies.
+        yield backing_file.read_text().rstrip("\n")
+    if (device / "slaves").is_dir():
+        for slave in (device / "slaves").iterdir():
+            yield from _backing_files(slave)

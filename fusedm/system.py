@@ -1,0 +1,312 @@
+"""The system: names to disks, mapped devices, keys and views, and who uses whom. No I/O of its own.
+
+Names are unique across disks, mapped devices and views; keys have a namespace of their own. What is
+in use cannot be removed: the refusal says by whom.
+"""
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from time import monotonic, time
+
+from fusedm.block import Bio, BlockDevice, CryptContext, CryptoKey, KeyHolder, Op
+from fusedm.block.crypt_ctx import dun_limit
+from fusedm.block.errors import CryptoError, StackError
+from fusedm.block.names import check_name
+from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
+from fusedm.crypto import start_using_key
+from fusedm.disk import Disk
+from fusedm.dm import MappedDevice, parse_table
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A device as it is opened: with a key and a DUN base, every bio carries a context.
+
+    Without a key it is the device itself, as disks/ and mapper/ show it.
+    """
+
+    name: str
+    device: BlockDevice
+    key: CryptoKey | None = None
+    dun_base: int = 0
+
+    @property
+    def block_size(self) -> int:
+        """Bytes; the larger of the device's logical block size and the data unit size."""
+        own = self.key.config.data_unit_size if self.key is not None else SECTOR_SIZE
+        return max(self.device.limits.logical_block_size, own)
+
+    @property
+    def size(self) -> int:
+        """Bytes; the device's, down to whole blocks."""
+        size = self.device.sector_count << SECTOR_SHIFT
+        return size - size % self.block_size
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the device is."""
+        return self.device.read_only
+
+    def bio(self, op: Op, offset: int, data: memoryview) -> Bio:
+        """A READ or WRITE of whole blocks at a byte offset, with the context that goes with it."""
+        crypt = None
+        if self.key is not None:
+            unit = self.key.config.data_unit_size
+            crypt = CryptContext(self.key, self.dun_base + offset // unit)
+        return Bio(op, offset >> SECTOR_SHIFT, len(data) >> SECTOR_SHIFT, data, crypt)
+
+
+class System:
+    """Everything one mount shows.
+
+    Owns: its disks, mapped devices, keys and views. Lives: until close().
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self.disks: dict[str, Disk] = {}
+        self.mapped: dict[str, MappedDevice] = {}
+        self.keys: dict[str, CryptoKey] = {}
+        self.views: dict[str, View] = {}
+        #: Seconds since the epoch of creation and of the last write, by name.
+        self.created: dict[str, float] = {}
+        self.written: dict[str, float] = {}
+        self._open: Counter[str] = Counter()
+
+    # Looking up.
+
+    def device(self, name: str) -> BlockDevice:
+        """The disk or mapped device of a name.
+
+        Raises: StackError(ENXIO).
+        """
+        found = self.disks.get(name) or self.mapped.get(name)
+        if found is None:
+            what = "is a view, not a device" if name in self.views else "is not a device"
+            raise StackError(f"{name!r} {what} of this stack", errno.ENXIO)
+        return found
+
+    def view(self, name: str) -> View:
+        """What opening a name gives: a view, or a disk or mapped device without context.
+
+        Raises: StackError(ENXIO).
+        """
+        return self.views.get(name) or View(name, self.device(name))
+
+    def disk(self, name: str) -> Disk:
+        """The disk of a name.
+
+        Raises: StackError(ENXIO).
+        """
+        if name not in self.disks:
+            raise StackError(f"{name!r} is not a disk of this stack", errno.ENXIO)
+        return self.disks[name]
+
+    def mapped_device(self, name: str) -> MappedDevice:
+        """The mapped device of a name.
+
+        Raises: StackError(ENXIO).
+        """
+        if name not in self.mapped:
+            raise StackError(f"{name!r} is not a mapped device of this stack", errno.ENXIO)
+        return self.mapped[name]
+
+    def holders(self, name: str) -> list[str]:
+        """The mapped devices (through either table) and views directly on a device."""
+        device = self.device(name)
+        return [
+            *(mapped.name for mapped in self.mapped.values() if device in mapped.underlying()),
+            *(view.name for view in self.views.values() if view.device is device),
+        ]
+
+    def check_free(self, kind: str, name: str) -> None:
+        """Refuse a name for something new.
+
+        Raises: StackError for an illegal (EINVAL) or taken (EEXIST) name.
+        """
+        check_name(kind, name)
+        if name in self.created:
+            raise StackError(f"name {name!r} is taken", errno.EEXIST)
+
+    # Adding; every name is checked before anything changes.
+
+    def add_disk(self, disk: Disk) -> None:
+        """Take a disk in.
+
+        Raises: StackError for an illegal (EINVAL) or taken (EEXIST) name.
+        """
+        self._claim("disk", disk.name)
+        self.disks[disk.name] = disk
+
+    def add_mapped(self, name: str, uuid: str = "") -> MappedDevice:
+        """A new mapped device, without a table.
+
+        Raises: StackError for an illegal or taken name, or a taken UUID (EEXIST).
+        """
+        if uuid and any(uuid == mapped.uuid for mapped in self.mapped.values()):
+            raise StackError(f"UUID {uuid!r} is taken", errno.EEXIST)
+        self._claim("mapped device", name)
+        self.mapped[name] = MappedDevice(name, uuid)
+        return self.mapped[name]
+
+    def add_key(self, key: CryptoKey) -> None:
+        """Take a key in.
+
+        Raises: StackError for an illegal or taken name.
+        """
+        check_name("key", key.name)
+        if key.name in self.keys:
+            raise StackError(f"key {key.name!r} is there already", errno.EEXIST)
+        self.keys[key.name] = key
+
+    def add_view(self, name: str, device_name: str, key_name: str, dun_base: int = 0) -> View:
+        """Open a device under a key: the key is started on it.
+
+        Raises: StackError for names; CryptoError(EINVAL) for a DUN base that does not fit, and for
+                whatever start_using_key refuses.
+        """
+        device = self.device(device_name)
+        key = self.keys.get(key_name)
+        if key is None:
+            raise StackError(f"{key_name!r} is not a key of this stack", errno.ENXIO)
+        view = View(name, device, key, dun_base)
+        last = dun_base + max(view.size // key.config.data_unit_size, 1) - 1
+        if dun_base < 0 or last >= dun_limit(key.config):
+            raise CryptoError(
+                f"view {name!r}: data unit numbers {dun_base}..{last} do not fit the "
+                f"{key.config.dun_bytes} DUN bytes of key {key_name!r}"
+            )
+        self.check_free("view", name)
+        start_using_key(device, key)
+        self._claim("view", name)
+        self.views[name] = view
+        return view
+
+    async def load(self, name: str, table_text: str, read_only: bool = False) -> None:
+        """Put a table into the inactive slot of a mapped device.
+
+        Raises: TableError; StackError(ENXIO).
+        """
+        mapped = self.mapped_device(name)
+        await mapped.load(parse_table(table_text, self.device, self._clock), read_only)
+
+    # Removing; what is in use stays.
+
+    def remove_disk(self, name: str) -> None:
+        """Close a disk and forget it.
+
+        Raises: StackError(EBUSY) with its holders, or with bios in flight.
+        """
+        if name not in self.disks:
+            raise StackError(f"{name!r} is not a disk of this stack", errno.ENXIO)
+        self._check_unused(name, self.holders(name))
+        _check_idle(self.disks[name])
+        self._release(name)
+        self.disks.pop(name).close()
+
+    def remove_mapped(self, name: str) -> None:
+        """Forget a mapped device and both its tables.
+
+        Raises: StackError(EBUSY) with its holders, or with bios in flight.
+        """
+        mapped = self.mapped_device(name)
+        self._check_unused(name, self.holders(name))
+        _check_idle(mapped)
+        self._release(name)
+        del self.mapped[name]
+
+    def remove_view(self, name: str) -> None:
+        """Forget a view, and evict its key from wherever no other view uses it.
+
+        Raises: StackError(EBUSY) while it is open; KeyBusy while a bio uses the key.
+        """
+        if name not in self.views:
+            raise StackError(f"{name!r} is not a view of this stack", errno.ENXIO)
+        self._check_unused(name, ())
+        self._evict_unshared(self.views[name])
+        self._release(name)
+        del self.views[name]
+
+    def remove_key(self, name: str) -> None:
+        """Forget a key and overwrite its bytes.
+
+        Raises: StackError(EBUSY) with the views that use it.
+        """
+        if name not in self.keys:
+            raise StackError(f"{name!r} is not a key of this stack", errno.ENXIO)
+        views = [view.name for view in self.views.values() if view.key is self.keys[name]]
+        self._check_unused(name, views)
+        self.keys.pop(name).wipe()
+
+    def close(self) -> None:
+        """Close every disk and overwrite every key, whichever of them fails to close.
+
+        Nothing may be in flight.
+        """
+        with ExitStack() as closing:
+            for key in self.keys.values():
+                closing.callback(key.wipe)
+            for disk in self.disks.values():
+                closing.callback(disk.close)
+
+    # Open files.
+
+    def open(self, name: str) -> View:
+        """Note that a name has been opened: it cannot be removed until closed() is called."""
+        view = self.view(name)
+        self._open[name] += 1
+        return view
+
+    def closed(self, name: str) -> None:
+        """Note that an open name has been closed."""
+        assert self._open[name] > 0, f"{name} is not open"
+        self._open[name] -= 1
+
+    def open_count(self, name: str) -> int:
+        """How many times a name is open now."""
+        return self._open[name]
+
+    def note_write(self, name: str) -> None:
+        """Remember the time of a write."""
+        self.written[name] = time()
+
+    def _claim(self, kind: str, name: str) -> None:
+        self.check_free(kind, name)
+        self.created[name] = self.written[name] = time()
+
+    def _release(self, name: str) -> None:
+        del self.created[name], self.written[name], self._open[name]
+
+    def _check_unused(self, name: str, holders: Iterable[str]) -> None:
+        users = list(holders)
+        if self._open[name]:
+            users.append(f"{self._open[name]} open files")
+        if users:
+            raise StackError(f"{name!r} is in use by {', '.join(users)}", errno.EBUSY)
+
+    def _check_idle(self, device: BlockDevice) -> None:
+        if device.stats.in_flight:
+            text = f"{device.name!r} has {device.stats.in_flight} bios in flight"
+            raise StackError(text, errno.EBUSY)
+
+    def _evict_unshared(self, view: View) -> None:
+        assert view.key is not None, "a view in the table of views has a key"
+        shared: set[KeyHolder] = set()
+        for other in self.views.values():
+            if other is not view and other.key is view.key:
+                shared.update(other.device.key_users(view.key))
+        own = [holder for holder in view.device.key_users(view.key) if holder not in shared]
+        for holder in own:
+            holder.check_evictable(view.key)
+        for holder in own:
+            holder.evict(view.key)
+
+
+def _check_idle(device: BlockDevice) -> None:
+    """A store closed under a bio, or a device forgotten with one, would lose it."""
+    if device.stats.in_flight:
+        text = f"{device.name!r} has {device.stats.in_flight} bios in flight"
+        raise StackError(text, errno.EBUSY)

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# What CI runs, here as there: the README's test command with nothing skipped, then what it left
+# behind and whether the wheel is whole.
+set -euo pipefail
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+export CI=true FUSEDM_REQUIRE=fuse,loop
+
+fail() {
+    printf 'ci: %s\n' "$@" >&2
+    exit 1
+}
+
+# All that the tests make is below here, which is how it is told from what others have.
+base=$(mktemp -d /tmp/fusedm-ci.XXXXXX)
+trap 'rm -rf --one-file-system "$base"' EXIT
+export TMPDIR=$base/tmp
+mkdir "$TMPDIR"
+
+print_environment() {
+    uname -srm
+    ls -l /dev/fuse || true
+    pkg-config --modversion fuse3 | sed 's/^/libfuse /'
+    .venv/bin/python - <<'END'
+import platform, cryptography, pyfuse3
+from cryptography.hazmat.backends.openssl import backend
+print("Python", platform.python_version())
+print("pyfuse3", pyfuse3.__version__)
+print("cryptography", cryptography.__version__, "with", backend.openssl_version_text())
+END
+}
+
+check_nothing_is_left() {
+    local left
+    left=$(.venv/bin/python -c '
+import sys
+from tests.helpers.tiers import left_behind
+print(*left_behind(sys.argv[1]), sep="\n")' "$TMPDIR")
+    [[ -z $left ]] || fail "the tests left behind:" "$left"
+}
+
+# In a copy, since a build leaves its own files, which a next build would take up.
+check_wheel() {
+    mkdir "$base/source"
+    cp -r pyproject.toml README.md fusedm "$base/source"
+    .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+        --wheel-dir "$base" "$base/source"
+    (cd "$base/source" && find fusedm -name '*.py' -o -name '*.md' -o -name '*.toml') |
+        sort >"$base/wanted"
+    .venv/bin/python -m zipfile -l "$base"/fusedm-*.whl | awk '$1 ~ "^fusedm/" { print $1 }' |
+        sort >"$base/packed"
+    diff "$base/wanted" "$base/packed" || fail "the wheel is not the package (< missing, > extra)"
+}
+
+scripts/setup.sh
+print_environment
+# INT, on which pytest still cleans up.
+timeout --signal=INT --kill-after=60 840 make test </dev/null 2>&1 | tee "$base/log"
+check_nothing_is_left
+check_wheel
+# Both runs of pytest: without the mounts, and with them.
+closing=$(grep -E '^=+ .* in [0-9.]+s.* =+$' "$base/log" || true)
+printf '%s\n' "$closing"
+[[ $(grep -c ' passed' <<<"$closing") -eq 2 ]] || fail "a run of the tests executed no test"
+echo "ci: passed in ${SECONDS} s"

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Sets up all that make needs: system packages, .venv, and fusedm in it. Does nothing where done.
+# Exits with 2 where a person has to do something first, and says what.
+set -euo pipefail
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+
+packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
+    e2fsprogs xfsprogs fio util-linux mount)
+stamp=.venv/set-up-stamp
+
+say() { printf 'set-up: %s\n' "$*"; }
+give_up() {
+    printf 'set-up: %s\n' "$@" >&2
+    exit 2
+}
+
+install_packages() {
+    local missing=() package
+    if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+        give_up "this is not Debian or Ubuntu; install what these Debian packages hold:" \
+            "${packages[*]}" "and then make the set-up of .venv by hand, as in ${BASH_SOURCE[0]}"
+    fi
+    for package in "${packages[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    if [[ ${#missing[@]} -eq 0 ]]; then
+        return
+    fi
+    local as_root=()
+    if [[ $(id -u) -ne 0 ]]; then
+        # Without a terminal sudo must not ask for a password.
+        if ! command -v sudo >/dev/null || { [[ ! -t 0 ]] && ! sudo -n true 2>/dev/null; }; then
+            give_up "packages are missing, and root is needed to install them:" \
+                "apt-get install ${missing[*]}"
+        fi
+        as_root=(sudo)
+    fi
+    say "installing packages: ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+is_installed() {
+    [[ $'\n'$installed$'\n' == *$'\n'"$1 installed"$'\n'* ]]
+}
+
+find_python() {
+    local python
+    for python in python3 python3.{14..11}; do
+        if "$python" - 2>/dev/null <<'END'; then
+import ensurepip, os, sys, sysconfig, venv
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info < (3, 11) or not os.path.exists(header))
+END
+            command -v "$python"
+            return
+        fi
+    done
+    give_up "Python 3.11 or later is needed, with the module venv and the header Python.h;" \
+        "tried: python3, python3.14, python3.13, python3.12, python3.11"
+}
+
+# All that .venv was made from; a moved clone and an upgraded Python show too.
+state() {
+    pwd
+    .venv/bin/python -V
+    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt
+}
+
+is_set_up() {
+    [[ -x .venv/bin/fusedm && -f $stamp ]] && state 2>/dev/null | cmp -s - "$stamp"
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    say "making .venv with $("$python" -V), which takes about a minute"
+    rm -rf .venv
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --constraint scripts/constraints.txt --editable '.[dev]'
+    # Last of all, so that a set-up which was interrupted is begun again.
+    state >"$stamp"
+    say "done"
+}
+
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
+install_packages
+is_set_up || make_venv

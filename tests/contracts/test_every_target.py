@@ -1,0 +1,241 @@
+"""What every target keeps to; a new file in targets/ is taken up by itself.
+
+Each target is tried with its own examples(), over three devices and a length that 2 and 3 stripes
+divide.
+"""
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusedm.block import FLUSH, Bio, CryptContext, CryptoConfig, CryptoKey, Op
+from fusedm.block.errors import TableError
+from fusedm.dm import (
+    Action,
+    Complete,
+    Defer,
+    Fail,
+    Many,
+    Remap,
+    Target,
+    format_table,
+    parse_table,
+    target_class,
+    target_doc,
+    target_names,
+)
+from tests.helpers.devices import RecordingDevice, lookup_in
+
+LENGTH = 192
+PATTERN = bytes(index % 251 for index in range(LENGTH * 512))
+DEVICES = [RecordingDevice(name, 16384) for name in ("d0", "d1", "d2")]
+LOOKUP = lookup_in(*DEVICES)
+KEY = CryptoKey("k", CryptoConfig("AES-256-XTS", 512, 8), bytes(range(64)))
+HEADINGS = ["Parameters", "Example", "Crypto", "Kernel", "See also"]
+UNIT_TESTS = Path(__file__).parents[1] / "unit" / "dm" / "targets"
+
+#: Targets for which no number of arguments is wrong.
+TAKES_ANY_ARGUMENTS = {"error"}
+
+
+class Clock:
+    """A time that stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def examples_of(name: str) -> list[str]:
+    examples: list[str] = import_module(target_class(name).__module__).examples()
+    return examples
+
+
+EXAMPLES = [(name, words) for name in target_names() for words in examples_of(name)]
+WRONG_COUNTS = [
+    (name, changed)
+    for name, words in EXAMPLES
+    if name not in TAKES_ANY_ARGUMENTS
+    for changed in ([f"{words} extra", words.rpartition(" ")[0]] if words else ["extra"])
+]
+every_target = pytest.mark.parametrize("name", target_names())
+every_example = pytest.mark.parametrize(("name", "words"), EXAMPLES)
+times = st.floats(0, 20)
+
+
+def make(name: str, words: str, now: float = 0.0) -> Target:
+    """The target of an example, made at time 0, at a later time."""
+    clock = Clock()
+    target = parse_table(f"0 {LENGTH} {name} {words}", LOOKUP, clock).entries[0].target
+    clock.now = now
+    return target
+
+
+@st.composite
+def ranges(draw: st.DrawFn, step: int = LENGTH, smallest: int = 1) -> tuple[int, int]:
+    """Begin and end of a range that lies within one step-long piece of the target."""
+    begin = draw(st.integers(0, LENGTH - smallest).filter(lambda n: n % step <= step - smallest))
+    return begin, draw(st.integers(begin + smallest, min(LENGTH, begin - begin % step + step)))
+
+
+def data_bio(target: Target, op: Op, begin: int, end: int) -> Bio:
+    """A READ or WRITE as the target may get it: with a context if it passes them."""
+    data = bytearray(PATTERN[begin * 512 : end * 512])
+    crypt = CryptContext(KEY, 1000 + begin) if target.passes_crypto else None
+    return Bio(op, begin, end - begin, memoryview(data), crypt)
+
+
+def remaps(action: Action) -> Iterator[Remap]:
+    """Every bio an action sends down."""
+    match action:
+        case Remap():
+            yield action
+        case Defer(_, then):
+            yield from remaps(then)
+        case Many(actions):
+            for one in actions:
+                yield from remaps(one)
+
+
+def halves(action: Action, sector_count: int) -> tuple[Action, Action]:
+    """The same action for the front and for the back of its bio."""
+    match action:
+        case Remap(device, bio):
+            front, back = bio.split(sector_count)
+            return Remap(device, front), Remap(device, back)
+        case Defer(seconds, then):
+            first, second = halves(then, sector_count)
+            return Defer(seconds, first), Defer(seconds, second)
+        case Many(actions):
+            pairs = [halves(one, sector_count) for one in actions]
+            return Many(tuple(a for a, _ in pairs)), Many(tuple(b for _, b in pairs))
+        case Complete() | Fail():
+            return action, action
+
+
+def assert_inside_segments(target: Target, action: Action) -> None:
+    for remap in remaps(action):
+        bio = remap.bio
+        assert any(
+            remap.device is segment.device
+            and (
+                bio.op is Op.FLUSH
+                or segment.start_sector <= bio.sector
+                and bio.end_sector <= segment.start_sector + segment.sector_count
+            )
+            for segment in target.devices()
+        ), f"{bio} on {remap.device.name} is outside {list(target.devices())}"
+
+
+def places(target: Target, op: Op, begin: int, end: int) -> set[tuple[str, int]]:
+    """The device and sector of each sector of a range, as single-sector bios reach them."""
+    return {
+        (remap.device.name, remap.bio.sector)
+        for sector in range(begin, end)
+        for remap in remaps(target.map(data_bio(target, op, sector, sector + 1)))
+    }
+
+
+@every_example
+def test_a_table_is_the_same_after_formatting_and_parsing(name, words):
+    text = format_table(parse_table(f"0 {LENGTH} {name} {words}", LOOKUP, Clock()))
+    again = parse_table(text, LOOKUP, Clock())
+    assert format_table(again) == text
+    assert again.entries[0].target == make(name, words)
+
+
+@every_example
+@given(data=st.data(), op=st.sampled_from([Op.READ, Op.WRITE]), now=times)
+def test_data_are_sent_only_into_the_ranges_of_devices(name, words, data, op, now):
+    target = make(name, words, now)
+    begin, end = data.draw(ranges(target.max_io_sectors or LENGTH))
+    assert_inside_segments(target, target.map(data_bio(target, op, begin, end)))
+
+
+@every_example
+@given(extent=ranges(), op=st.sampled_from([Op.DISCARD, Op.WRITE_ZEROES]), now=times)
+def test_ranges_are_sent_only_into_the_ranges_of_devices(name, words, extent, op, now):
+    target = make(name, words, now)
+    begin, end = extent
+    assert_inside_segments(target, target.map(Bio(op, begin, end - begin)))
+
+
+@every_example
+@given(extent=ranges(), now=times)
+def test_a_discard_reaches_what_writes_of_its_sectors_reach(name, words, extent, now):
+    target = make(name, words, now)
+    begin, end = extent
+    sent = list(remaps(target.map(Bio(Op.DISCARD, begin, end - begin))))
+    reached = [
+        (remap.device.name, sector)
+        for remap in sent
+        for sector in range(remap.bio.sector, remap.bio.end_sector)
+    ]
+    assert len(reached) == len(set(reached))
+    assert set(reached) == places(target, Op.WRITE, begin, end)
+
+
+@every_example
+@given(now=times)
+def test_a_flush_reaches_every_device_that_is_written_to(name, words, now):
+    target = make(name, words, now)
+    flushed = {remap.device.name for remap in remaps(target.map(FLUSH))}
+    assert flushed >= {device for device, _ in places(target, Op.WRITE, 0, LENGTH)}
+
+
+@every_example
+@given(data=st.data(), op=st.sampled_from([Op.READ, Op.WRITE]), now=times)
+def test_mapping_a_split_bio_is_splitting_the_mapped_bio(name, words, data, op, now):
+    target = make(name, words, now)
+    begin, end = data.draw(ranges(target.max_io_sectors or LENGTH, smallest=2))
+    middle = data.draw(st.integers(1, end - begin - 1))
+    bio = data_bio(target, op, begin, end)
+    front, back = bio.split(middle)
+    assert (target.map(front), target.map(back)) == halves(target.map(bio), middle)
+
+
+@pytest.mark.parametrize(("name", "words"), WRONG_COUNTS)
+def test_a_wrong_number_of_arguments_names_the_target(name, words):
+    with pytest.raises(TableError, match=f"^table line 1: {name}: ") as caught:
+        make(name, words)
+    assert caught.value.target == name
+
+
+@every_target
+def test_every_target_decides_on_crypto_itself(name):
+    assert "passes_crypto" in vars(target_class(name))
+
+
+@every_target
+def test_every_target_offers_examples(name):
+    assert examples_of(name)
+
+
+@every_target
+def test_every_doc_is_one_sentence_and_the_headings(name):
+    title, sentence, *rest = target_doc(name).split("\n\n")
+    assert title == f"# {name}"
+    assert re.fullmatch(r"[A-Z][^.]*\.", sentence), "one sentence"
+    assert re.findall(r"^## (.*)$", "\n".join(rest), re.MULTILINE) == HEADINGS
+
+
+@every_target
+def test_every_example_of_a_doc_is_a_table_with_the_target(name):
+    tables = re.findall(r"^```\n(.*?)^```$", target_doc(name), re.MULTILINE | re.DOTALL)
+    assert tables
+    for text in tables:
+        table = parse_table(text, LOOKUP, Clock())
+        assert name in [entry.target.name for entry in table.entries]
+        formatted = format_table(table)
+        assert format_table(parse_table(formatted, LOOKUP, Clock())) == formatted
+
+
+@every_target
+def test_every_target_has_a_test_of_its_own(name):
+    assert (UNIT_TESTS / f"test_{name.replace('-', '_')}.py").is_file()

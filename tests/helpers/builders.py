@@ -1,0 +1,105 @@
+"""Keys, disks, mapped devices and data in one line each."""
+
+import hashlib
+from collections.abc import Iterable
+from random import Random
+
+from fusedm.block import Bio, BlockDevice, Capabilities, CryptContext, CryptoConfig, CryptoKey, Op
+from fusedm.crypto import InlineEngine, start_using_key, submit_bio
+from fusedm.crypto.profile import ProgramHook
+from fusedm.disk import Disk
+from fusedm.dm import MappedDevice, parse_table
+from fusedm.stores import MemoryStore, Store
+from tests.helpers.devices import lookup_in
+
+MODE = "AES-256-XTS"
+
+
+def make_key(name: str = "k", unit: int = 512, dun_bytes: int = 8) -> CryptoKey:
+    """A key whose bytes follow from its name."""
+    raw = hashlib.sha512(name.encode()).digest()
+    return CryptoKey(name, CryptoConfig(MODE, unit, dun_bytes), raw)
+
+
+def make_disk(
+    name: str = "d0",
+    sectors: int = 1024,
+    *,
+    slots: int | None = None,
+    units: Iterable[int] = (512, 4096),
+    block: int = 512,
+    store: Store | None = None,
+    latency: float = 0.0,
+    before_program: ProgramHook | None = None,
+) -> Disk:
+    """A disk in memory; slots None is no engine, 0 an engine that takes keys with each request."""
+    engine = None
+    if slots is not None:
+        capabilities = Capabilities.of({MODE: units}, 8)
+        engine = InlineEngine(capabilities, slots, latency, before_program)
+    return Disk(name, store or MemoryStore(sectors * 512, block), engine)
+
+
+async def make_mapped(
+    text: str, *devices: BlockDevice, name: str = "dm0", keys: Iterable[CryptoKey] = ()
+) -> MappedDevice:
+    """A mapped device with a live table, ready for the keys."""
+    mapped = MappedDevice(name)
+    await load(mapped, text, *devices)
+    await mapped.resume()
+    for key in keys:
+        start_using_key(mapped, key)
+    return mapped
+
+
+async def load(mapped: MappedDevice, text: str, *devices: BlockDevice) -> None:
+    """Put a table into the inactive slot; its flakey targets are always at second 0."""
+    await mapped.load(parse_table(text, lookup_in(*devices), lambda: 0.0))
+
+
+def pattern(length: int, seed: int = 0) -> bytearray:
+    """Bytes that follow from a seed."""
+    return bytearray(Random(seed).randbytes(length))
+
+
+def write_bio(sector: int, data: bytes, key: CryptoKey | None = None, dun: int = 0) -> Bio:
+    """A WRITE, under a key if there is one."""
+    crypt = CryptContext(key, dun) if key is not None else None
+    return Bio.write(sector, memoryview(data), crypt)
+
+
+def read_bio(
+    sector: int, length: int, key: CryptoKey | None = None, dun: int = 0
+) -> tuple[Bio, bytearray]:
+    """A READ, and the buffer it will fill."""
+    data = bytearray(length)
+    crypt = CryptContext(key, dun) if key is not None else None
+    return Bio.read(sector, memoryview(data), crypt), data
+
+
+async def write(
+    device: BlockDevice, sector: int, data: bytes, key: CryptoKey | None = None, dun: int = 0
+) -> None:
+    """Write data to a device."""
+    await submit_bio(device, write_bio(sector, data, key, dun))
+
+
+async def read(
+    device: BlockDevice, sector: int, length: int, key: CryptoKey | None = None, dun: int = 0
+) -> bytes:
+    """Read length bytes of a device."""
+    bio, data = read_bio(sector, length, key, dun)
+    await submit_bio(device, bio)
+    return bytes(data)
+
+
+def medium(disk: Disk, sector: int = 0, length: int | None = None) -> bytes:
+    """What a disk's store holds, without going through the disk."""
+    data = bytearray(disk.store.size - sector * 512 if length is None else length)
+    disk.store.pread_into(sector * 512, memoryview(data))
+    return bytes(data)
+
+
+def discard(sector: int, count: int) -> Bio:
+    """A DISCARD."""
+    return Bio(Op.DISCARD, sector, count)

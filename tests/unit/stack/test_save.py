@@ -1,0 +1,145 @@
+"""What is saved reads back the same."""
+
+from hypothesis import given, reject
+from hypothesis import strategies as st
+
+from fusedm.block.crypt_ctx import MODES
+from fusedm.block.errors import SpecError, StackError
+from fusedm.block.names import check_name
+from fusedm.block.units import MAX_SECTORS
+from fusedm.stack.save import format_spec
+from fusedm.stack.spec import (
+    MAX_KEYSLOTS,
+    SECTIONS,
+    DiskSpec,
+    EngineSpec,
+    KeySpec,
+    MapperSpec,
+    StackSpec,
+    ViewSpec,
+    creation_order,
+    parse_spec,
+)
+from fusedm.stack.toml_lines import format_key
+
+SAVED = """\
+version = 1
+
+[disks.ufs0]
+size = "1GiB"
+store = "file:ufs0.img"
+engine = { keyslots = 32, max_dun_bytes = 8, modes = { AES-256-XTS = [512, 4096] } }
+
+[disks."plain.0"]
+store = "memory:"
+read_only = true
+
+[mapper.data]
+table = \"\"\"
+0 2097152 linear ufs0 0
+2097152 8 error \\"\\\\
+\"\"\"
+uuid = "u"
+
+[keys.alice]
+mode = "AES-256-XTS"
+data_unit_size = 4096
+dun_bytes = 8
+source = "file:alice.key"
+
+[views.home]
+device = "data"
+key = "alice"
+dun_base = 7
+"""
+
+SPEC = StackSpec(
+    disks={
+        "ufs0": DiskSpec(
+            "ufs0", 1 << 30, "file:ufs0.img", EngineSpec(32, 8, {"AES-256-XTS": [512, 4096]})
+        ),
+        "plain.0": DiskSpec("plain.0", None, "memory:", read_only=True),
+    },
+    mapper={"data": MapperSpec("data", '0 2097152 linear ufs0 0\n2097152 8 error "\\\n', uuid="u")},
+    keys={"alice": KeySpec("alice", "AES-256-XTS", 4096, 8, "file:alice.key")},
+    views={"home": ViewSpec("home", "data", "alice", 7)},
+)
+
+
+def test_a_spec_is_saved_as_a_file_to_read() -> None:
+    assert format_spec(SPEC) == SAVED
+
+
+def test_a_saved_file_reads_back_as_the_spec() -> None:
+    assert parse_spec(SAVED, "s.toml") == SPEC
+
+
+def is_name(text: str) -> bool:
+    try:
+        check_name("device", text)
+    except StackError:
+        return False
+    return True
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+names = st.text(max_size=8).filter(is_name)
+flags = st.booleans()
+data_unit_sizes = st.sampled_from([512 << shift for shift in range(8)])
+engines = st.builds(
+    EngineSpec,
+    st.integers(0, MAX_KEYSLOTS),
+    st.integers(1, 32),
+    st.dictionaries(st.sampled_from(sorted(MODES)), st.lists(data_unit_sizes)),
+)
+sizes = st.none() | st.integers(1, MAX_SECTORS).map(lambda sectors: sectors * 512)
+sources = st.just("random") | texts.filter(bool).map(lambda path: f"file:{path}")
+tables = st.lists(texts).map("\n".join) | texts
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> StackSpec:
+    device_names = draw(st.lists(names, unique=True, max_size=8))
+    kinds = [draw(st.sampled_from("dmv")) for _ in device_names]
+    below = [name for name, kind in zip(device_names, kinds, strict=True) if kind != "v"]
+    keys = {
+        name: KeySpec(
+            name,
+            draw(st.sampled_from(sorted(MODES))),
+            draw(data_unit_sizes),
+            draw(st.integers(1, 16)),
+            draw(sources),
+        )
+        for name in draw(st.lists(names, unique=True, max_size=2))
+    }
+    spec = StackSpec(keys=keys)
+    for name, kind in zip(device_names, kinds, strict=True):
+        if kind == "d":
+            parts = draw(st.tuples(sizes, texts, st.none() | engines, flags))
+            spec.disks[name] = DiskSpec(name, *parts)
+        elif kind == "m":
+            spec.mapper[name] = MapperSpec(name, *draw(st.tuples(tables, texts, flags)))
+        elif below and keys:
+            key = draw(st.sampled_from(sorted(keys)))
+            base = draw(st.integers(0, (1 << 8 * keys[key].dun_bytes) - 1))
+            spec.views[name] = ViewSpec(name, draw(st.sampled_from(below)), key, base)
+    try:
+        creation_order(spec)
+    except SpecError:  # Random words made a device stand on itself.
+        reject()
+    return spec
+
+
+@given(specs())
+def test_every_spec_reads_back_as_it_was_saved(spec: StackSpec) -> None:
+    assert parse_spec(format_spec(spec), "s.toml") == spec
+
+
+@given(specs())
+def test_every_line_number_is_that_of_the_header(spec: StackSpec) -> None:
+    text = format_spec(spec)
+    lines = text.split("\n")
+    saved = parse_spec(text, "s.toml")
+    for section in SECTIONS:
+        for name, item in getattr(saved, section).items():
+            assert lines[item.line - 1] == f"[{section}.{format_key(name)}]"

@@ -1,0 +1,32 @@
+"""Calls that go to the kernel directly."""
+
+import errno
+import os
+import tempfile
+
+import pytest
+
+from fusedm.stores.host import is_on_local_file_system, punch_hole
+
+
+def test_a_hole_reads_as_zeros_and_keeps_the_size() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * 12288)
+        file.flush()
+        punch_hole(file.fileno(), 4096, 8192)
+        assert os.pread(file.fileno(), 20000, 0) == b"x" * 4096 + bytes(8192)
+
+
+def test_a_hole_refused_by_the_host_raises_its_errno() -> None:
+    with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="Invalid") as refused:
+        punch_hole(file.fileno(), 0, 0)
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_a_file_system_that_is_not_known_to_be_local_is_not_called_local() -> None:
+    with open("/proc/version", "rb") as file:
+        assert not is_on_local_file_system(file.fileno())
+
+
+def test_no_file_system_at_all_is_not_called_local() -> None:
+    assert not is_on_local_file_system(-1)
