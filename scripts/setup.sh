@@ -10,15 +10,17 @@ stamp=.venv/set-up-stamp
 
 say() { printf 'set-up: %s\n' "$*"; }
 give_up() {
-    printf 'set-up: %s\n' "$@" >&2
+    say "$1" >&2
+    shift
+    printf '    %s\n' "$@" >&2
     exit 2
 }
 
 install_packages() {
     local missing=() package
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-        give_up "this is not Debian or Ubuntu; install what these Debian packages hold:" \
-            "${packages[*]}" "and then make the set-up of .venv by hand, as in ${BASH_SOURCE[0]}"
+        give_up "this is not Debian or Ubuntu. Needed is what these packages of Debian hold:" \
+            "${packages[*]}" "and then .venv, made as at the end of scripts/setup.sh"
     fi
     for package in "${packages[@]}"; do
         is_installed "$package" || missing+=("$package")
@@ -28,12 +30,11 @@ install_packages() {
     fi
     local as_root=()
     if [[ $(id -u) -ne 0 ]]; then
-        # Without a terminal sudo must not ask for a password.
-        if ! command -v sudo >/dev/null || { [[ ! -t 0 ]] && ! sudo -n true 2>/dev/null; }; then
-            give_up "packages are missing, and root is needed to install them:" \
-                "apt-get install ${missing[*]}"
-        fi
         as_root=(sudo)
+        # Without a terminal sudo must not ask for a password.
+        [[ -t 0 ]] || as_root=(sudo -n)
+        "${as_root[@]}" true 2>/dev/null || give_up "packages are missing. As root, run:" \
+            "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
     fi
     say "installing packages: ${missing[*]}"
     "${as_root[@]}" apt-get update -qq
@@ -57,8 +58,8 @@ END
             return
         fi
     done
-    give_up "Python 3.11 or later is needed, with the module venv and the header Python.h;" \
-        "tried: python3, python3.14, python3.13, python3.12, python3.11"
+    give_up "Python 3.11 or later is needed, with the module venv and the header Python.h. Tried:" \
+        python3 python3.{14..11}
 }
 
 # All that .venv was made from; a moved clone and an upgraded Python show too.

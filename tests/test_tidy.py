@@ -105,6 +105,11 @@ BAD: list[tuple[Rule, dict[str, str], str]] = [
     ),
     (
         layout.outsiders_stay_in_place,
+        {"fusedm/disk.py": "from os import pwritev\n"},
+        "fusedm/disk.py:1: place: file I/O of os belongs in",
+    ),
+    (
+        layout.outsiders_stay_in_place,
         {"fusedm/crypto/ciphers.py": ""},
         "fusedm/crypto/ciphers.py:1: place: it does not use cryptography",
     ),

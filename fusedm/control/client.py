@@ -59,7 +59,7 @@ class Client:
 
 
 def which_stack(asked_for: str | None) -> str:
-    """The mount point a verb means: the one asked for, else FUSEDM_STACK, else the only one running.
+    """The mount point a verb means: the one asked for, FUSEDM_STACK, or the only one running.
 
     Raises: UsageError that lists them if that is not clear.
     """

@@ -1,8 +1,8 @@
 """Control messages: one JSON object a line, both ways. Pure: bytes in, values out, no sockets.
 
-    request   {"fusedm": 1, "id": 7, "verb": "disk.add", "args": {"name": "d0", ...}}
-    reply     {"fusedm": 1, "id": 7, "result": ...}
-          or  {"fusedm": 1, "id": 7, "error": {"errno": 16, "text": "..."}}
+request   {"fusedm": 1, "id": 7, "verb": "disk.add", "args": {"name": "d0", ...}}
+reply     {"fusedm": 1, "id": 7, "result": ...}
+      or  {"fusedm": 1, "id": 7, "error": {"errno": 16, "text": "..."}}
 """
 
 import json
@@ -43,7 +43,9 @@ class LineReader:
         *lines, rest = bytes(self._buffer).split(b"\n")
         longest = max(len(line) for line in (*lines, rest))
         if self._limit is not None and longest > self._limit:
-            raise ControlError(f"control message of {longest} bytes or more, the limit is {self._limit}")
+            raise ControlError(
+                f"control message of {longest} bytes or more, the limit is {self._limit}"
+            )
         self._buffer = bytearray(rest)
         return lines
 

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -31,22 +32,17 @@ def listen(path: Path) -> trio.SocketListener:
     The caller holds the lock on the stack, so nobody can be listening there.
     """
     path.unlink(missing_ok=True)
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        # Binding happens before the first await, so no other task sees the mask.
-        socket.socket.bind(listener._sock, os.fspath(path))
+        plain.bind(os.fspath(path))
     finally:
         os.umask(before)
-    listener.listen(BACKLOG)
-    return trio.SocketListener(listener)
+    plain.listen(BACKLOG)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
 
 
-async def serve_control(
-    listener: trio.SocketListener,
-    dispatch: Dispatch,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
+async def serve_control(listener: trio.SocketListener, dispatch: Dispatch) -> None:
     """Serve connections until cancelled."""
 
     async def converse(stream: trio.SocketStream) -> None:
@@ -58,13 +54,13 @@ async def serve_control(
         except trio.BrokenResourceError:
             pass  # The client has gone; what it asked for has been done or refused.
 
-    await trio.serve_listeners(converse, [listener], task_status=task_status)
+    await trio.serve_listeners(converse, [listener])
 
 
 async def _converse(stream: trio.SocketStream, dispatch: Dispatch) -> None:
     reader = LineReader()
     async for data in stream:
-        for line in reader.feed(data):
+        for line in reader.feed(bytes(data)):
             request = decode_request(line)
             try:
                 reply = encode_result(request.id, await dispatch(request))
@@ -74,10 +70,8 @@ async def _converse(stream: trio.SocketStream, dispatch: Dispatch) -> None:
 
 
 async def _send(stream: trio.SocketStream, data: bytes) -> None:
-    try:
+    with suppress(trio.BrokenResourceError):
         await stream.send_all(data)
-    except trio.BrokenResourceError:
-        pass
 
 
 def _check_peer(stream: trio.SocketStream) -> None:

@@ -177,8 +177,9 @@ def _check(device: BlockDevice, bio: Bio) -> None:
         text = f"{bio} is not aligned to {device.limits.logical_block_size}-byte logical blocks"
         raise BlockIOError(Status.INVAL, device.name, text)
     length = bio.sector_count << SECTOR_SHIFT
-    if len(bio.data) != (length if bio.op.has_data else 0):
-        text = f"{bio} needs {length} bytes of data, {len(bio.data)} given"
+    wanted = length if bio.op.has_data else 0
+    if len(bio.data) != wanted:
+        text = f"{bio} needs {wanted} bytes of data, {len(bio.data)} given"
         raise BlockIOError(Status.INVAL, device.name, text)
     if bio.crypt is not None:
         _check_context(device, bio, length)

@@ -1,6 +1,6 @@
 """The file front: a system as a tree of files under one FUSE mount."""
 
-from fusedm.fuse.mount import MountOptions, serve, stop
+from fusedm.fuse.mount import MountOptions, serve
 from fusedm.fuse.sysfs import crypto_extents, keyslot_count
 
-__all__ = ["MountOptions", "crypto_extents", "keyslot_count", "serve", "stop"]
+__all__ = ["MountOptions", "crypto_extents", "keyslot_count", "serve"]

@@ -1,6 +1,7 @@
 """Serving a system at a mount point, and always unmounting it."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,31 +49,36 @@ async def serve(
     system: System,
     mount_point: Path,
     options: MountOptions,
+    stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Mount a system and serve it until stop() is called or somebody unmounts it.
+    """Mount a system and serve it until stopping is set, or until somebody unmounts it.
 
-    Ready (as a trio task) when the mount answers. It is unmounted in every case.
+    Ready (as a trio task) when the mount answers. It is unmounted in every case, after the requests
+    in hand are answered.
     Raises: OSError if it cannot be mounted.
     """
     try:
         pyfuse3.init(Operations(system), str(mount_point), options.fuse_options())
     except RuntimeError as error:
-        raise OSError(0, f"{mount_point}: cannot be mounted: {error}") from error
+        raise OSError(errno.EIO, f"cannot be mounted: {error}") from error
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pyfuse3.main, 1, MAX_REQUESTS)
+            nursery.start_soon(_answer, nursery.cancel_scope)
             # Answered only after INIT, from when on the kernel takes a limit of ours.
             info = await trio.to_thread.run_sync(os.stat, mount_point)
             raise_background_limit(info.st_dev)
             task_status.started()
+            await stopping.wait()
+            pyfuse3.terminate()
     finally:
         pyfuse3.close(unmount=True)
 
 
-def stop() -> None:
-    """Have serve() end when the requests in hand are answered."""
-    pyfuse3.terminate()
+async def _answer(serving: trio.CancelScope) -> None:
+    """Answer requests until there will be no more."""
+    await pyfuse3.main(1, MAX_REQUESTS)
+    serving.cancel()
 
 
 def raise_background_limit(device: int) -> bool:

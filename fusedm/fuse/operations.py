@@ -37,7 +37,7 @@ def handler(
 ) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]:
     """Turn what a handler raises into what pyfuse3 allows; a bug is logged and seen as EIO."""
 
-    async def wrapped(self: "Operations", *args: P.args, **kwargs: P.kwargs) -> R:
+    async def wrapped(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await function(self, *args, **kwargs)
         except pyfuse3.FUSEError:

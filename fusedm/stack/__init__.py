@@ -12,7 +12,7 @@ from fusedm.stack.spec import (
     check_source,
     parse_spec,
 )
-from fusedm.stack.stack import Stack, read_spec
+from fusedm.stack.stack import Stack, absolute_source, read_spec
 
 __all__ = [
     "DiskSpec",
@@ -22,6 +22,7 @@ __all__ = [
     "Stack",
     "StackSpec",
     "ViewSpec",
+    "absolute_source",
     "check_source",
     "format_spec",
     "load_key",

@@ -182,7 +182,7 @@ class Stack:
         self.system.add_key(CryptoKey(spec.name, config, raw))
         if isinstance(raw, bytearray):
             raw[:] = bytes(len(raw))
-        self._keys[spec.name] = replace(spec, source=_absolute_source(spec.source, self._base_dir))
+        self._keys[spec.name] = replace(spec, source=absolute_source(spec.source, self._base_dir))
 
     def remove_key(self, name: str) -> None:
         """Remove a key.
@@ -287,6 +287,7 @@ def _engine(spec: DiskSpec) -> InlineEngine | None:
     return InlineEngine(capabilities, spec.engine.keyslots)
 
 
-def _absolute_source(source: str, base_dir: Path) -> str:
+def absolute_source(source: str, base_dir: Path) -> str:
+    """The same key source with its file's path made absolute."""
     scheme, _, rest = source.partition(":")
     return f"file:{os.path.join(base_dir, rest)}" if scheme == "file" else source

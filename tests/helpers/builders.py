@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from random import Random
 
-from fusedm.block import Bio, BlockDevice, Capabilities, CryptContext, CryptoConfig, CryptoKey, Op
-from fusedm.crypto import InlineEngine, start_using_key, submit_bio
+from fusedm.block import Bio, BlockDevice, Capabilities, CryptContext, CryptoConfig, CryptoKey
+from fusedm.block.plan import KeyslotSource
+from fusedm.crypto import InlineEngine, PatchBlock, start_using_key, submit_bio
 from fusedm.crypto.profile import ProgramHook
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, parse_table
@@ -93,13 +94,42 @@ async def read(
     return bytes(data)
 
 
-def medium(disk: Disk, sector: int = 0, length: int | None = None) -> bytes:
-    """What a disk's store holds, without going through the disk."""
-    data = bytearray(disk.store.size - sector * 512 if length is None else length)
-    disk.store.pread_into(sector * 512, memoryview(data))
+def contents(store: Store, sector: int = 0, length: int | None = None) -> bytes:
+    """What a store holds."""
+    data = bytearray(store.size - sector * 512 if length is None else length)
+    store.pread_into(sector * 512, memoryview(data))
     return bytes(data)
 
 
-def discard(sector: int, count: int) -> Bio:
-    """A DISCARD."""
-    return Bio(Op.DISCARD, sector, count)
+def medium(disk: Disk, sector: int = 0, length: int | None = None) -> bytes:
+    """What a disk's store holds, without going through the disk."""
+    return contents(disk.store, sector, length)
+
+
+async def prime(source: KeyslotSource, key: CryptoKey) -> None:
+    """Have a key programmed, so that a bio with it need not wait."""
+    (await source.take(key)).release()
+
+
+def patch(
+    sector: int, size: int, offset: int, payload: bytes, key: CryptoKey | None = None, dun: int = 0
+) -> PatchBlock:
+    """A read-modify-write of one block of size bytes."""
+    buffer = memoryview(bytearray(size))
+    crypt = CryptContext(key, dun) if key is not None else None
+    read_it, write_it = Bio.read(sector, buffer, crypt), Bio.write(sector, buffer, crypt)
+    return PatchBlock(read_it, write_it, offset, memoryview(payload))
+
+
+def assert_nothing_is_held(*devices: Disk | MappedDevice) -> None:
+    """No bio is in flight, and no keyslot or range is held or waited for."""
+    for device in devices:
+        assert device.stats.in_flight == 0
+        engine = getattr(device, "engine", None)
+        profiles = [device.fallback._profile, *([engine.slots] if engine else [])]
+        for profile in (each for each in profiles if each.slot_count):
+            profile.slots.check_invariants()
+            assert not any(slot.users for slot in profile.slots.slots)
+            assert not profile._waiters
+        if isinstance(device, Disk):
+            assert not device._range_locks._holds

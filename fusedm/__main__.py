@@ -1,0 +1,5 @@
+"""python -m fusedm"""
+
+from fusedm.control import main
+
+main()

@@ -1,0 +1,5 @@
+"""Control: the command line, the daemon and what they say to each other."""
+
+from fusedm.control.cli import main
+
+__all__ = ["main"]

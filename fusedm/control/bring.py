@@ -1,0 +1,113 @@
+"""Bringing stacks up and down: what is checked first, and what is undone in which order."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+from fusedm.block.errors import ControlError, FusedmError, StackError
+from fusedm.control import loop, mounts, run_dir
+from fusedm.control.client import Client
+from fusedm.control.daemon import DaemonConfig, run_daemon, start_detached
+from fusedm.fuse import MountOptions
+from fusedm.stack import read_spec
+
+#: How long a daemon may take to end after it has been asked to and nothing is busy.
+END_SECONDS = 15.0
+POLL_SECONDS = 0.02
+
+
+def daemon_config(stack_file: str, mount_point: str, options: MountOptions) -> DaemonConfig:
+    """What is to be served, checked as far as it can be without doing it.
+
+    Raises: SpecError; UsageError or StackError for a mount point that cannot be used.
+    """
+    spec = read_spec(stack_file)
+    mounts.check_mount_point(mount_point)
+    file = Path(stack_file).resolve()
+    return DaemonConfig(spec, str(file), Path(os.path.realpath(mount_point)), options, file.parent)
+
+
+def bring_up(stack_file: str, mount_point: str, options: MountOptions, foreground: bool) -> None:
+    """Serve a stack: return when the mount answers, or stay until it has ended.
+
+    Raises: FusedmError; nothing is left then.
+    """
+    config = daemon_config(stack_file, mount_point, options)
+    if not foreground:
+        start_detached(config)
+        return
+    try:
+        run_daemon(config, lambda: print(f"READY {config.mount_point}", flush=True))
+    except OSError as error:
+        raise StackError(f"{mount_point}: {error.strerror}", error.errno) from None
+
+
+def bring_down(mount_point: str, force: bool = False) -> list[str]:
+    """Detach the loop devices over a stack, unmount it and end its daemon; what was done, in words.
+
+    What is busy refuses, unless forced: then file systems on the loop devices are unmounted too.
+    What a killed daemon has left is cleared as well.
+    Raises: StackError(EBUSY) with the holders; ControlError if there is no stack.
+    """
+    mount_point = mounts.resolve(mount_point)
+    found = [stack for stack in run_dir.running_stacks() if stack.mount_point == mount_point]
+    mounted = mounts.mount_at(mount_point)
+    is_ours = mounted is not None and mounted.fs_type == "fuse.fusedm"
+    if not found and not is_ours:
+        raise ControlError(f"{mount_point}: no stack is there", errno.ENOENT)
+    done = loop.release_all(mount_point, force)
+    if found and found[0].is_alive:
+        _ask_to_end(mount_point, force)
+        done.append(f"ended daemon {found[0].pid}")
+    elif is_ours:
+        mounts.unmount(mount_point, lazy=True)
+        done.append(f"cleared the stale mount {mount_point}")
+    run_dir.forget(mount_point)
+    return done
+
+
+def bring_down_all(force: bool = False) -> list[str]:
+    """Every stack of this user; the first that refuses is told of after all have been tried.
+
+    Raises: FusedmError.
+    """
+    done: list[str] = []
+    refused: FusedmError | None = None
+    for stack in list(run_dir.running_stacks()):
+        try:
+            done += bring_down(stack.mount_point, force)
+        except FusedmError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    return done
+
+
+def _ask_to_end(mount_point: str, force: bool) -> None:
+    try:
+        with Client(mount_point) as client:
+            client.call("stop", force=force)
+    except FusedmError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        holders = mounts.describe(mounts.holders_of(mount_point))
+        raise StackError(
+            f"{error}; held by {holders}" if holders else str(error), errno.EBUSY
+        ) from None
+    _wait_until_ended(mount_point)
+
+
+def _wait_until_ended(mount_point: str) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        alive = any(
+            stack.mount_point == mount_point and stack.is_alive
+            for stack in run_dir.running_stacks()
+        )
+        if not alive and mounts.mount_at(mount_point) is None:
+            return
+        time.sleep(POLL_SECONDS)
+    raise StackError(
+        f"{mount_point}: the daemon has not ended in {END_SECONDS:g} seconds", errno.EBUSY
+    )

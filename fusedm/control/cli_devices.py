@@ -1,0 +1,295 @@
+"""The command line, continued: verbs on disks, mapped devices, keys and views of a running stack.
+
+All of them exit with 0 done, 1 refused (and nothing changed), 2 asked for wrongly.
+"""
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusedm.block.errors import StackError, UsageError
+from fusedm.block.units import parse_size
+from fusedm.control.client import Client, which_stack
+from fusedm.control.listing import columns
+from fusedm.stack import KeySpec, absolute_source, check_source, load_key
+from fusedm.stores import absolute_store
+
+stack_option = click.option(
+    "--stack",
+    metavar="MOUNTPOINT",
+    help="Which stack; else FUSEDM_STACK, else the only one running.",
+)
+
+EXIT_CODES = "Exit codes: 0 done, 1 refused and nothing changed, 2 asked for wrongly."
+
+
+def call(stack: str | None, verb: str, **args: object) -> Any:
+    """Have the daemon of a stack carry out a verb.
+
+    Raises: FusedmError.
+    """
+    with Client(which_stack(stack)) as client:
+        return client.call(verb, **args)
+
+
+@click.group("disk", epilog=EXIT_CODES)
+def disk_group() -> None:
+    """Disks: stores, with or without an inline engine."""
+
+
+@disk_group.command("add", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.option("--store", required=True, help="memory:, file:PATH, or volatile: before either.")
+@click.option("--size", help="Such as 64MiB; not needed for a file that is there.")
+@click.option("--read-only", is_flag=True)
+@click.option("--keyslots", type=int, help="Of an inline engine; 0: it takes keys with requests.")
+@click.option("--max-dun-bytes", type=int, default=8, show_default=True)
+@click.option(
+    "--mode", "modes", multiple=True, metavar="MODE=SIZES", help="Such as AES-256-XTS=512,4096."
+)
+def disk_add(
+    stack: str | None,
+    name: str,
+    store: str,
+    size: str | None,
+    read_only: bool,
+    keyslots: int | None,
+    max_dun_bytes: int,
+    modes: tuple[str, ...],
+) -> None:
+    """Add a disk; with --keyslots and --mode it has an inline engine."""
+    engine = None
+    if keyslots is not None or modes:
+        if keyslots is None or not modes:
+            raise UsageError("an engine needs both --keyslots and --mode")
+        engine = {
+            "keyslots": keyslots,
+            "max_dun_bytes": max_dun_bytes,
+            "modes": dict(_mode(word) for word in modes),
+        }
+    args = {
+        "name": name,
+        "store": absolute_store(store, Path.cwd()),
+        "size": _size(size) if size is not None else None,
+        "read_only": read_only,
+        "engine": engine,
+    }
+    call(stack, "disk.add", **args)
+
+
+@disk_group.command("lose-power", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.option(
+    "--keep", type=click.Choice(["nothing", "random", "everything"]), default="random",
+    show_default=True, help="What of the unflushed writes has reached the medium.",
+)  # fmt: skip
+def disk_lose_power(stack: str | None, name: str, keep: str) -> None:
+    """Lose what a disk with a volatile: store has not flushed, as a power cut would."""
+    call(stack, "disk.losepower", name=name, keep=keep)
+
+
+@click.group("dm", epilog=EXIT_CODES)
+def dm_group() -> None:
+    """Mapped devices: tables of targets over other devices."""
+
+
+table_options = (
+    click.option("--table", "table_text", help="The table; else it is read from FILE."),
+    click.option("--read-only", is_flag=True),
+)
+
+
+@dm_group.command("add", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.argument("file", required=False, metavar="[FILE|-]")
+@table_options[0]
+@table_options[1]
+@click.option("--uuid", default="")
+@click.option("--no-table", is_flag=True, help="Without a table; load one later.")
+def dm_add(
+    stack: str | None,
+    name: str,
+    file: str | None,
+    table_text: str | None,
+    read_only: bool,
+    uuid: str,
+    no_table: bool,
+) -> None:
+    """Add a mapped device, load its table and resume it."""
+    table = "" if no_table else _table(file, table_text)
+    call(stack, "dm.add", name=name, table=table, uuid=uuid, read_only=read_only)
+
+
+@dm_group.command("load", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.argument("file", required=False, metavar="[FILE|-]")
+@table_options[0]
+@table_options[1]
+def dm_load(
+    stack: str | None, name: str, file: str | None, table_text: str | None, read_only: bool
+) -> None:
+    """Load a table into the inactive slot; resume makes it live."""
+    call(stack, "dm.load", name=name, table=_table(file, table_text), read_only=read_only)
+
+
+@dm_group.command("table", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.option("--inactive", is_flag=True)
+def dm_table(stack: str | None, name: str, inactive: bool) -> None:
+    """Print the live table, or the inactive one."""
+    click.echo(call(stack, "dm.table", name=name, inactive=inactive))
+
+
+@dm_group.command("status", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+def dm_status(stack: str | None, name: str) -> None:
+    """Print what the targets of the live table have to say."""
+    click.echo(call(stack, "dm.status", name=name))
+
+
+@click.group("key", epilog=EXIT_CODES)
+def key_group() -> None:
+    """Keys. Their bytes come from a source, never from the command line, and are never shown."""
+
+
+@key_group.command("add", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.option("--source", required=True, help="file:PATH, env:NAME, fd:N, keyring:DESC or random.")
+@click.option("--mode", default="AES-256-XTS", show_default=True)
+@click.option("--data-unit-size", type=int, default=4096, show_default=True, help="Bytes.")
+@click.option("--dun-bytes", type=int, default=8, show_default=True)
+def key_add(
+    stack: str | None, name: str, source: str, mode: str, data_unit_size: int, dun_bytes: int
+) -> None:
+    """Add a key; the source is read here, so env: and fd: are this command's."""
+    check_source(source)
+    spec = KeySpec(name, mode, data_unit_size, dun_bytes, absolute_source(source, Path.cwd()))
+    args = {
+        "name": name,
+        "mode": mode,
+        "data_unit_size": data_unit_size,
+        "dun_bytes": dun_bytes,
+        "source": spec.source,
+    }
+    if source != "random":
+        raw = load_key(spec.source, spec.config.key_size, Path.cwd())
+        args["raw"] = base64.b64encode(raw).decode()
+    call(stack, "key.add", **args)
+
+
+@key_group.command("list", epilog=EXIT_CODES)
+@stack_option
+@click.option("--json", "as_json", is_flag=True)
+def key_list(stack: str | None, as_json: bool) -> None:
+    """List keys and the views that use them."""
+    keys = call(stack, "key.list")
+    if as_json:
+        click.echo(json.dumps(keys, indent=2))
+        return
+    rows = [("NAME", "MODE", "DATA-UNIT", "DUN-BYTES", "VIEWS")]
+    rows += [
+        (key["name"], key["mode"], str(key["data_unit_size"]), str(key["dun_bytes"]),
+         ",".join(key["views"]) or "-")
+        for key in keys
+    ]  # fmt: skip
+    click.echo(columns(rows))
+
+
+@click.group("view", epilog=EXIT_CODES)
+def view_group() -> None:
+    """Views: a device opened under a key."""
+
+
+@view_group.command("add", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.option("--device", required=True)
+@click.option("--key", required=True)
+@click.option("--dun-base", type=int, default=0, show_default=True)
+def view_add(stack: str | None, name: str, device: str, key: str, dun_base: int) -> None:
+    """Add a view: data unit number = dun base + offset / data unit size."""
+    call(stack, "view.add", name=name, device=device, key=key, dun_base=dun_base)
+
+
+def _add_common_verbs() -> None:
+    """The verbs that only name a thing, alike in each group."""
+    named = [
+        (disk_group, "disk", "remove", "Remove a disk; the file of its store stays."),
+        (dm_group, "dm", "remove", "Remove a mapped device."),
+        (key_group, "key", "remove", "Remove a key and overwrite its bytes."),
+        (view_group, "view", "remove", "Remove a view; its key is evicted where no other uses it."),
+        (dm_group, "dm", "suspend", "Let no new bio in and wait for those in flight."),
+        (dm_group, "dm", "resume", "Make the inactive table live, if any, and let bios in."),
+        (dm_group, "dm", "clear", "Drop the inactive table."),
+        (disk_group, "disk", "show", "Print all about a disk, as JSON."),
+        (dm_group, "dm", "show", "Print all about a mapped device, as JSON."),
+        (view_group, "view", "show", "Print all about a view, as JSON."),
+    ]
+    for group, noun, verb, help_text in named:
+        group.add_command(_named_verb(f"{noun}.{verb}", verb, help_text))
+    for group, kind in ((disk_group, "disk"), (dm_group, "mapped"), (view_group, "view")):
+        group.add_command(_list_verb(kind))
+
+
+def _named_verb(verb: str, word: str, help_text: str) -> click.Command:
+    @click.command(word, help=help_text, epilog=EXIT_CODES)
+    @stack_option
+    @click.argument("name")
+    def command(stack: str | None, name: str) -> None:
+        told = call(stack, verb, name=name)
+        if told is not None:
+            click.echo(json.dumps(told, indent=2))
+
+    return command
+
+
+def _list_verb(kind: str) -> click.Command:
+    @click.command("list", help="List names, one a line.", epilog=EXIT_CODES)
+    @stack_option
+    def command(stack: str | None) -> None:
+        for file in call(stack, "ls"):
+            if file["kind"] == kind:
+                click.echo(file["name"])
+
+    return command
+
+
+_add_common_verbs()
+
+
+def _table(file: str | None, text: str | None) -> str:
+    if (file is None) == (text is None):
+        raise UsageError("give the table either with --table or as a FILE (- is standard input)")
+    if text is not None:
+        return text
+    assert file is not None, "one of the two is given"
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StackError(f"{file}: {error}") from None
+
+
+def _size(word: str) -> int:
+    try:
+        return parse_size(word)
+    except ValueError as error:
+        raise UsageError(f"--size: {error}") from None
+
+
+def _mode(word: str) -> tuple[str, list[int]]:
+    mode, equals, sizes = word.partition("=")
+    numbers = sizes.split(",")
+    if not equals or not all(number.isascii() and number.isdigit() for number in numbers):
+        raise UsageError(f"--mode: {word!r} is not MODE=SIZE,SIZE such as AES-256-XTS=512,4096")
+    return mode, [int(number) for number in numbers]

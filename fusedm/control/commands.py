@@ -1,0 +1,323 @@
+"""Verbs: the only list of what a running stack can be asked, and what each answers.
+
+A verb takes named arguments, checks their types against its signature, and answers with something
+JSON can say. Names of verbs and of what they answer are the interface; see also the README.
+"""
+
+import base64
+import binascii
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from fusedm.block import BlockDevice
+from fusedm.block.capabilities import data_unit_sizes
+from fusedm.block.errors import ControlError, StackError
+from fusedm.control.protocol import Request
+from fusedm.dm import MappedDevice, format_status, format_table
+from fusedm.fuse import crypto_extents, keyslot_count
+from fusedm.stack import (
+    DiskSpec,
+    EngineSpec,
+    KeySpec,
+    MapperSpec,
+    Stack,
+    ViewSpec,
+    check_source,
+    format_spec,
+)
+from fusedm.system import System, View
+
+Json = dict[str, Any]
+
+#: Folder of the mount in which each kind of file is.
+FOLDERS = {"disk": "disks", "mapped": "mapper", "view": "views"}
+
+
+class Commands:
+    """The verbs of one stack.
+
+    stop is called to have the daemon end. The methods named verb_* are the verbs: a dot in the name
+    of a verb is an underscore here.
+    """
+
+    def __init__(self, stack: Stack, mount_point: Path, stop: Callable[[], None]) -> None:
+        self._stack = stack
+        self._mount_point = mount_point
+        self._stop = stop
+
+    async def dispatch(self, request: Request) -> object:
+        """Carry out a request.
+
+        Raises: FusedmError; ControlError for an unknown verb or arguments it does not take.
+        """
+        verb = getattr(self, f"verb_{request.verb.replace('.', '_')}", None)
+        if verb is None or "_" in request.verb:
+            raise ControlError(f"verb {request.verb!r} is unknown")
+        check_arguments(request, verb)
+        result = verb(**request.args)
+        return await result if inspect.isawaitable(result) else result
+
+    @property
+    def _system(self) -> System:
+        return self._stack.system
+
+    # The stack.
+
+    def verb_status(self) -> Json:
+        """What is running and how much of it."""
+        system = self._system
+        return {
+            "mount_point": str(self._mount_point),
+            "pid": os.getpid(),
+            "disks": len(system.disks),
+            "mapped": len(system.mapped),
+            "keys": len(system.keys),
+            "views": len(system.views),
+            "suspended": [name for name, mapped in system.mapped.items() if mapped.suspended],
+            "in_flight": sum(device.stats.in_flight for device in _devices(system)),
+        }
+
+    def verb_ls(self) -> list[Json]:
+        """Every disk, mapped device and view."""
+        return [self._file(name) for name in self._system.created]
+
+    def verb_file(self, name: str) -> Json:
+        """One of them."""
+        self._system.view(name)
+        return self._file(name)
+
+    def verb_save(self) -> str:
+        """The stack file that brings up the stack as it is now."""
+        return format_spec(self._stack.spec())
+
+    def verb_stop(self, force: bool = False) -> None:
+        """End the daemon; files that are open refuse it, unless forced."""
+        open_now = [name for name in self._system.created if self._system.open_count(name)]
+        if open_now and not force:
+            raise StackError(f"{', '.join(open_now)}: open", 16)
+        self._stop()
+
+    # Disks.
+
+    async def verb_disk_add(
+        self,
+        name: str,
+        store: str,
+        size: int | None = None,
+        read_only: bool = False,
+        engine: dict[str, Any] | None = None,
+    ) -> None:
+        """Add a disk; size in bytes; engine is {keyslots, max_dun_bytes, modes: {mode: [size]}}."""
+        await self._stack.add_disk(DiskSpec(name, size, store, _engine(engine), read_only))
+
+    def verb_disk_remove(self, name: str) -> None:
+        """Remove a disk."""
+        self._stack.remove_disk(name)
+
+    def verb_disk_show(self, name: str) -> Json:
+        """All about a disk."""
+        return self._describe(self._system.disk(name))
+
+    async def verb_disk_losepower(
+        self, name: str, keep: Literal["nothing", "random", "everything"] = "random"
+    ) -> None:
+        """Lose what a disk's volatile cache has not flushed."""
+        await self._stack.lose_power(name, keep)
+
+    # Mapped devices.
+
+    async def verb_dm_add(
+        self, name: str, table: str = "", uuid: str = "", read_only: bool = False
+    ) -> None:
+        """Add a mapped device; a table is loaded and resumed."""
+        await self._stack.add_mapped(MapperSpec(name, table, uuid, read_only))
+
+    def verb_dm_remove(self, name: str) -> None:
+        """Remove a mapped device."""
+        self._system.remove_mapped(name)
+
+    async def verb_dm_load(self, name: str, table: str, read_only: bool = False) -> None:
+        """Load the inactive table."""
+        await self._system.load(name, table, read_only)
+
+    async def verb_dm_clear(self, name: str) -> None:
+        """Drop the inactive table."""
+        await self._system.mapped_device(name).clear()
+
+    async def verb_dm_suspend(self, name: str) -> None:
+        """Suspend and wait for bios in flight."""
+        await self._system.mapped_device(name).suspend()
+
+    async def verb_dm_resume(self, name: str) -> None:
+        """Make the inactive table live and let bios in."""
+        await self._system.mapped_device(name).resume()
+
+    def verb_dm_table(self, name: str, inactive: bool = False) -> str:
+        """The live table, or the inactive one."""
+        mapped = self._system.mapped_device(name)
+        table = mapped.inactive if inactive else mapped.live
+        return format_table(table) if table is not None else ""
+
+    def verb_dm_status(self, name: str) -> str:
+        """What the targets of the live table say."""
+        live = self._system.mapped_device(name).live
+        return format_status(live) if live is not None else ""
+
+    def verb_dm_show(self, name: str) -> Json:
+        """All about a mapped device."""
+        return self._describe(self._system.mapped_device(name))
+
+    # Keys.
+
+    async def verb_key_add(
+        self,
+        name: str,
+        mode: str,
+        data_unit_size: int,
+        dun_bytes: int,
+        source: str,
+        raw: str | None = None,
+    ) -> None:
+        """Add a key; raw is its bytes in base64, read from the source by the client."""
+        check_source(source)
+        spec = KeySpec(name, mode, data_unit_size, dun_bytes, source)
+        await self._stack.add_key(spec, _decode_raw(raw) if raw is not None else None)
+
+    def verb_key_remove(self, name: str) -> None:
+        """Remove a key."""
+        self._stack.remove_key(name)
+
+    def verb_key_list(self) -> list[Json]:
+        """Every key, without its bytes."""
+        return [
+            {
+                "name": key.name,
+                "mode": key.config.mode,
+                "data_unit_size": key.config.data_unit_size,
+                "dun_bytes": key.config.dun_bytes,
+                "views": [v.name for v in self._system.views.values() if v.key is key],
+            }
+            for key in self._system.keys.values()
+        ]
+
+    # Views.
+
+    def verb_view_add(self, name: str, device: str, key: str, dun_base: int = 0) -> None:
+        """Add a view."""
+        self._stack.add_view(ViewSpec(name, device, key, dun_base))
+
+    def verb_view_remove(self, name: str) -> None:
+        """Remove a view."""
+        self._system.remove_view(name)
+
+    def verb_view_show(self, name: str) -> Json:
+        """All about a view."""
+        if name not in self._system.views:
+            raise StackError(f"{name!r} is not a view of this stack", 6)
+        return self._file(name)
+
+    # What is told.
+
+    def _file(self, name: str) -> Json:
+        view = self._system.view(name)
+        kind = _kind(self._system, name)
+        told = {
+            "name": name,
+            "kind": kind,
+            "path": str(self._mount_point / FOLDERS[kind] / name),
+            "size": view.size,
+            "ro": view.read_only,
+            "log_sec": view.block_size,
+            "open": self._system.open_count(name),
+            "below": [device.name for device in _below(view)],
+            "suspended": isinstance(view.device, MappedDevice) and view.device.suspended,
+        }
+        if view.key is not None:
+            told |= {"key": view.key.name, "dun_base": view.dun_base}
+        return told
+
+    def _describe(self, device: BlockDevice) -> Json:
+        modes = {name: data_unit_sizes(mask) for name, mask in device.capabilities.modes.items()}
+        told = self._file(device.name) | {
+            "holders": self._system.holders(device.name),
+            "sectors": device.sector_count,
+            "native_modes": modes,
+            "max_dun_bytes": device.capabilities.max_dun_bytes,
+            "keyslots": keyslot_count(device),
+            "crypto_extents": crypto_extents(device),
+        }
+        if isinstance(device, MappedDevice):
+            told |= {
+                "uuid": device.uuid,
+                "tables": [
+                    which
+                    for which, table in (("live", device.live), ("inactive", device.inactive))
+                    if table is not None
+                ],
+            }
+        return told
+
+
+def check_arguments(request: Request, verb: Callable[..., object]) -> None:
+    """Refuse arguments that are missing, unknown or of the wrong type.
+
+    Raises: ControlError naming the argument.
+    """
+    parameters = inspect.signature(verb).parameters
+    hints = get_type_hints(verb)
+    for name, value in request.args.items():
+        if name not in parameters:
+            raise ControlError(f"{request.verb}: argument {name!r} is unknown")
+        if not _fits(value, hints[name]):
+            raise ControlError(f"{request.verb}: argument {name} is of the wrong type")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in request.args:
+            raise ControlError(f"{request.verb}: argument {name!r} is missing")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a JSON value is of a hinted type; true and false are no numbers."""
+    choices = get_args(hint)
+    if getattr(hint, "__origin__", None) is Literal:
+        return value in choices
+    if choices and getattr(hint, "__origin__", None) is not dict:
+        return any(_fits(value, choice) for choice in choices)
+    kind = getattr(hint, "__origin__", hint)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _engine(told: dict[str, Any] | None) -> EngineSpec | None:
+    if told is None:
+        return None
+    try:
+        modes = {str(mode): [int(size) for size in sizes] for mode, sizes in told["modes"].items()}
+        return EngineSpec(int(told["keyslots"]), int(told["max_dun_bytes"]), modes)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ControlError(
+            "disk.add: engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}"
+        ) from None
+
+
+def _decode_raw(raw: str) -> bytearray:
+    try:
+        return bytearray(base64.b64decode(raw, validate=True))
+    except binascii.Error:
+        raise ControlError("key.add: raw is not base64") from None
+
+
+def _devices(system: System) -> Iterable[BlockDevice]:
+    yield from system.disks.values()
+    yield from system.mapped.values()
+
+
+def _kind(system: System, name: str) -> str:
+    if name in system.views:
+        return "view"
+    return "disk" if name in system.disks else "mapped"
+
+
+def _below(view: View) -> Iterable[BlockDevice]:
+    return [view.device] if view.key is not None else list(view.device.underlying())

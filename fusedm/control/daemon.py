@@ -1,0 +1,230 @@
+"""The daemon: builds a stack, serves its mount and its control socket, and ends in order.
+
+In order means: loop devices over the mount first (with what is mounted on them), while the mount
+still answers; then the mount; then stores and keys; the lock file last.
+"""
+
+import ctypes
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import trio
+
+from fusedm.block.errors import FusedmError
+from fusedm.control import loop, mounts, run_dir
+from fusedm.control.commands import Commands
+from fusedm.control.run_dir import RunFile, log_path, socket_path
+from fusedm.control.server import listen, serve_control
+from fusedm.fuse import MountOptions, serve
+from fusedm.stack import Stack, StackSpec
+
+log = logging.getLogger(__name__)
+
+#: How long a hung store may hold up the end of the daemon, once it is unmounted.
+SHUTDOWN_GRACE_SECONDS = 5.0
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_IO_FLUSHER = 57
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """What to serve, where, and to whom."""
+
+    spec: StackSpec
+    stack_file: str
+    mount_point: Path
+    options: MountOptions
+    base_dir: Path
+
+
+def run_daemon(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
+    """Serve until told to stop, unmounted from outside, or signalled; everything is undone then.
+
+    Raises: FusedmError, OSError if it cannot start; then nothing is left.
+    """
+    mark_io_flusher()
+    run_file = RunFile(str(config.mount_point), config.stack_file)
+    try:
+        trio.run(_main, config, on_ready)
+    except BaseExceptionGroup as group:
+        raise _only_error(group) from None
+    finally:
+        run_file.release()
+
+
+def start_detached(config: DaemonConfig, with_parent: bool = False) -> int:
+    """Run the daemon in a process of its own; returns its pid when the mount answers.
+
+    with_parent has it end when the calling process dies.
+    Raises: FusedmError with what the daemon could not do.
+    """
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _be_daemon(config, writer, parent if with_parent else None)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        told = json.loads(pipe.read() or b"null")
+    if told != "ready":
+        reap(pid)
+        text, number = told or (f"the daemon died; see {log_path(str(config.mount_point))}", 5)
+        raise FusedmError(text, number)
+    return pid
+
+
+def reap(pid: int) -> None:
+    """Wait for the process of a daemon that has ended, if it is a child of this one."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def mark_io_flusher() -> None:
+    """Tell the kernel that it may need this process to write dirty pages (where permitted).
+
+    Without it, memory reclaim could wait for the daemon while the daemon waits for memory.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
+
+
+def notify_service_manager(state: str) -> None:
+    """Tell systemd, if it asked to be told (sd_notify)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.connect("\0" + address[1:] if address.startswith("@") else address)
+            notify.sendall(state.encode())
+
+
+def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nursery has wrapped, if it is one error; two are a bug and stay together."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def _main(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
+    mount_point = config.mount_point
+    asked, unmounting, unmounted = trio.Event(), trio.Event(), trio.Event()
+    async with Stack(config.spec, config.base_dir, mount_point) as stack:
+        commands = Commands(stack, mount_point, asked.set)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
+            listener = listen(socket_path(str(mount_point)))
+            nursery.start_soon(serve_control, listener, commands.dispatch)
+            nursery.start_soon(_listen_to_signals, asked)
+            on_ready()
+            notify_service_manager("READY=1")
+            await asked.wait()
+            notify_service_manager("STOPPING=1")
+            await trio.to_thread.run_sync(_release_loops, mount_point)
+            _end_anyway_after(SHUTDOWN_GRACE_SECONDS, mount_point)
+            unmounting.set()
+            await unmounted.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _serve_mount(
+    stack: Stack,
+    config: DaemonConfig,
+    asked: trio.Event,
+    unmounting: trio.Event,
+    unmounted: trio.Event,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Serve the mount; if it is unmounted from outside, that is asking to end as well."""
+    await serve(stack.system, config.mount_point, config.options, unmounting, task_status)
+    unmounted.set()
+    asked.set()
+
+
+async def _listen_to_signals(asked: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for _ in signals:
+            asked.set()
+
+
+def _release_loops(mount_point: Path) -> None:
+    """Unmount and detach what lies over the mount, while the mount still answers."""
+    try:
+        loop.release_all(str(mount_point), force=True)
+    except FusedmError as error:
+        log.warning("%s", error)
+
+
+def _end_anyway_after(seconds: float, mount_point: Path) -> None:
+    """See to it that a hung store cannot keep the daemon from ending."""
+
+    def end() -> None:
+        log.error("a store still hangs %s seconds after the end was asked for", seconds)
+        with suppress(FusedmError):
+            mounts.unmount(str(mount_point), lazy=True)
+        run_dir.forget(str(mount_point))
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
+    """What the process made for the daemon does, and nothing of its parent's afterwards."""
+    code = 1
+    try:
+        os.setsid()
+        if parent is not None:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(code)
+        _redirect(log_path(str(config.mount_point)))
+        code = _run_and_tell(config, told)
+    except BaseException:
+        log.exception("the daemon died")
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _run_and_tell(config: DaemonConfig, told: int) -> int:
+    """Run the daemon and tell the waiting process how its start went."""
+
+    def tell(message: object) -> None:
+        with suppress(OSError):
+            os.write(told, json.dumps(message).encode())
+            os.close(told)
+
+    try:
+        run_daemon(config, lambda: tell("ready"))
+    except FusedmError as error:
+        tell([str(error), error.errno])
+        return 1
+    except OSError as error:
+        tell([f"{config.mount_point}: {error.strerror or error}", error.errno or errno.EIO])
+        return 1
+    return 0
+
+
+def _redirect(log_file: Path) -> None:
+    """Nothing to read, nowhere to print; what is logged goes to a file only the user can read."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    errors = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for fd, target in ((nothing, 0), (nothing, 1), (errors, 2)):
+        os.dup2(fd, target)
+    os.close(nothing)
+    os.close(errors)
+    logging.basicConfig(
+        level=logging.WARNING, stream=os.fdopen(2, "w", buffering=1, closefd=False), force=True
+    )

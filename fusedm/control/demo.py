@@ -1,0 +1,178 @@
+"""`fusedm demo`: the main job, start to end, on this machine, with its proof.
+
+Everything happens in a new folder of its own. Whatever ends the demo, Ctrl-C at any step included,
+all is undone in order and then looked for: by mount point, backing file and pid, never by counts.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from fusedm.block.errors import StackError, UsageError
+from fusedm.control import demo_files, demo_proof, loop, mounts, run_dir
+from fusedm.control.bring import bring_down, daemon_config
+from fusedm.control.client import Client
+from fusedm.control.daemon import reap, start_detached
+from fusedm.control.demo_fio import fio_table
+from fusedm.control.progress import Progress
+from fusedm.fuse import MountOptions
+
+STACK_FILE = """\
+version = 1
+
+# A sparse file behind an inline engine with 32 keyslots.
+[disks.ufs0]
+size = "256MiB"
+store = "file:ufs0.img"
+engine = { keyslots = 32, max_dun_bytes = 8, modes = { "AES-256-XTS" = [512, 4096] } }
+
+# Memory, without an engine: contexts are honoured by the disk's fallback.
+[disks.plain0]
+size = "256MiB"
+store = "memory:"
+
+# Both, in turns of 128 MiB.
+[mapper.data]
+table = \"\"\"
+0 262144 linear ufs0 0
+262144 262144 linear plain0 0
+524288 262144 linear ufs0 262144
+786432 262144 linear plain0 262144
+\"\"\"
+
+[keys.alice]
+mode = "AES-256-XTS"
+data_unit_size = 4096
+dun_bytes = 8
+source = "file:alice.key"
+
+[views.home]
+device = "data"
+key = "alice"
+"""
+
+NEEDED = ("losetup", "mkfs.ext4", "e2fsck", "mount", "umount", "fio")
+
+
+def run_demo(keep: str | None) -> None:
+    """Run the demo; keep names a new folder for its stack file, key and disk image.
+
+    Raises: UsageError if this machine cannot; FusedmError for whatever did not work.
+    """
+    _check_machine()
+    say = Progress(sys.stdout)
+    with _interruptible(), _work_folder(keep) as folder:
+        try:
+            _run(folder, say)
+        except KeyboardInterrupt:
+            say.line("interrupted: tearing down")
+            raise StackError("the demo was interrupted") from None
+        finally:
+            with _uninterruptible():
+                _tear_down(folder, say)
+        say.line("everything worked, and nothing is left.")
+
+
+def _run(folder: Path, say: Progress) -> None:
+    mount_point, files = folder / "mnt", folder / "files"
+    say.step("1", "a stack of two disks, one mapped device, a key and a view")
+    (folder / "stack.toml").write_text(STACK_FILE)
+    demo_proof.write_key(folder / "alice.key")
+    config = daemon_config(str(folder / "stack.toml"), str(mount_point), MountOptions())
+    pid = start_detached(config, with_parent=True)
+    say.command(f"fusedm up {folder}/stack.toml {mount_point}", f"daemon {pid} answers")
+    with Client(str(mount_point)) as client:
+        say.step("2", "real file systems on a loop device over the view `home`")
+        home = client.call("file", name="home")
+        device = loop.attach(home["path"], home["log_sec"])
+        say.command("fusedm attach home", f"{device.node} with {home['log_sec']}-byte blocks")
+        tree = demo_files.pick_tree()
+        for kind in ("xfs", "ext4") if shutil.which("mkfs.xfs") else ("ext4",):
+            demo_files.exercise(kind, device.node, files, tree, say)
+        loop.detach(device)
+        say.command("fusedm detach home", f"{device.node} is free")
+        say.step("3", "what the disks hold is ciphertext")
+        demo_proof.prove(mount_point, folder / "alice.key", client, say)
+    say.step("4", "a short benchmark of the view")
+    for line in fio_table(home["path"], folder, say):
+        say.line(line)
+
+
+def _tear_down(folder: Path, say: Progress) -> None:
+    """Undo everything in order, then look for what may be left."""
+    mount_point = str(folder / "mnt")
+    say.step("5", "tearing down")
+    running = [s for s in run_dir.running_stacks() if s.mount_point == mounts.resolve(mount_point)]
+    if running or mounts.mount_at(mount_point) is not None:
+        for line in bring_down(mount_point, force=True):
+            say.line(line)
+    for stack in running:
+        reap(stack.pid)
+    left = [f"mount {mount.mount_point}" for mount in mounts.read_mounts()
+            if mounts.lies_under(mount.mount_point, str(folder))]  # fmt: skip
+    left += [f"loop device {device.node}" for device in loop.attached(str(folder))]
+    left += [f"process {stack.pid}" for stack in running if Path(f"/proc/{stack.pid}").exists()]
+    if left:
+        raise StackError(f"left behind: {', '.join(left)}")
+    pids = ", ".join(str(stack.pid) for stack in running) or "none was started"
+    say.line(f"no mount and no loop device's file under {folder}; daemon gone (pid {pids})")
+
+
+def _check_machine() -> None:
+    if os.geteuid() != 0:
+        raise UsageError("the demo mounts file systems on loop devices: run it as root (sudo)")
+    path = mounts.tool_path(os.environ)
+    missing = [tool for tool in NEEDED if shutil.which(tool, path=path) is None]
+    if missing:
+        raise UsageError(f"not installed: {', '.join(missing)}; `fusedm doctor` says how to")
+
+
+@contextlib.contextmanager
+def _work_folder(keep: str | None) -> Iterator[Path]:
+    if keep is not None:
+        try:
+            folder = Path(keep).absolute()
+            folder.mkdir()
+        except OSError as error:
+            raise UsageError(f"--keep {keep}: {error.strerror}") from None
+        (folder / "mnt").mkdir()
+        (folder / "files").mkdir()
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="fusedm-demo-") as name:
+        (Path(name) / "mnt").mkdir()
+        (Path(name) / "files").mkdir()
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _uninterruptible() -> Iterator[None]:
+    """Let nothing interrupt the teardown."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,108 @@
+"""`fusedm run`: a stack that lives exactly as long as one command.
+
+Three processes: this one, which waits; the daemon, which ends when this one dies, however it dies;
+and the command, which is told to end then as well. All is torn down by whoever is left.
+"""
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+
+from fusedm.block.errors import UsageError
+from fusedm.control.bring import bring_down, daemon_config
+from fusedm.control.client import Client
+from fusedm.control.daemon import reap, start_detached
+from fusedm.control.run_dir import run_dir
+from fusedm.fuse import MountOptions
+
+#: How often it is looked whether our own parent has died, while the command runs.
+PARENT_POLL_SECONDS = 0.2
+
+_PR_SET_PDEATHSIG = 1
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_libc = ctypes.CDLL(None)
+
+
+def run_with_stack(stack_file: str, command: Sequence[str], options: MountOptions) -> int:
+    """Bring a stack up, run the command, tear the stack down; returns the command's exit code.
+
+    A command that a signal ended gives 128 + the signal, as a shell does.
+    Raises: FusedmError if the stack cannot be brought up or torn down.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="run-", dir=run_dir()) as mount_point,
+        running_stack(stack_file, mount_point, options),
+    ):
+        return _run(command, {**os.environ, **environment(mount_point)})
+
+
+@contextlib.contextmanager
+def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> Iterator[None]:
+    """A stack for the time of a with block, torn down at its end with all that lies over it."""
+    pid = start_detached(daemon_config(stack_file, mount_point, options), with_parent=True)
+    try:
+        yield
+    finally:
+        bring_down(mount_point, force=True)
+        reap(pid)
+
+
+def environment(mount_point: str) -> dict[str, str]:
+    """What a command is told: FUSEDM_MOUNT, and FUSEDM_DISK_NAME and so on for each file."""
+    with Client(mount_point) as client:
+        files = client.call("ls")
+    told = {"FUSEDM_STACK": mount_point, "FUSEDM_MOUNT": mount_point}
+    for file in files:
+        kind = "mapper" if file["kind"] == "mapped" else file["kind"]
+        told[re.sub(r"\W", "_", f"FUSEDM_{kind}_{file['name']}", flags=re.ASCII).upper()] = file[
+            "path"
+        ]
+    return told
+
+
+def _run(command: Sequence[str], told: Mapping[str, str]) -> int:
+    parent, own = os.getppid(), os.getpid()
+    try:
+        child = subprocess.Popen(command, env=told, preexec_fn=lambda: _die_with(own))
+    except FileNotFoundError:
+        raise UsageError(f"{command[0]}: command not found") from None
+    except OSError as error:
+        raise UsageError(f"{command[0]}: {error.strerror}") from None
+    with _forwarding_to(child):
+        while True:
+            try:
+                code = child.wait(PARENT_POLL_SECONDS)
+                return 128 - code if code < 0 else code
+            except subprocess.TimeoutExpired:
+                if os.getppid() != parent:
+                    child.terminate()
+                    parent = os.getppid()
+
+
+@contextlib.contextmanager
+def _forwarding_to(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Hand signals on to the command; what a terminal sends, the command has got by itself."""
+
+    def forward(number: int, _: FrameType | None) -> None:
+        if number != signal.SIGINT or not sys.stdin.isatty():
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _die_with(parent: int) -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)

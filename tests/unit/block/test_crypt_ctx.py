@@ -1,0 +1,130 @@
+"""Configs, keys, contexts and the arithmetic of data unit numbers."""
+
+import errno
+
+import pytest
+
+from fusedm.block.crypt_ctx import (
+    MODES,
+    CryptContext,
+    CryptoConfig,
+    CryptoKey,
+    check_data_unit_size,
+    check_dun_range,
+    dun_limit,
+)
+from fusedm.block.errors import CryptoError
+from tests.helpers.builders import MODE, make_key
+
+
+def test_the_modes_have_the_kernels_sizes():
+    assert (MODES[MODE].key_size, MODES[MODE].iv_size) == (64, 16)
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones():
+    with pytest.raises(CryptoError, match="mode 'AES-0' is unknown: the modes are AES-256-XTS"):
+        CryptoConfig("AES-0", 512, 8)
+
+
+@pytest.mark.parametrize("dun_bytes", [-1, 0, 17])
+def test_dun_bytes_outside_the_iv_are_refused(dun_bytes):
+    with pytest.raises(CryptoError, match=rf"dun_bytes {dun_bytes} is not in 1..16") as caught:
+        CryptoConfig(MODE, 512, dun_bytes)
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("size", [-512, 0, 1, 256, 513, 768, 131072])
+def test_a_data_unit_size_out_of_line_is_refused(size):
+    with pytest.raises(CryptoError, match=f"data_unit_size {size} is not a power of two in 512.."):
+        CryptoConfig(MODE, size, 8)
+
+
+@pytest.mark.parametrize("size", [512, 1024, 4096, 65536])
+def test_kernel_data_unit_sizes_are_accepted(size):
+    check_data_unit_size(size)
+    assert CryptoConfig(MODE, size, 16).data_unit_size == size
+
+
+def test_a_config_prints_as_mode_and_unit():
+    assert str(CryptoConfig(MODE, 4096, 8)) == "AES-256-XTS/4096"
+
+
+@pytest.mark.parametrize("length", [0, 32, 63, 65])
+def test_a_key_of_the_wrong_size_names_both_sizes(length):
+    config = CryptoConfig(MODE, 512, 8)
+    with pytest.raises(CryptoError, match=f"key 'k': {length} bytes given, .* needs 64"):
+        CryptoKey("k", config, bytes(length))
+
+
+def test_a_key_owns_a_copy_of_its_bytes():
+    raw = bytearray(range(64))
+    key = CryptoKey("k", CryptoConfig(MODE, 512, 8), raw)
+    raw[0] = 99
+    assert key.raw[0] == 0
+
+
+def test_key_bytes_cannot_be_written():
+    with pytest.raises(TypeError):
+        make_key().raw[0] = 1
+
+
+def test_a_wiped_key_is_zeros_also_for_those_who_look_at_it_already():
+    key = make_key()
+    looking = key.raw
+    key.wipe()
+    assert bytes(looking) == bytes(64)
+
+
+def test_keys_with_equal_bytes_are_different_keys():
+    assert make_key("a") != make_key("a")
+
+
+def test_a_key_never_prints_its_bytes():
+    key = make_key("alice")
+    assert repr(key) == "CryptoKey('alice', AES-256-XTS/512)"
+    assert bytes(key.raw).hex()[:8] not in repr(key) + str(key)
+
+
+def test_advancing_counts_whole_data_units():
+    key = make_key(unit=4096)
+    assert CryptContext(key, 5).advance(3 * 4096) == CryptContext(key, 8)
+
+
+def test_advancing_by_part_of_a_data_unit_is_a_bug():
+    with pytest.raises(AssertionError, match="512 is not a multiple of 4096"):
+        CryptContext(make_key(unit=4096), 5).advance(512)
+
+
+def test_advancing_carries_out_of_64_bits():
+    context = CryptContext(make_key(dun_bytes=16), (1 << 64) - 1)
+    assert context.advance(512).dun == 1 << 64
+
+
+def test_the_next_dun_under_the_same_key_follows():
+    key = make_key()
+    assert CryptContext(key, 5).is_followed_by(1024, CryptContext(key, 7))
+
+
+def test_what_does_not_follow():
+    key, twin = make_key(), make_key()
+    context = CryptContext(key, 5)
+    assert not context.is_followed_by(1024, None)
+    assert not context.is_followed_by(1024, CryptContext(twin, 7))
+    assert not context.is_followed_by(1024, CryptContext(key, 6))
+    assert not context.is_followed_by(1000, CryptContext(key, 6))
+
+
+@pytest.mark.parametrize(("dun_bytes", "limit"), [(1, 256), (4, 1 << 32), (16, 1 << 128)])
+def test_the_dun_limit_is_where_the_bytes_end(dun_bytes, limit):
+    assert dun_limit(make_key(dun_bytes=dun_bytes).config) == limit
+
+
+@pytest.mark.parametrize(("dun", "units"), [(0, 256), (255, 1), (254, 2), (255, 0)])
+def test_duns_that_fit_are_fine(dun, units):
+    assert check_dun_range(CryptContext(make_key(dun_bytes=1), dun), units * 512) is None
+
+
+@pytest.mark.parametrize(("dun", "units", "last"), [(-1, 1, -1), (0, 257, 256), (255, 2, 256)])
+def test_duns_that_do_not_fit_are_named(dun, units, last):
+    problem = check_dun_range(CryptContext(make_key(dun_bytes=1), dun), units * 512)
+    assert problem == f"data unit numbers {dun}..{last} do not fit 1 DUN bytes"

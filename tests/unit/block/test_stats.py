@@ -1,0 +1,91 @@
+"""The counters behind stat and inflight, with a clock of the test's own."""
+
+import pytest
+
+from fusedm.block import CryptoCounts, IoStats, Op
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_bio_counts_when_it_has_ended():
+    clock = Clock()
+    stats = IoStats(clock)
+    began = stats.begin(Op.WRITE)
+    assert (stats.ios, stats.in_flight) == ([0, 0, 0, 0], 1)
+    clock.now = 0.25
+    stats.end(Op.WRITE, 8, began)
+    assert (stats.ios, stats.sectors, stats.in_flight) == ([0, 1, 0, 0], [0, 8, 0, 0], 0)
+    assert stats.seconds == [0.0, 0.25, 0.0, 0.0]
+
+
+def test_the_device_is_busy_from_the_first_to_the_last_bio():
+    clock = Clock()
+    stats = IoStats(clock)
+    first = stats.begin(Op.READ)
+    clock.now = 1.0
+    second = stats.begin(Op.READ)
+    clock.now = 3.0
+    stats.end(Op.READ, 1, first)
+    assert stats.busy_seconds == 0.0
+    clock.now = 4.0
+    stats.end(Op.READ, 1, second)
+    assert stats.busy_seconds == 4.0
+    assert stats.seconds[0] == 6.0
+
+
+def test_idle_is_told_once_the_last_bio_has_ended():
+    stats, told = IoStats(Clock()), []
+    stats.on_idle = lambda: told.append(stats.in_flight)
+    first, second = stats.begin(Op.READ), stats.begin(Op.FLUSH)
+    stats.end(Op.READ, 1, first)
+    assert told == []
+    stats.end(Op.FLUSH, 0, second)
+    assert told == [0]
+
+
+def test_a_bio_that_never_began_cannot_end():
+    stats = IoStats(Clock())
+    stats.begin(Op.READ)
+    with pytest.raises(AssertionError, match="a bio ended that had not begun"):
+        stats.end(Op.WRITE, 1, 0.0)
+
+
+def test_stat_has_the_kernels_seventeen_columns():
+    clock = Clock()
+    stats = IoStats(clock)
+    for op, sectors, ms in [
+        (Op.READ, 8, 1),
+        (Op.WRITE, 16, 2),
+        (Op.WRITE_ZEROES, 4, 4),
+        (Op.DISCARD, 32, 8),
+        (Op.FLUSH, 0, 16),
+    ]:
+        began = stats.begin(op)
+        clock.now += ms / 1000 + 1e-9
+        stats.end(op, sectors, began)
+    stats.begin(Op.READ)
+    line = stats.stat_line()
+    assert [int(word) for word in line.split()] == [
+        *(1, 0, 8, 1),
+        *(2, 0, 20, 6),
+        *(1, 31, 31),
+        *(1, 0, 32, 8),
+        *(1, 16),
+    ]
+    assert all(len(word) == 8 for word in [line[i : i + 8] for i in range(0, len(line), 9)])
+
+
+def test_inflight_tells_reads_from_all_else():
+    stats = IoStats(Clock())
+    for op in (Op.READ, Op.WRITE, Op.WRITE, Op.FLUSH):
+        stats.begin(op)
+    assert stats.inflight_line() == "       1        3"
+
+
+def test_crypto_counts_begin_at_nothing():
+    assert CryptoCounts() == CryptoCounts(native=0, fallback=0)
