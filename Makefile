@@ -3,6 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 PY := .venv/bin/python
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTEST := $(PY) -m pytest
 
 # Modules without I/O or waiting: their tests must take every branch.
@@ -22,7 +23,7 @@ help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## Set up, then show encrypted views with real filesystems on loop devices
-	@.venv/bin/fusedm demo
+	@$(SUDO) .venv/bin/fusedm demo
 
 test: check test-mount ## Set up, then run every check and every test
 

@@ -1,4 +1,4 @@
-"""What mount(8) says, which calls `fusedm STACK.toml MOUNTPOINT -o OPTIONS` without a verb. Pure."""
+"""What mount(8) says: `fusedm STACK.toml MOUNTPOINT -o OPTIONS`, without a verb. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ def test_remapping_keeps_everything_but_the_sector(bio, sector):
 @given(st.integers(1, 16), st.integers(-2, 1 << 130), st.integers(1, 64))
 def test_a_dun_never_exceeds_its_bytes(dun_bytes, dun, units):
     context = CryptContext(make_key("k", 512, dun_bytes), dun)
-    fits = 0 <= dun and dun + units <= dun_limit(context.key.config)
+    fits = dun >= 0 and dun + units <= dun_limit(context.key.config)
     assert (check_dun_range(context, units * 512) is None) == fits
 
 
@@ -104,9 +104,8 @@ def test_only_units_on_a_boundary_straddle(table, bio):
     for piece in split_bio(table, bio):
         if piece.straddles:
             for sector in range(piece.bio.sector, piece.bio.end_sector, step):
-                unit = Bio(Op.DISCARD, sector, step)
-                whole = Bio(Op.READ, sector, step, BUFFER[: step * 512])
-                assert len(list(split_bio(table, whole))) > 1, f"{unit} was not cut"
+                unit = Bio(Op.READ, sector, step, BUFFER[: step * 512])
+                assert len(list(split_bio(table, unit))) > 1, f"{unit} need not straddle"
 
 
 @given(bios(most=16))

@@ -200,7 +200,8 @@ async def test_everything_is_removed_from_the_top_down():
     system.remove_mapped("dm0")
     system.remove_disk("d0")
     system.remove_disk("d1")
-    assert not (system.created or system.written or system.keys or system.mapped or system.disks)
+    left = [system.created, system.written, system.keys, system.mapped, system.disks, system.views]
+    assert not any(left)
     system.add_disk(make_disk("v"))
 
 

@@ -1,0 +1,159 @@
+"""Any stack is a flat array: what the medium holds does not depend on where it was transformed."""
+
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from fusedm.block.errors import WouldBlock
+from fusedm.crypto import start_using_key, submit, submit_bio_nowait, submit_nowait
+from tests.helpers.builders import (
+    assert_nothing_is_held,
+    make_disk,
+    make_key,
+    make_mapped,
+    medium,
+    patch,
+    pattern,
+    read,
+    read_bio,
+    write_bio,
+)
+from tests.helpers.model import FlatModel
+
+SIZE = 192
+KEYS = {unit: [make_key(f"{unit}{name}", unit) for name in "ab"] for unit in (512, 1024, 4096)}
+EVERY_KEY = [key for some in KEYS.values() for key in some]
+
+
+@st.composite
+def targets(draw, length, names):
+    """A table of one line for each length, over devices of SIZE sectors."""
+    lines, start = [], 0
+    while start < length:
+        count = min(draw(st.integers(1, length)), length - start)
+        first, second = draw(st.permutations(names))[:2]
+        kind = draw(st.sampled_from(["linear", "linear", "striped", "delay", "flakey", "zero"]))
+        if kind == "striped" and count % 6 == 0:
+            words = f"striped 2 3 {first} {start // 2 + SIZE} {second} {start // 2 + SIZE}"
+        elif kind == "delay":
+            words = f"delay {first} {start} {draw(st.sampled_from([0, 3]))}"
+        elif kind == "flakey":
+            words = f"flakey {first} {start} 1 0"
+        elif kind == "zero":
+            words = "zero"
+        else:
+            words = f"linear {first} {start}"
+        lines.append(f"{start} {count} {words}")
+        start += count
+    return lines
+
+
+@st.composite
+def accesses(draw):
+    """(write, patch?, sector, units, key, dun): aligned to units of the key anywhere."""
+    unit = draw(st.sampled_from(list(KEYS)))
+    key = draw(st.sampled_from([None, *KEYS[unit]]))
+    step = unit // 512 if key else 1
+    count = draw(st.integers(1, 40 // step)) * step
+    kind = draw(st.sampled_from(["read", "write", "write", "patch"]))
+    if kind == "patch":
+        count = step
+    sector = draw(st.integers(0, SIZE - count))
+    return kind, sector, count * 512, key, draw(st.integers(0, 3) | st.just((1 << 64) - 200))
+
+
+slot_counts = st.sampled_from([None, 0, 1, 2])
+
+
+async def do(device, request, nowait):
+    """On the spot if it may be and can be."""
+    if nowait:
+        try:
+            return submit_nowait(device, [request])
+        except WouldBlock:
+            pass
+    await submit(device, [request])
+
+
+async def run(lines, slots, some, nowait):
+    disks = [
+        make_disk(f"d{index}", SIZE * 2, slots=count, latency=0.001)
+        for index, count in enumerate(slots)
+    ]
+    lower = await make_mapped(f"0 {SIZE * 2} linear d0 0", *disks, name="lower")
+    device = await make_mapped("\n".join(lines), lower, disks[1], disks[2])
+    model = FlatModel(SIZE)
+    for entry in device.live.entries:
+        if entry.target.name == "zero":
+            model.holes.update(range(entry.start_sector, entry.end_sector))
+    for key in EVERY_KEY:
+        start_using_key(device, key)
+    for seed, (kind, sector, length, key, dun) in enumerate(some):
+        if kind == "write":
+            text = bytes(pattern(length, seed))
+            await do(device, write_bio(sector, text, key, dun), nowait)
+            model.write(sector, text, key, dun)
+        elif kind == "patch":
+            payload = bytes(pattern(37, seed))
+            await do(device, patch(sector, length, 100, payload, key, dun), nowait)
+            text = bytearray(model.read(sector, length, key, dun))
+            text[100:137] = payload
+            model.write(sector, bytes(text), key, dun)
+        bio, got = read_bio(sector, length, key, dun)
+        await do(device, bio, nowait)
+        assert model.mismatch(sector, bytes(got), key, dun) is None
+    assert await read(device, 0, SIZE * 512) == model.raw
+    assert_nothing_is_held(device, lower, *disks)
+    return [medium(disk) for disk in disks]
+
+
+@settings(max_examples=80)
+@given(
+    targets(SIZE, ["lower", "d1", "d2"]),
+    st.tuples(slot_counts, slot_counts, slot_counts),
+    st.lists(accesses(), max_size=8),
+    st.booleans(),
+)
+def test_a_stack_is_a_flat_array_of_reference_ciphertext(lines, slots, some, nowait):
+    trio.run(run, lines, slots, some, nowait, clock=MockClock(autojump_threshold=0))
+
+
+@settings(max_examples=30)
+@given(targets(SIZE, ["lower", "d1", "d2"]), st.lists(accesses(), min_size=1, max_size=5))
+def test_native_and_fallback_leave_the_same_media(lines, some):
+    media = [
+        trio.run(run, lines, slots, some, False, clock=MockClock(autojump_threshold=0))
+        for slots in [(None, None, None), (0, 1, 2), (2, None, 1)]
+    ]
+    assert media[0] == media[1] == media[2]
+
+
+@settings(max_examples=25)
+@given(
+    targets(SIZE, ["lower", "d1", "d2"]).filter(lambda lines: not any("zero" in x for x in lines)),
+    st.tuples(slot_counts, slot_counts, slot_counts),
+    accesses().filter(lambda access: access[3] is not None),
+)
+def test_another_key_or_dun_base_does_not_read_what_was_written(lines, slots, access):
+    _, sector, length, key, dun = access
+
+    async def main():
+        disks = [make_disk(f"d{i}", SIZE * 2, slots=n) for i, n in enumerate(slots)]
+        lower = await make_mapped(f"0 {SIZE * 2} linear d0 0", *disks, name="lower")
+        device = await make_mapped("\n".join(lines), lower, *disks[1:], keys=EVERY_KEY)
+        text = bytes(pattern(length))
+        await submit(device, [write_bio(sector, text, key, dun)])
+        other = next(each for each in KEYS[key.config.data_unit_size] if each is not key)
+        assert await read(device, sector, length, key, dun) == text
+        for wrong in [(key, dun + 1), (other, dun), (None, 0)]:
+            got = await read(device, sector, length, *wrong)
+            assert not any(got[at : at + 16] == text[at : at + 16] for at in range(0, length, 16))
+        bio, got = read_bio(sector, length, key, dun)
+        try:
+            submit_bio_nowait(device, bio)
+        except WouldBlock:
+            return
+        assert got == text
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -1,0 +1,209 @@
+"""Long seeded runs: random stacks, random I/O by many tasks, table swaps, suspends and faults.
+
+Each task owns a stretch of the device, so the order of its operations is known; the stretches are
+not aligned to anything, so data units of neighbours meet on the same boundaries. Faults come from
+the stores: what a failed write touched is unknown to the model until it is written again.
+
+FUSEDM_SIM_N runs; FUSEDM_SIM_SEED makes the first of them this one, as printed by a failed run.
+"""
+
+import os
+from random import Random, SystemRandom
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from fusedm.block import FLUSH, Bio, Op
+from fusedm.block.errors import BlockIOError, WouldBlock
+from fusedm.crypto import start_using_key, submit, submit_nowait
+from fusedm.stores import FailOp, FaultyStore, Latency, MemoryStore
+from tests.helpers.builders import (
+    assert_nothing_is_held,
+    load,
+    make_disk,
+    make_key,
+    make_mapped,
+    patch,
+    read,
+    read_bio,
+    write_bio,
+)
+from tests.helpers.model import FlatModel
+
+RUNS = int(os.environ.get("FUSEDM_SIM_N", "30"))
+FIRST_SEED = int(os.environ.get("FUSEDM_SIM_SEED", SystemRandom().randrange(1 << 32)))
+TASKS, STEPS, STRETCH = 5, 25, 88
+SIZE = TASKS * STRETCH
+KEYS = [make_key(f"{unit}{name}", unit) for unit in (512, 4096) for name in "abc"]
+
+
+class Run:
+    """One stack under load, and the model of it."""
+
+    def __init__(self, seed):
+        self.random = Random(seed)
+        self.block = self.random.choice([512, 512, 4096])
+        self.faulty = self.random.random() < 0.5
+        self.disks = [self.make_disk(index) for index in range(self.random.choice([2, 3]))]
+        self.model = FlatModel(SIZE)
+        self.failures = 0
+
+    def make_disk(self, index):
+        random = self.random
+        store = MemoryStore(2 * SIZE * 512, self.block)
+        rules = [Latency(seconds=0.0, op=random.choice([Op.READ, Op.WRITE, Op.FLUSH]))]
+        if self.faulty:
+            rules += [FailOp(op=op, probability=0.03) for op in (Op.READ, Op.WRITE)]
+        if self.faulty or random.random() < 0.2:
+            store = FaultyStore(store, random.random(), rules, sleep=lambda seconds: None)
+        slots, latency = random.choice([None, 0, 1, 1, 2, 3]), random.choice([0.0, 0.001])
+        return make_disk(f"d{index}", slots=slots, latency=latency, store=store)
+
+    def layout(self):
+        """Where each part of the device lies: (length, kind, disks, offset); never overlapping."""
+        step, left, parts, start = self.block // 512, SIZE, [], 0
+        while left:
+            length = min(self.random.randint(1, 20) * self.random.randint(1, 6) * step, left)
+            kind = self.random.choice(["linear", "linear", "striped", "zero"])
+            if length % (4 * step):
+                kind = "linear"
+            first, second = self.random.sample(self.disks, 2)
+            parts.append((start, length, kind, first.name, second.name))
+            start, left = start + length, left - length
+        return parts
+
+    def table(self, parts):
+        """One of many tables of the same layout: lines split, delayed or flakey at will."""
+        lines, step = [], self.block // 512
+        for start, length, kind, first, second in parts:
+            if kind == "striped":
+                place = SIZE + start // 2 // step * step
+                words = [f"striped 2 {2 * step} {first} {place} {second} {place}"]
+                lines.append(f"{start} {length} {words[0]}")
+            elif kind == "zero":
+                lines.append(f"{start} {length} zero")
+                self.model.holes.update(range(start, start + length))
+            else:
+                cut = self.random.randrange(0, length, step)
+                for begin, count in [(start, cut), (start + cut, length - cut)]:
+                    how = self.random.choice(["linear {}", "delay {} 2", "flakey {} 1 0"])
+                    if count:
+                        lines.append(f"{begin} {count} {how.format(f'{first} {begin}')}")
+        return "\n".join(lines)
+
+    async def submit(self, request):
+        """On the spot if possible, half of the time; whether it succeeded."""
+        try:
+            if self.random.random() < 0.5:
+                try:
+                    submit_nowait(self.top, [request])
+                    return True
+                except WouldBlock:
+                    pass
+            await submit(self.top, [request])
+        except BlockIOError:
+            if not self.faulty:
+                raise
+            self.failures += 1
+            return False
+        return True
+
+    async def task(self, index):
+        random, step = Random(self.random.random()), self.block // 512
+        begin, end = index * STRETCH, (index + 1) * STRETCH
+        for _ in range(STEPS):
+            key = random.choice([None, *KEYS])
+            unit = max(step, key.config.data_unit_size // 512 if key else 1)
+            count = random.randint(1, 40 // unit) * unit
+            sector = random.randrange(begin, end - count + 1, step)
+            dun = random.choice([0, 1000 + sector, (1 << 64) - 500])
+            await random.choice([self.write, self.write, self.patch, self.read, self.flush])(
+                random, sector, count * 512, unit * 512, key, dun
+            )
+
+    async def write(self, random, sector, length, unit, key, dun):
+        text = random.randbytes(length)
+        if await self.submit(write_bio(sector, text, key, dun)):
+            self.model.write(sector, text, key, dun)
+        else:
+            self.model.forget(sector, length)
+
+    async def patch(self, random, sector, length, unit, key, dun):
+        payload, offset = random.randbytes(random.randint(1, 300)), random.randint(0, 200)
+        before = bytearray(self.model.read(sector, unit, key, dun))
+        known = not self.model.unknown.intersection(range(sector, sector + unit // 512))
+        before[offset : offset + len(payload)] = payload
+        done = await self.submit(patch(sector, unit, offset, payload, key, dun))
+        if done and known:
+            self.model.write(sector, bytes(before), key, dun)
+        else:
+            self.model.forget(sector, unit)
+
+    async def read(self, random, sector, length, unit, key, dun):
+        bio, got = read_bio(sector, length, key, dun)
+        if await self.submit(bio):
+            wrong = self.model.mismatch(sector, bytes(got), key, dun)
+            assert wrong is None, f"sector {wrong} reads wrong under {key}"
+
+    async def flush(self, random, sector, length, unit, key, dun):
+        await self.submit(FLUSH)
+
+    async def change_tables(self, parts):
+        while True:
+            await trio.sleep(self.random.choice([0.001, 0.004]))
+            await load(self.device, self.table(parts), *self.disks)
+            if self.random.random() < 0.5:
+                await self.device.suspend()
+                await trio.sleep(self.random.choice([0.0, 0.003]))
+            await self.device.resume()
+
+    async def main(self):
+        parts = self.layout()
+        self.device = await make_mapped(self.table(parts), *self.disks)
+        self.top = self.device
+        if self.random.random() < 0.5:
+            self.top = await make_mapped(f"0 {SIZE} linear dm0 0", self.device, name="top")
+        for key in KEYS:
+            start_using_key(self.top, key)
+        async with trio.open_nursery() as changing:
+            changing.start_soon(self.change_tables, parts)
+            async with trio.open_nursery() as nursery:
+                for index in range(TASKS):
+                    nursery.start_soon(self.task, index)
+            changing.cancel_scope.cancel()
+        await self.device.resume()
+        assert_nothing_is_held(self.top, self.device, *self.disks)
+        await self.check_all()
+
+    async def check_all(self):
+        for sector in range(0, SIZE, 8):
+            bio, got = read_bio(sector, 4096)
+            while not await self.submit(bio):
+                pass
+            assert self.model.mismatch(sector, bytes(got)) is None
+
+
+@pytest.mark.parametrize("number", range(RUNS))
+def test_a_random_stack_under_load_is_a_flat_array(number):
+    seed = (FIRST_SEED + number) % (1 << 32)
+    print(f"SEED: FUSEDM_SIM_SEED={seed} FUSEDM_SIM_N=1")
+    run = Run(seed)
+    trio.run(run.main, clock=MockClock(autojump_threshold=0))
+
+
+def test_the_simulation_notices_a_wrong_sector():
+    async def main():
+        disk = make_disk("d0", SIZE)
+        model = FlatModel(SIZE)
+        device = await make_mapped(f"0 {SIZE} linear d0 0", disk, keys=KEYS)
+        await submit(device, [write_bio(0, b"x" * 4096, KEYS[3], 5)])
+        model.write(0, b"x" * 4096, KEYS[3], 5)
+        assert model.mismatch(0, await read(device, 0, 4096, KEYS[3], 5), KEYS[3], 5) is None
+        await submit(device, [Bio.write(3, memoryview(b"y" * 512))])
+        assert model.mismatch(0, await read(device, 0, 4096, KEYS[3], 5), KEYS[3], 5) == 0
+        assert model.mismatch(0, await read(device, 0, 4096)) == 3
+        model.forget(3, 512)
+        assert model.mismatch(0, await read(device, 0, 4096)) is None
+
+    trio.run(main)
