@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
 from fusedm import __version__
 from fusedm.block.errors import FusedmError, StackError, UsageError
@@ -24,7 +23,7 @@ from fusedm.control.mount_helper import is_mount_call, parse_mount_call
 from fusedm.control.run_command import run_with_stack
 from fusedm.dm import target_class, target_doc, target_names
 from fusedm.fuse import MountOptions
-from fusedm.stack import Stack
+from fusedm.stack import check_stack
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -86,7 +85,7 @@ def check(stack_file: str) -> None:
 
     Exit codes: 0 it can be brought up as far as one can tell, 1 it cannot.
     """
-    trio.run(Stack.from_toml(stack_file).check)
+    check_stack(stack_file)
 
 
 @cli.command()

@@ -4,7 +4,6 @@ In order means: loop devices over the mount first (with what is mounted on them)
 still answers; then the mount; then stores and keys; the lock file last.
 """
 
-import ctypes
 import errno
 import json
 import logging
@@ -23,6 +22,7 @@ import trio
 from fusedm.block.errors import FusedmError
 from fusedm.control import loop, mounts, run_dir
 from fusedm.control.commands import Commands
+from fusedm.control.process import end_with, mark_io_flusher
 from fusedm.control.run_dir import RunFile, log_path, socket_path
 from fusedm.control.server import listen, serve_control
 from fusedm.fuse import MountOptions, serve
@@ -32,9 +32,6 @@ log = logging.getLogger(__name__)
 
 #: How long a hung store may hold up the end of the daemon, once it is unmounted.
 SHUTDOWN_GRACE_SECONDS = 5.0
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_IO_FLUSHER = 57
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +86,6 @@ def reap(pid: int) -> None:
     """Wait for the process of a daemon that has ended, if it is a child of this one."""
     with suppress(ChildProcessError):
         os.waitpid(pid, 0)
-
-
-def mark_io_flusher() -> None:
-    """Tell the kernel that it may need this process to write dirty pages (where permitted).
-
-    Without it, memory reclaim could wait for the daemon while the daemon waits for memory.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
 
 
 def notify_service_manager(state: str) -> None:
@@ -186,9 +175,7 @@ def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
     try:
         os.setsid()
         if parent is not None:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(code)
+            end_with(parent)
         _redirect(log_path(str(config.mount_point)))
         code = _run_and_tell(config, told)
     except BaseException:

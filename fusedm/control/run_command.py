@@ -5,7 +5,6 @@ and the command, which is told to end then as well. All is torn down by whoever 
 """
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -19,15 +18,14 @@ from fusedm.block.errors import UsageError
 from fusedm.control.bring import bring_down, daemon_config
 from fusedm.control.client import Client
 from fusedm.control.daemon import reap, start_detached
+from fusedm.control.process import end_with
 from fusedm.control.run_dir import run_dir
 from fusedm.fuse import MountOptions
 
 #: How often it is looked whether our own parent has died, while the command runs.
 PARENT_POLL_SECONDS = 0.2
 
-_PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-_libc = ctypes.CDLL(None)
 
 
 def run_with_stack(stack_file: str, command: Sequence[str], options: MountOptions) -> int:
@@ -70,7 +68,7 @@ def environment(mount_point: str) -> dict[str, str]:
 def _run(command: Sequence[str], told: Mapping[str, str]) -> int:
     parent, own = os.getppid(), os.getpid()
     try:
-        child = subprocess.Popen(command, env=told, preexec_fn=lambda: _die_with(own))
+        child = subprocess.Popen(command, env=told, preexec_fn=lambda: end_with(own))
     except FileNotFoundError:
         raise UsageError(f"{command[0]}: command not found") from None
     except OSError as error:
@@ -100,9 +98,3 @@ def _forwarding_to(child: "subprocess.Popen[bytes]") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _die_with(parent: int) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -12,7 +12,7 @@ from fusedm.stack.spec import (
     check_source,
     parse_spec,
 )
-from fusedm.stack.stack import Stack, absolute_source, read_spec
+from fusedm.stack.stack import Stack, absolute_source, check_stack, read_spec
 
 __all__ = [
     "DiskSpec",
@@ -24,6 +24,7 @@ __all__ = [
     "ViewSpec",
     "absolute_source",
     "check_source",
+    "check_stack",
     "format_spec",
     "load_key",
     "parse_spec",

@@ -61,6 +61,15 @@ def read_spec(path: str | Path) -> StackSpec:
         raise SpecError(str(path), 0, f"byte {error.start} is not UTF-8") from None
 
 
+def check_stack(path: str | Path) -> None:
+    """Check a stack file, tables included, without touching a store or a key.
+
+    Raises: SpecError at the line of what cannot be built.
+    Await:  runs a trio loop of its own, so it is not for async code: use Stack.check there.
+    """
+    trio.run(Stack.from_toml(path).check)
+
+
 class Stack:
     """A system and how it came about.
 

@@ -295,7 +295,7 @@ async def test_a_hung_store_ties_up_its_own_threads_only():
 
 @every_path
 async def test_large_ciphers_give_the_same_bytes_from_a_worker_thread(slots):
-    disk, text = make_disk(slots=slots), bytes(pattern(64 * 4096))
+    disk, text = make_disk(slots=slots), bytes(pattern(120 * 4096))
     start_using_key(disk, KEY)
     await write(disk, 8, text, KEY, 5)
     assert await read(disk, 8, len(text), KEY, 5) == text

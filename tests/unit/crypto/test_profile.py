@@ -101,10 +101,11 @@ async def test_a_failed_programming_gives_the_slot_to_the_next(error, autojump_c
     async def second():
         holds.append(await profile.take(B))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(second)
-        with pytest.raises(type(error), match="broken"):
-            await profile.take(A)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(second)
+            with pytest.raises(type(error), match="broken"):
+                await profile.take(A)
     assert uses(holds[0], B)
     holds[0].release()
     assert_all_given_back(profile)
@@ -153,6 +154,21 @@ async def test_a_turn_given_to_a_cancelled_waiter_is_not_lost(nursery):
             scope.cancel()
     await wait_all_tasks_blocked()
     assert order == ["c"]
+
+
+async def test_a_waiter_that_gives_up_lets_a_programmed_key_be_shared_again(nursery):
+    profile, order = KeyslotProfile(1), []
+    await profile.take(A)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(profile.take, B)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(take_and_note, profile, A, order, "a")
+            await wait_all_tasks_blocked()
+            assert order == []
+            scope.cancel()
+    await wait_all_tasks_blocked()
+    assert order == ["a"]
 
 
 async def test_eviction_empties_slot_and_register():

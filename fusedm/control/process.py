@@ -1,0 +1,29 @@
+"""What a process tells the kernel about itself (prctl)."""
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_IO_FLUSHER = 57
+
+# Loaded at import: the process that will call it may be a fork, where loading is not safe.
+_libc = ctypes.CDLL(None)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM to this process when its parent dies; too late is at once.
+
+    parent is the pid this process expects to have as its parent.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def mark_io_flusher() -> bool:
+    """Say that this process may be needed to write dirty pages; whether that is permitted.
+
+    Without it, memory reclaim could wait for the daemon while the daemon waits for memory.
+    """
+    return bool(_libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0)

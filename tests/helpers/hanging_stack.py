@@ -1,0 +1,40 @@
+"""Serves two disks, one of which hangs when told so: `python -m tests.helpers.hanging_stack MNT`.
+
+Lines of standard input are the orders: hold, release; its end, or SIGTERM, ends the mount.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+import trio
+
+from fusedm.disk import Disk
+from fusedm.fuse import MountOptions, serve
+from fusedm.stores import FaultyStore, MemoryStore
+from fusedm.system import System
+
+SIZE_BYTES = 1 << 20
+
+
+async def main(mount_point: Path) -> None:
+    """Serve until the orders end."""
+    store = FaultyStore(MemoryStore(SIZE_BYTES), seed=0)
+    system = System()
+    system.add_disk(Disk("hanging", store))
+    system.add_disk(Disk("sound", MemoryStore(SIZE_BYTES)))
+    orders = {"hold": store.hold, "release": store.release}
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, system, mount_point, MountOptions(), stopping)
+        print(f"READY {mount_point}", flush=True)
+        async for line in trio.wrap_file(sys.stdin):
+            orders[line.strip()]()
+            print("done", flush=True)
+        store.release()
+        stopping.set()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.stdin.close())
+    trio.run(main, Path(sys.argv[1]))
