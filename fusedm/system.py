@@ -216,7 +216,7 @@ class System:
         self._check_unused(name, self.holders(name))
         _check_idle(mapped)
         self._release(name)
-        del self.mapped[name]
+        self.mapped.pop(name).close()
 
     def remove_view(self, name: str) -> None:
         """Forget a view, and evict its key from wherever no other view uses it.
@@ -286,11 +286,6 @@ class System:
             users.append(f"{self._open[name]} open files")
         if users:
             raise StackError(f"{name!r} is in use by {', '.join(users)}", errno.EBUSY)
-
-    def _check_idle(self, device: BlockDevice) -> None:
-        if device.stats.in_flight:
-            text = f"{device.name!r} has {device.stats.in_flight} bios in flight"
-            raise StackError(text, errno.EBUSY)
 
     def _evict_unshared(self, view: View) -> None:
         assert view.key is not None, "a view in the table of views has a key"

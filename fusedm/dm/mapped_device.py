@@ -61,6 +61,8 @@ class MappedDevice:
         self.fallback = Fallback(name)
         #: Whether the live table was loaded read-only.
         self.is_table_read_only = False
+        #: Whether it was, or some device below was read-only when it became live.
+        self.read_only = False
         self._inactive_read_only = False
         self._limits = Limits()
         #: Tables on their way into the inactive slot.
@@ -85,12 +87,6 @@ class MappedDevice:
     def capabilities(self) -> Capabilities:
         """The intersection of what lies below, as it is now."""
         return stack_capabilities(self.live) if self.live is not None else NO_CAPABILITIES
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the table was loaded read-only, or some device below is."""
-        live = self.live.devices() if self.live is not None else []
-        return self.is_table_read_only or any(device.read_only for device in live)
 
     def underlying(self) -> list[BlockDevice]:
         """The devices of every table here, each once: what this device holds."""
@@ -210,6 +206,11 @@ class MappedDevice:
                 raise StackError(f"{self.name} has no table: load one before resume")
             self._let_bios_in()
 
+    def close(self) -> None:
+        """Drop both tables; bios that wait for a resume fail."""
+        self.live = self.inactive = None
+        self._let_bios_in()
+
     def _let_bios_in(self) -> None:
         self.suspended = False
         # Delayed bios in flight wait for this event: it is only replaced once it has woken them.
@@ -248,6 +249,9 @@ class MappedDevice:
         finally:
             self.inactive = None
         self.live, self.is_table_read_only = new, self._inactive_read_only
+        self.read_only = self.is_table_read_only or any(
+            device.read_only for device in new.devices()
+        )
         self._limits = stack_limits(new)
         self._evict_from_dropped(old)
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import Op
-from fusedm.block.errors import CryptoError, KeyBusy, StackError, TableError
+from fusedm.block.errors import BlockIOError, CryptoError, KeyBusy, StackError, TableError
 from fusedm.crypto import submit_bio
 from fusedm.stores import FaultyStore, MemoryStore
 from fusedm.system import System, View
@@ -47,6 +47,7 @@ async def through(system, name, op, offset, data):
 async def test_devices_and_views_are_found_by_name():
     system = await make_system()
     assert system.device("d0") is system.disks["d0"]
+    assert system.device("d0") is system.disk("d0")
     assert system.device("dm0") is system.mapped_device("dm0")
     assert system.view("v").dun_base == 5
     assert system.view("d0") == View("d0", system.disks["d0"])
@@ -57,6 +58,7 @@ async def test_what_is_not_there_is_enxio():
     assert refusal(errno.ENXIO, system.device, "x") == "'x' is not a device of this stack"
     assert refusal(errno.ENXIO, system.device, "v") == "'v' is a view, not a device of this stack"
     assert "not a mapped device" in refusal(errno.ENXIO, system.mapped_device, "d0")
+    assert "not a disk" in refusal(errno.ENXIO, system.disk, "dm0")
     assert "not a disk" in refusal(errno.ENXIO, system.remove_disk, "dm0")
     assert "not a view" in refusal(errno.ENXIO, system.remove_view, "d0")
     assert "not a key" in refusal(errno.ENXIO, system.remove_key, "d0")
@@ -316,3 +318,19 @@ async def test_closing_goes_on_whatever_fails():
         system.close()
     assert system.disks["d1"].store.allocated_bytes == 0
     assert bytes(key.raw) == bytes(64)
+
+
+async def test_a_bio_that_waits_for_a_removed_device_fails() -> None:
+    system = await make_system()
+    system.remove_view("v")
+    device = system.mapped["dm0"]
+    await device.suspend()
+
+    async def read_and_fail():
+        with pytest.raises(BlockIOError, match="without a live table"):
+            await read(device, 0, 512)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_and_fail)
+        await wait_all_tasks_blocked()
+        system.remove_mapped("dm0")

@@ -162,6 +162,16 @@ async def test_the_first_error_wins_and_the_other_parts_are_carried_out(waiting)
     assert_nothing_is_held(mapped, *disks)
 
 
+@pytest.mark.parametrize("ms", [0, 1], ids=["on the spot", "waiting"])
+async def test_a_part_that_fails_by_plan_does_not_stop_the_others(ms, autojump_clock):
+    disk = make_disk()
+    mapped = await make_mapped(f"0 8 error\n8 8 delay d0 8 {ms}", disk)
+    with pytest.raises(BlockIOError, match="dm0: write of sectors 0..8: Input/output error"):
+        await write(mapped, 0, TEXT)
+    assert medium(disk, 8, 4096) == TEXT[4096:]
+    assert_nothing_is_held(mapped, disk)
+
+
 async def test_a_write_never_changes_its_buffer_wherever_it_is_transformed():
     disks = [make_disk("d0", slots=2), make_disk("d1"), make_disk("d2", slots=0)]
     mapped = await make_mapped(
