@@ -7,13 +7,13 @@ in use cannot be removed: the refusal says by whom.
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from time import monotonic, time
 
 from fusedm.block import Bio, BlockDevice, CryptContext, CryptoKey, KeyHolder, Op
 from fusedm.block.crypt_ctx import dun_limit
-from fusedm.block.errors import CryptoError, StackError
+from fusedm.block.errors import CryptoError, StackError, TableError
 from fusedm.block.names import check_name
 from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
 from fusedm.crypto import start_using_key
@@ -185,27 +185,54 @@ class System:
         self.views[name] = view
         return view
 
-    async def load(self, name: str, table_text: str, read_only: bool = False) -> None:
+    def load(self, name: str, table_text: str, read_only: bool = False) -> None:
         """Put a table into the inactive slot of a mapped device.
 
         Raises: TableError; StackError(ENXIO).
         """
         mapped = self.mapped_device(name)
-        await mapped.load(parse_table(table_text, self.device, self._clock), read_only)
+        mapped.load(parse_table(table_text, self.device, self._clock), read_only)
+
+    async def resume(self, name: str) -> None:
+        """Resume a mapped device, and let those above it know what has changed.
+
+        Raises: as MappedDevice.resume; StackError(ENXIO).
+        """
+        changed = self.mapped_device(name)
+        await changed.resume()
+        above = [changed]
+        for device in above:
+            device.refresh()
+            above += [
+                m for m in self.mapped.values() if device in m.underlying() and m not in above
+            ]
+
+    async def resume_all(self) -> None:
+        """Resume every suspended device that has a table, so that nothing waits for it any more."""
+        for name in [name for name, mapped in self.mapped.items() if mapped.suspended]:
+            with suppress(StackError, TableError):
+                await self.resume(name)
 
     # Removing; what is in use stays.
 
-    def remove_disk(self, name: str) -> None:
-        """Close a disk and forget it.
+    def check_removable(self, name: str) -> Disk:
+        """The disk of a name, if nothing uses it.
 
-        Raises: StackError(EBUSY) with its holders, or with bios in flight.
+        Raises: StackError(EBUSY) with its holders, or with bios in flight; ENXIO.
         """
-        if name not in self.disks:
-            raise StackError(f"{name!r} is not a disk of this stack", errno.ENXIO)
+        disk = self.disk(name)
         self._check_unused(name, self.holders(name))
-        _check_idle(self.disks[name])
+        _check_idle(disk)
+        return disk
+
+    def remove_disk(self, name: str) -> Disk:
+        """Forget a disk that nothing uses; it is the caller's to close.
+
+        Raises: StackError as check_removable.
+        """
+        self.check_removable(name)
         self._release(name)
-        self.disks.pop(name).close()
+        return self.disks.pop(name)
 
     def remove_mapped(self, name: str) -> None:
         """Forget a mapped device and both its tables.

@@ -11,6 +11,7 @@ from fusedm.crypto.submit import (
     submit,
     submit_bio,
     submit_bio_nowait,
+    submit_made,
     submit_nowait,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "submit",
     "submit_bio",
     "submit_bio_nowait",
+    "submit_made",
     "submit_nowait",
 ]

@@ -60,7 +60,16 @@ async def submit(device: BlockDevice, requests: Sequence[Request]) -> None:
 
     Raises: BlockIOError, the first; the other requests may have been carried out.
     """
-    plan = await _plan_when_possible(lambda: make_plan(device, requests))
+    await submit_made(device, lambda: requests)
+
+
+async def submit_made(device: BlockDevice, make: Callable[[], Sequence[Request]]) -> None:
+    """The same for requests that depend on the device's size or limits: made when they are planned.
+
+    A device may have another table when a wait for its resume is over; make is then called again.
+    Raises: BlockIOError, also from make.
+    """
+    plan = await _plan_when_possible(lambda: make_plan(device, make()))
     with _in_flight(plan):
         if _can_carry_out_now(plan):
             carry_out_now(plan.root)

@@ -7,10 +7,11 @@ the state is ours; every change of state below is made in one synchronous step.
     load        checks a table and puts it into the inactive slot
     resume      makes the inactive table the live one, if there is one, and lets bios in again
 
-What may change with a table: size, limits and capabilities. Holders see the new values at once,
-since theirs are computed from this device's; where each data unit is transformed is decided bio by
-bio, and the ciphertext is the same wherever that is. So a table may have fewer capabilities than
-the one before: every key in use has its software paths readied at load, before anything changes.
+What may change with a table: size, limits and capabilities. The system refreshes the limits of the
+holders; capabilities are computed when they are asked for. Where each data unit is transformed is
+decided bio by bio, and the ciphertext is the same wherever that is. So a table may have fewer
+capabilities than the one before: every key in use has its software paths readied at load, before
+anything changes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,8 +66,6 @@ class MappedDevice:
         self.read_only = False
         self._inactive_read_only = False
         self._limits = Limits()
-        #: Tables on their way into the inactive slot.
-        self._arriving: list[Table] = []
         #: For each key started here, the devices it was started on, those of old tables included.
         self._key_devices: dict[CryptoKey, dict[BlockDevice, None]] = {}
         self._changing = trio.Lock()
@@ -80,7 +79,7 @@ class MappedDevice:
 
     @property
     def limits(self) -> Limits:
-        """The limits of the live table, as they were when it became live."""
+        """The limits of the live table, as of the last refresh."""
         return self._limits
 
     @property
@@ -89,9 +88,8 @@ class MappedDevice:
         return stack_capabilities(self.live) if self.live is not None else NO_CAPABILITIES
 
     def underlying(self) -> list[BlockDevice]:
-        """The devices of every table here, each once: what this device holds."""
+        """The devices of both tables, each once: what this device holds."""
         tables = [table for table in (self.live, self.inactive) if table is not None]
-        tables += self._arriving
         return list(dict.fromkeys(device for table in tables for device in table.devices()))
 
     # Planning: pure, but for what the builder collects.
@@ -157,20 +155,11 @@ class MappedDevice:
 
     # Changing tables.
 
-    async def load(self, table: Table, read_only: bool = False) -> None:
+    def load(self, table: Table, read_only: bool = False) -> None:
         """Put a table into the inactive slot; one that was there is dropped.
 
         Raises: TableError(EINVAL) if this device would end up below itself.
         """
-        # The devices are held while this waits, or they could be removed in the meantime.
-        self._arriving.append(table)
-        try:
-            async with self._changing:
-                self._load(table, read_only)
-        finally:
-            self._arriving.remove(table)
-
-    def _load(self, table: Table, read_only: bool) -> None:
         if self in _all_below(table.devices()):
             raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
         for key, started in self._key_devices.items():
@@ -179,10 +168,9 @@ class MappedDevice:
                 started[device] = None
         self.inactive, self._inactive_read_only = table, read_only
 
-    async def clear(self) -> None:
+    def clear(self) -> None:
         """Drop the inactive table, if there is one."""
-        async with self._changing:
-            self.inactive = None
+        self.inactive = None
 
     async def suspend(self) -> None:
         """Let no new bio in and wait for those in flight; a delayed one goes on at once.
@@ -201,7 +189,7 @@ class MappedDevice:
         """
         async with self._changing:
             if self.inactive is not None:
-                await self._swap()
+                await self._suspend_and_swap()
             if self.live is None:
                 raise StackError(f"{self.name} has no table: load one before resume")
             self._let_bios_in()
@@ -235,25 +223,30 @@ class MappedDevice:
             self.stats.on_idle = None
         self.suspended = True
 
-    async def _swap(self) -> None:
-        new, old = self.inactive, self.live
-        assert new is not None, "nothing to swap in"
+    async def _suspend_and_swap(self) -> None:
         was_suspended = self.suspended
         await self._suspend()
+        # Another table may have been loaded meanwhile, or this one cleared.
+        new, old = self.inactive, self.live
+        if new is None:
+            return
+        self.inactive = None
         try:
             check_table(new)
         except TableError:
             if not was_suspended:
                 self._let_bios_in()
             raise
-        finally:
-            self.inactive = None
         self.live, self.is_table_read_only = new, self._inactive_read_only
-        self.read_only = self.is_table_read_only or any(
-            device.read_only for device in new.devices()
-        )
-        self._limits = stack_limits(new)
+        self.refresh()
         self._evict_from_dropped(old)
+
+    def refresh(self) -> None:
+        """Take over what has changed below: limits, and whether it may be written."""
+        if self.live is not None:
+            self._limits = stack_limits(self.live)
+            below = self.live.devices()
+            self.read_only = self.is_table_read_only or any(d.read_only for d in below)
 
     # Keys.
 

@@ -33,9 +33,8 @@ def cover(offset: int, length: int, block_size: int) -> tuple[int, int]:
 def split_write(offset: int, length: int, block_size: int) -> list[BlockRange]:
     """A write as head, body and tail: at most one patched block at each end, the rest whole.
 
-    Shapes: the ranges are adjacent and cover the write.
+    Shapes: the ranges are adjacent and cover the write; none for an empty one.
     """
-    assert length > 0, "an empty write has no blocks"
     ranges = []
     done = 0
     while done < length:

@@ -6,10 +6,11 @@ patched block is read and written under one range lock and against one table.
 """
 
 import errno
+from collections.abc import Sequence
 
-from fusedm.block import FLUSH, Bio, Op
+from fusedm.block import FLUSH, NO_DATA, Bio, Op
 from fusedm.block.errors import BlockIOError
-from fusedm.crypto import PatchBlock, Request, submit, submit_bio
+from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made
 from fusedm.fuse.byte_io import cover, split_write
 from fusedm.system import View
 
@@ -19,13 +20,15 @@ async def read(view: View, offset: int, length: int) -> memoryview:
 
     Raises: BlockIOError.
     """
-    length = min(length, view.size - offset)
-    if length <= 0:
-        return memoryview(b"")
-    begin, end = cover(offset, length, view.block_size)
-    data = memoryview(bytearray(end - begin))
-    await submit_bio(view.device, view.bio(Op.READ, begin, data))
-    return data[offset - begin : offset - begin + length]
+    part = NO_DATA
+
+    def make() -> Sequence[Request]:
+        nonlocal part
+        bios, part = read_requests(view, offset, length)
+        return bios
+
+    await submit_made(view.device, make)
+    return part
 
 
 async def write(view: View, offset: int, data: memoryview, durable: bool = False) -> None:
@@ -33,11 +36,7 @@ async def write(view: View, offset: int, data: memoryview, durable: bool = False
 
     Raises: BlockIOError; ENOSPC if any byte lies beyond the end, and then nothing is written.
     """
-    if offset + len(data) > view.size:
-        text = f"write of {len(data)} bytes at {offset} ends past the end at {view.size}"
-        raise BlockIOError(errno.ENOSPC, view.name, text)
-    if data:
-        await submit(view.device, write_requests(view, offset, data))
+    await submit_made(view.device, lambda: write_requests(view, offset, data))
     if durable:
         await flush(view)
 
@@ -50,20 +49,35 @@ async def flush(view: View) -> None:
     await submit_bio(view.device, FLUSH)
 
 
+def read_requests(view: View, offset: int, length: int) -> tuple[list[Bio], memoryview]:
+    """The bios that read a range, at most one, and the part of its buffer that was asked for. Pure.
+
+    Units: bytes.
+    """
+    length = min(length, view.size - offset)
+    if length <= 0:
+        return [], NO_DATA
+    begin, end = cover(offset, length, view.block_size)
+    data = memoryview(bytearray(end - begin))
+    return [view.bio(Op.READ, begin, data)], data[offset - begin : offset - begin + length]
+
+
 def write_requests(view: View, offset: int, data: memoryview) -> list[Request]:
-    """A write as bios of whole blocks and patches of the blocks at its ends. Pure."""
+    """A write as bios of whole blocks and patches of the blocks at its ends. Pure.
+
+    Raises: BlockIOError(ENOSPC) if any byte lies beyond the end.
+    """
+    if offset + len(data) > view.size:
+        text = f"write of {len(data)} bytes at {offset} ends past the end at {view.size}"
+        raise BlockIOError(errno.ENOSPC, view.name, text)
     requests: list[Request] = []
     for blocks in split_write(offset, len(data), view.block_size):
         payload = data[blocks.first : blocks.last]
         if blocks.is_whole:
-            requests.append(_write(view, blocks.begin, payload))
+            requests.append(view.bio(Op.WRITE, blocks.begin, payload))
         else:
             block = memoryview(bytearray(blocks.end - blocks.begin))
             read_block = view.bio(Op.READ, blocks.begin, block)
-            write_block = _write(view, blocks.begin, block)
+            write_block = view.bio(Op.WRITE, blocks.begin, block)
             requests.append(PatchBlock(read_block, write_block, blocks.offset, payload))
     return requests
-
-
-def _write(view: View, offset: int, data: memoryview) -> Bio:
-    return view.bio(Op.WRITE, offset, data)

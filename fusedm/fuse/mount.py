@@ -22,6 +22,10 @@ MAX_REQUESTS = 4096
 #: requests on one file stall every other file.
 MAX_BACKGROUND = 1024
 
+#: How long requests in hand may take once stopping is set: those that a suspended device holds
+#: would never end by themselves. They fail when it is unmounted.
+GRACE_SECONDS = 1.0
+
 #: System call numbers of the mount API, the same on every architecture; no C library has them all.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
@@ -55,7 +59,7 @@ async def serve(
     """Mount a system and serve it until stopping is set, or until somebody unmounts it.
 
     Ready (as a trio task) when the mount answers. It is unmounted in every case, after the requests
-    in hand are answered.
+    in hand are answered or have been waited for.
     Raises: OSError if it cannot be mounted.
     """
     try:
@@ -71,6 +75,7 @@ async def serve(
             task_status.started()
             await stopping.wait()
             pyfuse3.terminate()
+            nursery.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
     finally:
         pyfuse3.close(unmount=True)
 

@@ -9,7 +9,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -69,6 +69,17 @@ class OpenDevice:
     durable_writes: bool
 
 
+@dataclass(slots=True)
+class Listing:
+    """An open directory and the names it had when it was last read from the beginning.
+
+    What comes or goes meanwhile must not move the others, or some would be skipped or told twice.
+    """
+
+    path: Path
+    names: list[str] = field(default_factory=list)
+
+
 class Operations(pyfuse3.Operations):
     """One mounted system.
 
@@ -84,6 +95,7 @@ class Operations(pyfuse3.Operations):
         self._tree = Tree(system)
         self._inodes = Inodes()
         self._handles: dict[int, OpenDevice | memoryview] = {}
+        self._listings: dict[int, Listing] = {}
         self._next_handle = count(1)
         self._uid, self._gid = os.geteuid(), os.getegid()
 
@@ -136,15 +148,19 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        """A directory's handle is its inode."""
-        return inode
+        """A directory is listed by its path."""
+        handle = next(self._next_handle)
+        self._listings[handle] = Listing(self._inodes.path(inode))
+        return handle
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """Names in order of age, from the start_id-th on."""
-        path = self._inodes.path(fh)
-        for index, name in enumerate(list(self._tree.names(path))[start_id:], start_id + 1):
-            child = (*path, name)
+        """Names in order of age, from the start_id-th on, as they were when it was 0."""
+        listing = self._listings[fh]
+        if start_id == 0:
+            listing.names = list(self._tree.names(listing.path))
+        for index, name in enumerate(listing.names[start_id:], start_id + 1):
+            child = (*listing.path, name)
             node = self._tree.node(child)
             if node is None:
                 continue
@@ -228,7 +244,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def releasedir(self, fh: int) -> None:
-        """There is nothing to release."""
+        """The last descriptor was closed."""
+        del self._listings[fh]
 
     # Names come and go by fusedm's verbs only.
     create = mkdir = mknod = symlink = link = unlink = rmdir = rename = refuse(errno.EPERM)

@@ -69,10 +69,6 @@ class Inodes:
         """The path of a number the kernel knows."""
         return self._paths[inode]
 
-    def peek(self, path: Path) -> int:
-        """The number of a path, to be shown but not remembered by the kernel; 0 if it has none."""
-        return self._numbers.get(path, 0)
-
     def look_up(self, path: Path) -> int:
         """The number of a path, which the kernel now remembers once more."""
         inode = self._numbers.get(path)

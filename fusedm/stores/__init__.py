@@ -14,7 +14,7 @@ from fusedm.stores.faulty import (
 )
 from fusedm.stores.file import FileStore
 from fusedm.stores.memory import MemoryStore
-from fusedm.stores.opening import absolute_store, open_store, store_path
+from fusedm.stores.opening import absolute_store, created_file, open_store, store_path, store_size
 from fusedm.stores.placement import check_not_on
 from fusedm.stores.volatile_cache import VolatileCacheStore
 
@@ -34,6 +34,8 @@ __all__ = [
     "VolatileCacheStore",
     "absolute_store",
     "check_not_on",
+    "created_file",
     "open_store",
     "store_path",
+    "store_size",
 ]

@@ -11,7 +11,7 @@ from fusedm.block import Op
 from fusedm.block.errors import StoreError
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.stores.geometry import check_size, check_writable
-from fusedm.stores.host import is_on_local_file_system, logical_block_size, punch_hole
+from fusedm.stores.host import is_in_memory, logical_block_size, punch_hole
 
 #: Zeros are written in pieces of this size where the host cannot make holes.
 _ZEROS = memoryview(bytes(1 << 20))
@@ -33,8 +33,10 @@ class FileStore:
         #: Equal for two stores on one medium: (st_dev, st_ino), or (st_rdev, 0) of a block device.
         self.identity = (info.st_rdev, 0) if is_device else (info.st_dev, info.st_ino)
         self._fd = fd
-        # A copy to or from the page cache of a local file is shorter than a hop to another thread.
-        self._has_slow_data = is_device or not is_on_local_file_system(fd)
+        #: Whether open() made the file.
+        self.created = False
+        # Anything else may wait: for a medium, a journal, a frozen file system, dirty pages.
+        self._has_slow_data = is_device or not is_in_memory(fd)
 
     @classmethod
     def open(
@@ -52,10 +54,11 @@ class FileStore:
         """
         path = Path(path)
         try:
-            fd = _open(path, size, create, read_only)
+            fd, created = _open(path, size, create, read_only)
             try:
                 _lock(fd, read_only)
                 store = cls(fd, path, _usable_size(fd, path, size), read_only)
+                store.created = created
                 check_size(str(path), store.size, store.logical_block_size)
             except BaseException:
                 os.close(fd)
@@ -67,7 +70,7 @@ class FileStore:
         return store
 
     def may_block(self, op: Op) -> bool:
-        """Whether the host may take long; data of a local file go through its page cache."""
+        """Whether the host may take long: always, but for data of a file in memory (tmpfs)."""
         return self._has_slow_data or not op.has_data
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
@@ -119,22 +122,22 @@ class FileStore:
             offset += count
 
 
-def _open(path: Path, size: int | None, create: bool, read_only: bool) -> int:
-    """A descriptor of an existing node of the right kind, or of a new file."""
+def _open(path: Path, size: int | None, create: bool, read_only: bool) -> tuple[int, bool]:
+    """A descriptor of an existing node of the right kind, or of a new file, and whether it is."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if create and not read_only:
-            return _create(path, size)
+            return _create(path, size), True
         raise
     if stat.S_ISDIR(mode):
         raise StoreError(f"{path}: is a directory, not a file or block device", errno.EISDIR)
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise StoreError(f"{path}: is neither a regular file nor a block device")
     if read_only:
-        return os.open(path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY), False
     # O_EXCL without O_CREAT refuses a block device that is mounted or held by another such opener.
-    return os.open(path, os.O_RDWR | (os.O_EXCL if stat.S_ISBLK(mode) else 0))
+    return os.open(path, os.O_RDWR | (os.O_EXCL if stat.S_ISBLK(mode) else 0)), False
 
 
 def _create(path: Path, size: int | None) -> int:

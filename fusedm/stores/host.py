@@ -14,17 +14,10 @@ _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
 _BLKSSZGET = 0x1268
 
-# From the kernel's magic.h and the file systems' own headers.
-_LOCAL_FILE_SYSTEMS = {
-    0x0000EF53,  # ext2, ext3, ext4
+# From the kernel's magic.h.
+_MEMORY_FILE_SYSTEMS = {
     0x01021994,  # tmpfs
-    0x2FC12FC1,  # zfs
-    0x58465342,  # xfs
-    0x794C7630,  # overlayfs
     0x858458F6,  # ramfs
-    0x9123683E,  # btrfs
-    0xCA451A4E,  # bcachefs
-    0xF2F52010,  # f2fs
 }
 
 
@@ -40,13 +33,13 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
             raise OSError(number, os.strerror(number))
 
 
-def is_on_local_file_system(fd: int) -> bool:
-    """Whether the file is on a file system known to be neither remote nor served by a process."""
+def is_in_memory(fd: int) -> bool:
+    """Whether the file is on a file system that has no medium to wait for."""
     # struct statfs is 120 bytes and begins with f_type, one machine word.
     statfs = (ctypes.c_long * 32)()
     if _libc.fstatfs(fd, statfs):
         return False
-    return statfs[0] & 0xFFFFFFFF in _LOCAL_FILE_SYSTEMS
+    return statfs[0] & 0xFFFFFFFF in _MEMORY_FILE_SYSTEMS
 
 
 def logical_block_size(fd: int) -> int:

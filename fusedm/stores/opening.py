@@ -1,5 +1,6 @@
 """Stores by the words of a stack file: memory:, file:PATH, volatile: before either."""
 
+import os
 from pathlib import Path
 
 from fusedm.block.errors import StoreError
@@ -39,6 +40,13 @@ def open_store(
     return store
 
 
+def created_file(store: Store) -> Path | None:
+    """The file that opening this store made; None if it made none."""
+    while isinstance(store, VolatileCacheStore):
+        store = store.inner
+    return store.path if isinstance(store, FileStore) and store.created else None
+
+
 def store_path(text: str, base_dir: str | Path) -> Path | None:
     """The file a store's text names; None for memory.
 
@@ -52,6 +60,21 @@ def store_path(text: str, base_dir: str | Path) -> Path | None:
     raise StoreError(
         f"store {text!r} is unknown: use memory:, file:PATH, volatile:memory: or volatile:file:PATH"
     )
+
+
+def store_size(text: str, base_dir: str | Path) -> int:
+    """The size in bytes that a file or block device has of its own, without using it.
+
+    Raises: StoreError if it has none.
+    """
+    path = store_path(text, base_dir)
+    if path is None:
+        raise StoreError(f"{text} needs a size")
+    try:
+        with open(path, "rb") as file:
+            return file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}", error.errno) from None
 
 
 def absolute_store(text: str, base_dir: str | Path) -> str:

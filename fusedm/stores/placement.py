@@ -18,6 +18,7 @@ class _Mount:
     device: str
     point: Path
     source: Path
+    fs_type: str
 
 
 def check_not_on(
@@ -36,10 +37,12 @@ def check_not_on(
         mountinfo = Path("/proc/self/mountinfo").read_text()
     mounts = _parse(mountinfo)
     forbidden = Path(os.path.realpath(mountpoint))
+    # The same file system may be mounted elsewhere too, as a bind mount.
+    served = {m.device for m in mounts if m.point == forbidden and _is_fuse(m)}
     places = [Path(os.path.realpath(path))]
     # The list grows with what is found below; a place that was seen is not looked at again.
     for place in places:
-        if place.is_relative_to(forbidden):
+        if place.is_relative_to(forbidden) or _mount_of(place, mounts).device in served:
             through = "" if place is places[0] else f" through a loop device over {place}"
             text = f"{path}: lies inside the mount point {mountpoint}{through}"
             raise StoreError(text, errno.ELOOP)
@@ -55,7 +58,8 @@ def _parse(mountinfo: str) -> list[_Mount]:
     for line in mountinfo.splitlines():
         fields, _, rest = line.partition(" - ")
         _, _, device, _, point, *_ = fields.split(" ")
-        mounts.append(_Mount(device, Path(_unescape(point)), Path(_unescape(rest.split(" ")[1]))))
+        fs_type, source, *_ = rest.split(" ")
+        mounts.append(_Mount(device, Path(_unescape(point)), Path(_unescape(source)), fs_type))
     return mounts
 
 
@@ -69,11 +73,21 @@ def _device(place: Path, mounts: list[_Mount]) -> str:
     own = _block_device_number(place)
     if own is not None:
         return own
-    depth, mount = -1, _Mount("0:0", Path("/"), Path("/"))
+    mount = _mount_of(place, mounts)
+    return _block_device_number(mount.source) or mount.device
+
+
+def _mount_of(place: Path, mounts: list[_Mount]) -> _Mount:
+    """The mount a file is seen through."""
+    depth, mount = -1, _Mount("0:0", Path("/"), Path("/"), "")
     for candidate in mounts:
         if place.is_relative_to(candidate.point) and len(candidate.point.parts) >= depth:
             depth, mount = len(candidate.point.parts), candidate
-    return _block_device_number(mount.source) or mount.device
+    return mount
+
+
+def _is_fuse(mount: _Mount) -> bool:
+    return mount.fs_type.startswith("fuse")
 
 
 def _block_device_number(path: Path) -> str | None:

@@ -55,7 +55,7 @@ async def make_mapped(
 
 async def load(mapped: MappedDevice, text: str, *devices: BlockDevice) -> None:
     """Put a table into the inactive slot; its flakey targets are always at second 0."""
-    await mapped.load(parse_table(text, lookup_in(*devices), lambda: 0.0))
+    mapped.load(parse_table(text, lookup_in(*devices), lambda: 0.0))
 
 
 def pattern(length: int, seed: int = 0) -> bytearray:

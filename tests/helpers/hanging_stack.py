@@ -1,6 +1,6 @@
 """Serves two disks, one of which hangs when told so: `python -m tests.helpers.hanging_stack MNT`.
 
-Lines of standard input are the orders: hold, release; its end, or SIGTERM, ends the mount.
+Lines of standard input are the orders: hold, release. Their end, and nothing else, ends the mount.
 """
 
 import signal
@@ -36,5 +36,5 @@ async def main(mount_point: Path) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.stdin.close())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     trio.run(main, Path(sys.argv[1]))

@@ -126,8 +126,13 @@ def fusedm(
 
 
 @contextmanager
-def mounted_stack(text: str, directory: Path, *options: str) -> Iterator[Mounted]:
-    """The stack of a stack file, from `fusedm up --foreground` until it has ended."""
+def mounted_stack(
+    text: str, directory: Path, *options: str, user: int | None = None
+) -> Iterator[Mounted]:
+    """The stack of a stack file, from `fusedm up --foreground` until it has ended.
+
+    user is whose daemon it is, if not ours; the directory is then theirs.
+    """
     directory.mkdir(exist_ok=True)
     for name, raw in KEYS.items():
         key_file = directory / f"{name}.key"
@@ -137,22 +142,30 @@ def mounted_stack(text: str, directory: Path, *options: str) -> Iterator[Mounted
     stack_file.write_text(text)
     mount_point = directory / "mnt"
     mount_point.mkdir(exist_ok=True)
+    if user is not None:
+        for path in (directory, *directory.iterdir()):
+            os.chown(path, user, user)
     words = ["fusedm", "up", str(stack_file), str(mount_point), "--foreground", *options]
-    with served(words, mount_point, directory / "daemon.log") as mounted:
+    with served(words, mount_point, directory / "daemon.log", user) as mounted:
         yield mounted
 
 
 @contextmanager
-def served(words: list[str], mount_point: Path, log: Path) -> Iterator[Mounted]:
+def served(
+    words: list[str], mount_point: Path, log: Path, user: int | None = None
+) -> Iterator[Mounted]:
     """A module run with words, from its READY line until it has ended; it must not complain.
 
     Its standard input is a pipe from us, so that it can be told more.
     """
     command = [sys.executable, "-m", *words]
+    # Another user's daemon keeps its socket beside the mount, where it goes with all else.
+    environ = os.environ if user is None else {**os.environ, "XDG_RUNTIME_DIR": str(log.parent)}
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+            env=environ, user=user, group=user, extra_groups=None if user is None else [],
+        )  # fmt: skip
     mounted = Mounted(process, mount_point, log)
     try:
         _wait_until_ready(mounted)
@@ -177,6 +190,9 @@ def _tear_down(mounted: Mounted) -> bool:
     """End the process and clear its mount; whether it had to be killed."""
     process = mounted.process
     killed = False
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
     if process.poll() is None:
         process.terminate()
         try:
@@ -185,9 +201,6 @@ def _tear_down(mounted: Mounted) -> bool:
             killed = True
             process.kill()
             process.wait()
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        pipe.close()
     if mounts.mount_at(str(mounted.mount_point)) is not None:
         bring_down(str(mounted.mount_point), force=True)
     return killed

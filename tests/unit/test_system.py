@@ -22,7 +22,7 @@ async def make_system():
     system.add_disk(make_disk("d0", slots=2))
     system.add_disk(make_disk("d1"))
     system.add_mapped("dm0", "uuid-0")
-    await system.load("dm0", "0 100 linear d0 0")
+    system.load("dm0", "0 100 linear d0 0")
     await system.mapped["dm0"].resume()
     system.add_key(make_key("k", 4096))
     system.add_view("v", "dm0", "k", 5)
@@ -174,13 +174,13 @@ async def test_what_is_in_use_says_by_whom():
 
 async def test_an_inactive_table_holds_its_devices():
     system = await make_system()
-    await system.load("dm0", "0 8 linear d1 0")
+    system.load("dm0", "0 8 linear d1 0")
     refusal(errno.EBUSY, system.remove_disk, "d1")
-    await system.mapped["dm0"].clear()
+    system.mapped["dm0"].clear()
     system.remove_disk("d1")
 
 
-async def test_a_table_on_its_way_holds_its_devices(nursery):
+async def test_a_table_loaded_during_a_suspend_holds_its_devices(nursery):
     system = await make_system()
     hold = await system.disks["d0"].engine.slots.take(make_key("other"))
     second = await system.disks["d0"].engine.slots.take(make_key("another"))
@@ -188,8 +188,7 @@ async def test_a_table_on_its_way_holds_its_devices(nursery):
     await wait_all_tasks_blocked()
     nursery.start_soon(system.mapped["dm0"].suspend)
     await wait_all_tasks_blocked()
-    nursery.start_soon(system.load, "dm0", "0 8 linear d1 0")
-    await wait_all_tasks_blocked()
+    system.load("dm0", "0 8 linear d1 0")
     assert refusal(errno.EBUSY, system.remove_disk, "d1") == "'d1' is in use by dm0"
     hold.release()
     second.release()
@@ -214,7 +213,7 @@ async def test_a_device_with_bios_in_flight_is_not_removed(name):
     system.add_disk(make_disk("d0", store=store))
     if name == "dm0":
         system.add_mapped("dm0")
-        await system.load("dm0", "0 8 linear d0 0")
+        system.load("dm0", "0 8 linear d0 0")
         await system.mapped["dm0"].resume()
     store.hold()
     async with trio.open_nursery() as nursery:
@@ -254,7 +253,7 @@ async def test_another_view_still_works_on_later_tables_after_a_view_was_removed
     system = await make_system()
     system.add_view("w", "dm0", "k")
     system.remove_view("v")
-    await system.load("dm0", "0 64 linear d1 0")
+    system.load("dm0", "0 64 linear d1 0")
     await system.mapped["dm0"].resume()
     await through(system, "w", Op.WRITE, 0, TEXT)
 
@@ -297,7 +296,7 @@ async def test_a_write_is_remembered():
 async def test_a_table_that_cannot_be_is_not_loaded(text, number):
     system = await make_system()
     with pytest.raises(TableError) as caught:
-        await system.load("dm0", text)
+        system.load("dm0", text)
     assert caught.value.errno == number
     assert system.mapped["dm0"].inactive is None
 
@@ -335,3 +334,26 @@ async def test_a_bio_that_waits_for_a_removed_device_fails() -> None:
         nursery.start_soon(read_and_fail)
         await wait_all_tasks_blocked()
         system.remove_mapped("dm0")
+
+
+async def test_those_above_see_a_changed_block_size_at_once():
+    system = System()
+    system.add_disk(make_disk("d0"))
+    system.add_disk(make_disk("d1", block=4096))
+    for name, below in (("low", "d0"), ("middle", "low"), ("top", "middle")):
+        system.add_mapped(name)
+        system.load(name, f"0 800 linear {below} 0")
+        await system.resume(name)
+    assert system.view("top").block_size == 512
+    system.load("low", "0 800 linear d1 0")
+    await system.resume("low")
+    assert system.view("top").block_size == 4096
+
+
+async def test_every_suspended_device_with_a_table_can_be_resumed_at_once():
+    system = await make_system()
+    system.add_mapped("empty")
+    for name in ("dm0", "empty"):
+        await system.mapped[name].suspend()
+    await system.resume_all()
+    assert [mapped.suspended for mapped in system.mapped.values()] == [False, True]

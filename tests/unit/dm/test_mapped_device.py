@@ -163,7 +163,7 @@ async def test_a_cleared_table_is_not_resumed():
     d0, d1 = two_disks()
     mapped = await make_mapped("0 8 linear d0 0", d0)
     await load(mapped, "0 16 linear d1 0", d1)
-    await mapped.clear()
+    mapped.clear()
     await mapped.resume()
     assert (mapped.sector_count, mapped.underlying()) == (8, [d0])
 
@@ -180,7 +180,7 @@ async def test_a_second_load_takes_the_place_of_the_first():
 async def test_a_read_only_table_makes_the_device_read_only_from_resume_on():
     disk = make_disk()
     mapped = await make_mapped("0 8 linear d0 0", disk)
-    await mapped.load(mapped.live, read_only=True)
+    mapped.load(mapped.live, read_only=True)
     assert not mapped.read_only
     await mapped.resume()
     assert mapped.read_only

@@ -13,7 +13,7 @@ async def make_system(*disks: Disk, table: str = "0 100 linear d0 0") -> System:
     for disk in disks or (make_disk("d0", slots=2),):
         system.add_disk(disk)
     system.add_mapped("dm0", "uuid-0")
-    await system.load("dm0", table)
+    system.load("dm0", table)
     await system.mapped["dm0"].resume()
     return system
 

@@ -13,7 +13,7 @@ async def make_system() -> System:
     system = System()
     system.add_disk(make_disk("d0", slots=2))
     system.add_mapped("dm0")
-    await system.load("dm0", "0 100 linear d0 0")
+    system.load("dm0", "0 100 linear d0 0")
     await system.mapped["dm0"].resume()
     system.add_key(make_key("k"))
     system.add_view("v", "dm0", "k")

@@ -193,9 +193,23 @@ def test_two_names_of_one_file_have_one_identity(tmp_path: Path) -> None:
     assert stores[0].identity == stores[1].identity != stores[2].identity
 
 
-def test_data_of_a_local_file_do_not_block_but_the_rest_may(tmp_path: Path) -> None:
-    with closing(FileStore.open(tmp_path / "d", MIB, create=True)) as store:
+def test_data_of_a_file_in_memory_do_not_block_but_the_rest_may() -> None:
+    with closing(FileStore(os.memfd_create("m"), Path("m"), MIB, read_only=False)) as store:
         assert [op for op in Op if store.may_block(op)] == [Op.FLUSH, Op.DISCARD, Op.WRITE_ZEROES]
+
+
+def test_a_file_on_a_medium_may_block(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("fusedm.stores.file.is_in_memory", lambda fd: False)
+    with closing(FileStore.open(tmp_path / "d", MIB, create=True)) as store:
+        assert all(store.may_block(op) for op in Op)
+
+
+def test_a_store_says_whether_its_file_was_made(tmp_path: Path) -> None:
+    made = []
+    for _ in range(2):
+        with closing(FileStore.open(tmp_path / "d", MIB, create=True)) as store:
+            made.append(store.created)
+    assert made == [True, False]
 
 
 def test_a_discard_gives_the_space_back(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from fusedm.stores.host import is_on_local_file_system, punch_hole
+from fusedm.stores.host import is_in_memory, punch_hole
 
 
 def test_a_hole_reads_as_zeros_and_keeps_the_size() -> None:
@@ -23,10 +23,18 @@ def test_a_hole_refused_by_the_host_raises_its_errno() -> None:
     assert refused.value.errno == errno.EINVAL
 
 
-def test_a_file_system_that_is_not_known_to_be_local_is_not_called_local() -> None:
+def test_a_file_of_the_kernel_s_memory_is_in_memory() -> None:
+    fd = os.memfd_create("in-memory")
+    try:
+        assert is_in_memory(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_file_system_that_is_not_known_to_be_in_memory_is_not_called_so() -> None:
     with open("/proc/version", "rb") as file:
-        assert not is_on_local_file_system(file.fileno())
+        assert not is_in_memory(file.fileno())
 
 
-def test_no_file_system_at_all_is_not_called_local() -> None:
-    assert not is_on_local_file_system(-1)
+def test_no_file_system_at_all_is_not_in_memory() -> None:
+    assert not is_in_memory(-1)

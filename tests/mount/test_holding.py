@@ -1,0 +1,206 @@
+"""Requests that are held (a suspended device, a hung store) hold up nothing else of the mount."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.aio import AsyncReads
+from tests.helpers.mounted import (
+    USUAL,
+    Mounted,
+    mounted_stack,
+    opened,
+    page_aligned,
+    read_at,
+    served,
+    write_at,
+)
+
+pytestmark = pytest.mark.fuse
+
+HELD = 64
+
+#: Another file must answer well within this, however busy the machine is.
+PROMPT_SECONDS = 5.0
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Mounted]:
+    with mounted_stack(USUAL, tmp_path) as mounted:
+        yield mounted
+
+
+class Crowd:
+    """Threads that each do one thing, and what came of it."""
+
+    def __init__(self, count: int, work: Callable[[int], object]) -> None:
+        self.results: dict[int, object] = {}
+        self._work = work
+        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, index: int) -> None:
+        try:
+            self.results[index] = self._work(index)
+        except OSError as error:
+            self.results[index] = error.errno
+
+    def join(self) -> dict[int, object]:
+        """All results, once all are done."""
+        for thread in self._threads:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in self._threads), "some still wait"
+        return self.results
+
+
+def promptly(work: Callable[[], object]) -> object:
+    """The result of work, which must not be held up."""
+    crowd = Crowd(1, lambda _: work())
+    deadline = time.monotonic() + PROMPT_SECONDS
+    while time.monotonic() < deadline:
+        if crowd.results:
+            return crowd.join()[0]
+        time.sleep(0.01)
+    raise AssertionError(f"no answer within {PROMPT_SECONDS} seconds")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def direct_read(path: Path, offset: int) -> bytes:
+    with opened(path, os.O_RDONLY | os.O_DIRECT) as fd, page_aligned(bytes(4096)) as buffer:
+        assert os.preadv(fd, [buffer], offset) == 4096
+        return buffer[:]
+
+
+@contextmanager
+def suspended(stack: Mounted, name: str) -> Iterator[None]:
+    """A mapped device that holds what it is sent; resumed in every case, or nothing would end."""
+    done = stack.fusedm("dm", "suspend", name)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        stack.call("dm.resume", name=name)
+
+
+def test_64_reads_held_by_a_suspended_device_hold_up_no_other_file(stack: Mounted) -> None:
+    """Asynchronous ones: only of those the kernel lets just so many wait on one mount."""
+    data = os.urandom(HELD * 4096)
+    write_at(stack.view("home"), 0, data)
+    with AsyncReads(stack.view("home"), [index * 4096 for index in range(HELD)]) as held:
+        with suspended(stack, "data"):
+            promptly(held.send)
+            assert promptly(lambda: read_asynchronously(stack.disk("ufs0"))) != data[:4096]
+            assert promptly(lambda: write_at(stack.disk("plain0"), 8192, b"x" * 4096)) == 4096
+            assert promptly(lambda: stack.told("data", "dm/suspended")) == "1\n"
+            assert promptly(lambda: len(os.listdir(stack.mount_point / "views"))) == 4
+            assert held.done_count() == 0
+        assert promptly(lambda: held.done_count(HELD)) == HELD
+        assert held.data() == data
+
+
+def read_asynchronously(path: Path) -> bytes:
+    with AsyncReads(path, [0]) as read:
+        read.send()
+        read.done_count(1)
+        return read.data()
+
+
+def test_64_readers_held_by_a_suspended_device_hold_up_no_other_file(stack: Mounted) -> None:
+    data = os.urandom(HELD * 4096)
+    write_at(stack.view("home"), 0, data)
+    with suspended(stack, "data"):
+        crowd = Crowd(HELD, lambda index: direct_read(stack.view("home"), index * 4096))
+        wait_until(lambda: stack.call("view.show", name="home")["open"] == HELD)
+        assert promptly(lambda: len(direct_read(stack.disk("plain0"), 0))) == 4096
+        assert crowd.results == {}
+    results = crowd.join()
+    assert b"".join(results[index] for index in range(HELD)) == data
+
+
+def test_held_writes_are_all_done_after_resume_and_none_before(stack: Mounted) -> None:
+    with suspended(stack, "data"):
+        crowd = Crowd(8, lambda i: write_at(stack.mapper("data"), i * 512, bytes([i + 1]) * 512))
+        wait_until(lambda: stack.call("dm.show", name="data")["open"] == 8)
+        assert read_at(stack.disk("ufs0"), 0, 4096) == bytes(4096)
+        assert crowd.results == {}
+    assert set(crowd.join().values()) == {512}
+    assert read_at(stack.disk("ufs0"), 0, 4096) == b"".join(bytes([i]) * 512 for i in range(1, 9))
+
+
+def test_held_reads_see_the_table_that_was_loaded_meanwhile(stack: Mounted) -> None:
+    write_at(stack.disk("plain0"), 0, b"p" * 4096)
+    with suspended(stack, "data"):
+        crowd = Crowd(4, lambda _: read_at(stack.mapper("data"), 0, 4096))
+        wait_until(lambda: stack.call("dm.show", name="data")["open"] == 4)
+        stack.call("dm.load", name="data", table="0 8192 linear plain0 0")
+    assert set(crowd.join().values()) == {b"p" * 4096}
+
+
+def test_a_killed_reader_of_a_suspended_device_is_gone_once_it_is_resumed(stack: Mounted) -> None:
+    with suspended(stack, "data"):
+        reader = subprocess.Popen(["cat", stack.mapper("data")], stdout=subprocess.DEVNULL)
+        wait_until(lambda: stack.call("dm.show", name="data")["open"] == 1)
+        reader.kill()
+    assert reader.wait(20) == -signal.SIGKILL
+    wait_until(lambda: stack.call("dm.show", name="data")["open"] == 0)
+    stack.call("view.remove", name="home")
+
+
+def test_a_daemon_told_to_end_does_not_wait_for_a_suspended_device(stack: Mounted) -> None:
+    stack.call("dm.suspend", name="data")
+    crowd = Crowd(2, lambda _: read_at(stack.mapper("data"), 0, 4096))
+    wait_until(lambda: stack.call("dm.show", name="data")["open"] == 2)
+    assert stack.end() == 0
+    assert all(isinstance(result, int) for result in crowd.join().values())
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[Mounted]:
+    mount_point = tmp_path / "mnt"
+    mount_point.mkdir()
+    words = ["tests.helpers.hanging_stack", str(mount_point)]
+    with served(words, mount_point, tmp_path / "log") as mounted:
+        yield mounted
+
+
+def order(mounted: Mounted, word: str) -> None:
+    stdin, stdout = mounted.process.stdin, mounted.process.stdout
+    assert stdin is not None
+    assert stdout is not None
+    stdin.write(f"{word}\n")
+    stdin.flush()
+    assert stdout.readline() == "done\n"
+
+
+def test_a_hung_store_holds_up_no_other_device_of_the_mount(hanging: Mounted) -> None:
+    write_at(hanging.disk("hanging"), 0, b"h" * 4096)
+    order(hanging, "hold")
+    try:
+        with opened(hanging.disk("hanging")) as fd:
+            crowd = Crowd(
+                HELD, lambda i: os.fsync(fd) if i % 2 else direct_read(hanging.disk("hanging"), 0)
+            )
+            wait_until(lambda: "0" not in hanging.told("hanging", "inflight").split())
+            assert promptly(lambda: write_at(hanging.disk("sound"), 0, b"s" * 4096)) == 4096
+            with opened(hanging.disk("sound")) as sound:
+                assert promptly(lambda: os.fsync(sound)) is None
+            assert promptly(lambda: direct_read(hanging.disk("sound"), 0)) == b"s" * 4096
+            assert crowd.results == {}
+            order(hanging, "release")
+            assert set(crowd.join().values()) == {None, b"h" * 4096}
+    finally:
+        order(hanging, "release")
