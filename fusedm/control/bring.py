@@ -40,7 +40,7 @@ def bring_up(stack_file: str, mount_point: str, options: MountOptions, foregroun
     try:
         run_daemon(config, lambda: print(f"READY {config.mount_point}", flush=True))
     except OSError as error:
-        raise StackError(f"{mount_point}: {error.strerror}", error.errno) from None
+        raise StackError(f"{mount_point}: {error.strerror or error}", error.errno) from None
 
 
 def bring_down(mount_point: str, force: bool = False) -> list[str]:

@@ -111,7 +111,7 @@ def ls(stack: str | None, as_json: bool, as_tree: bool) -> None:
 
 @cli.command()
 @stack_option
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(stack: str | None, as_json: bool) -> None:
     """Say what is running: counts, what is suspended, bios in flight.
 
@@ -250,6 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(error, EXIT_REFUSED)
     except BrokenPipeError:
         sys.exit(EXIT_REFUSED)
+    except OSError as error:  # As of standard output on a full file system.
+        where = f"{error.filename}: " if error.filename else ""
+        _exit(StackError(f"{where}{error.strerror}"), EXIT_REFUSED)
 
 
 def _exit(error: FusedmError, code: int) -> None:

@@ -46,9 +46,9 @@ def disk_group() -> None:
 @click.argument("name")
 @click.option("--store", required=True, help="memory:, file:PATH, or volatile: before either.")
 @click.option("--size", help="Such as 64MiB; not needed for a file that is there.")
-@click.option("--read-only", is_flag=True)
+@click.option("--read-only", is_flag=True, help="Refuse every write.")
 @click.option("--keyslots", type=int, help="Of an inline engine; 0: it takes keys with requests.")
-@click.option("--max-dun-bytes", type=int, default=8, show_default=True)
+@click.option("--max-dun-bytes", type=int, default=8, show_default=True, help="Of the engine.")
 @click.option(
     "--mode", "modes", multiple=True, metavar="MODE=SIZES", help="Such as AES-256-XTS=512,4096."
 )
@@ -101,7 +101,7 @@ def dm_group() -> None:
 
 table_options = (
     click.option("--table", "table_text", help="The table; else it is read from FILE."),
-    click.option("--read-only", is_flag=True),
+    click.option("--read-only", is_flag=True, help="Refuse every write."),
 )
 
 
@@ -111,7 +111,7 @@ table_options = (
 @click.argument("file", required=False, metavar="[FILE|-]")
 @table_options[0]
 @table_options[1]
-@click.option("--uuid", default="")
+@click.option("--uuid", default="", help="A name that stays, shown in sys/.")
 @click.option("--no-table", is_flag=True, help="Without a table; load one later.")
 def dm_add(
     stack: str | None,
@@ -143,7 +143,7 @@ def dm_load(
 @dm_group.command("table", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
-@click.option("--inactive", is_flag=True)
+@click.option("--inactive", is_flag=True, help="The table that resume would make live.")
 def dm_table(stack: str | None, name: str, inactive: bool) -> None:
     """Print the live table, or the inactive one."""
     click.echo(call(stack, "dm.table", name=name, inactive=inactive))
@@ -166,9 +166,9 @@ def key_group() -> None:
 @stack_option
 @click.argument("name")
 @click.option("--source", required=True, help="file:PATH, env:NAME, fd:N, keyring:DESC or random.")
-@click.option("--mode", default="AES-256-XTS", show_default=True)
+@click.option("--mode", default="AES-256-XTS", show_default=True, help="The cipher.")
 @click.option("--data-unit-size", type=int, default=4096, show_default=True, help="Bytes.")
-@click.option("--dun-bytes", type=int, default=8, show_default=True)
+@click.option("--dun-bytes", type=int, default=8, show_default=True, help="Of its numbers.")
 def key_add(
     stack: str | None, name: str, source: str, mode: str, data_unit_size: int, dun_bytes: int
 ) -> None:
@@ -190,7 +190,7 @@ def key_add(
 
 @key_group.command("list", epilog=EXIT_CODES)
 @stack_option
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def key_list(stack: str | None, as_json: bool) -> None:
     """List keys and the views that use them."""
     keys = call(stack, "key.list")
@@ -214,9 +214,9 @@ def view_group() -> None:
 @view_group.command("add", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
-@click.option("--device", required=True)
-@click.option("--key", required=True)
-@click.option("--dun-base", type=int, default=0, show_default=True)
+@click.option("--device", required=True, help="A disk or mapped device.")
+@click.option("--key", required=True, help="The key of its data.")
+@click.option("--dun-base", type=int, default=0, show_default=True, help="Of its first unit.")
 def view_add(stack: str | None, name: str, device: str, key: str, dun_base: int) -> None:
     """Add a view: data unit number = dun base + offset / data unit size."""
     call(stack, "view.add", name=name, device=device, key=key, dun_base=dun_base)
@@ -276,8 +276,10 @@ def _table(file: str | None, text: str | None) -> str:
     assert file is not None, "one of the two is given"
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StackError(f"{file}: {error}") from None
+    except OSError as error:
+        raise StackError(f"{file}: {error.strerror}", error.errno) from None
+    except UnicodeDecodeError as error:
+        raise StackError(f"{file}: byte {error.start} is not UTF-8") from None
 
 
 def _size(word: str) -> int:

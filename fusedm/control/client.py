@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,11 +35,13 @@ class Client:
         Raises: FusedmError as the daemon refuses it; ControlError if it goes away.
         """
         try:
-            self._socket.sendall(encode_request(Request(verb, args)))
+            # A request that is too long is answered before it is read to its end.
+            with suppress(BrokenPipeError):
+                self._socket.sendall(encode_request(Request(verb, args)))
             while data := self._socket.recv(1 << 16):
                 for line in self._reader.feed(data):
                     return decode_reply(line)
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionResetError:
             pass
         raise ControlError(f"{self._mount_point}: the daemon went away", errno.ECONNRESET)
 

@@ -5,12 +5,12 @@ JSON can say. Names of verbs and of what they answer are the interface; see also
 """
 
 import base64
-import binascii
 import inspect
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
@@ -113,9 +113,9 @@ class Commands:
         """Add a disk; size in bytes; engine is {keyslots, max_dun_bytes, modes: {mode: [size]}}."""
         await self._stack.add_disk(DiskSpec(name, size, store, _engine(engine), read_only))
 
-    def verb_disk_remove(self, name: str) -> None:
+    async def verb_disk_remove(self, name: str) -> None:
         """Remove a disk."""
-        self._stack.remove_disk(name)
+        await self._stack.remove_disk(name)
 
     def verb_disk_show(self, name: str) -> Json:
         """All about a disk."""
@@ -139,13 +139,13 @@ class Commands:
         """Remove a mapped device."""
         self._system.remove_mapped(name)
 
-    async def verb_dm_load(self, name: str, table: str, read_only: bool = False) -> None:
+    def verb_dm_load(self, name: str, table: str, read_only: bool = False) -> None:
         """Load the inactive table."""
-        await self._system.load(name, table, read_only)
+        self._system.load(name, table, read_only)
 
-    async def verb_dm_clear(self, name: str) -> None:
+    def verb_dm_clear(self, name: str) -> None:
         """Drop the inactive table."""
-        await self._system.mapped_device(name).clear()
+        self._system.mapped_device(name).clear()
 
     async def verb_dm_suspend(self, name: str) -> None:
         """Suspend and wait for bios in flight."""
@@ -153,7 +153,7 @@ class Commands:
 
     async def verb_dm_resume(self, name: str) -> None:
         """Make the inactive table live and let bios in."""
-        await self._system.mapped_device(name).resume()
+        await self._system.resume(name)
 
     def verb_dm_table(self, name: str, inactive: bool = False) -> str:
         """The live table, or the inactive one."""
@@ -280,31 +280,37 @@ def check_arguments(request: Request, verb: Callable[..., object]) -> None:
 
 def _fits(value: object, hint: Any) -> bool:
     """Whether a JSON value is of a hinted type; true and false are no numbers."""
-    choices = get_args(hint)
-    if getattr(hint, "__origin__", None) is Literal:
-        return value in choices
-    if choices and getattr(hint, "__origin__", None) is not dict:
-        return any(_fits(value, choice) for choice in choices)
-    kind = getattr(hint, "__origin__", hint)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is Any:
+        return True
+    if kind is Literal:
+        return value in inner
+    if kind in (Union, UnionType):
+        return any(_fits(value, choice) for choice in inner)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        return False
+    if isinstance(value, dict):
+        return all(_fits(item, inner[1]) for item in value.values())
+    if isinstance(value, list):
+        return all(_fits(item, inner[0]) for item in value)
+    return True
 
 
 def _engine(told: dict[str, Any] | None) -> EngineSpec | None:
     if told is None:
         return None
-    try:
-        modes = {str(mode): [int(size) for size in sizes] for mode, sizes in told["modes"].items()}
-        return EngineSpec(int(told["keyslots"]), int(told["max_dun_bytes"]), modes)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    hints = get_type_hints(EngineSpec)
+    if told.keys() != hints.keys() or not all(_fits(told[key], hints[key]) for key in hints):
         raise ControlError(
             "disk.add: engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}"
-        ) from None
+        )
+    return EngineSpec(**told)
 
 
 def _decode_raw(raw: str) -> bytearray:
     try:
         return bytearray(base64.b64decode(raw, validate=True))
-    except binascii.Error:
+    except ValueError:
         raise ControlError("key.add: raw is not base64") from None
 
 

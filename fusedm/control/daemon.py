@@ -22,6 +22,13 @@ import trio
 from fusedm.block.errors import FusedmError
 from fusedm.control import loop, mounts, run_dir
 from fusedm.control.commands import Commands
+from fusedm.control.interrupts import (
+    ENDING_SIGNALS,
+    hold,
+    interruptible,
+    let_in,
+    restore_defaults,
+)
 from fusedm.control.process import end_with, mark_io_flusher
 from fusedm.control.run_dir import RunFile, log_path, socket_path
 from fusedm.control.server import listen, serve_control
@@ -68,13 +75,22 @@ def start_detached(config: DaemonConfig, with_parent: bool = False) -> int:
     """
     reader, writer = os.pipe()
     parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _be_daemon(config, writer, parent if with_parent else None)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        told = json.loads(pipe.read() or b"null")
+    with interruptible():
+        hold()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            _be_daemon(config, writer, parent if with_parent else None)
+        os.close(writer)
+        try:
+            let_in()
+            with open(reader, "rb") as pipe:
+                told = json.loads(pipe.read() or b"null")
+        except BaseException:  # Interrupted: what nobody waits for must not come up.
+            os.kill(pid, signal.SIGTERM)
+            reap(pid)
+            run_dir.forget(str(config.mount_point))
+            raise
     if told != "ready":
         reap(pid)
         text, number = told or (f"the daemon died; see {log_path(str(config.mount_point))}", 5)
@@ -91,10 +107,14 @@ def reap(pid: int) -> None:
 def notify_service_manager(state: str) -> None:
     """Tell systemd, if it asked to be told (sd_notify)."""
     address = os.environ.get("NOTIFY_SOCKET")
-    if address:
+    if not address:
+        return
+    try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.connect("\0" + address[1:] if address.startswith("@") else address)
             notify.sendall(state.encode())
+    except OSError as error:  # That it cannot be told is no reason to end.
+        log.warning("NOTIFY_SOCKET=%s: %s", address, error)
 
 
 def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -111,10 +131,11 @@ async def _main(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
     async with Stack(config.spec, config.base_dir, mount_point) as stack:
         commands = Commands(stack, mount_point, asked.set)
         async with trio.open_nursery() as nursery:
+            # Before there is a mount: a signal must never leave one without its daemon.
+            await nursery.start(_listen_to_signals, asked)
             await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
             listener = listen(socket_path(str(mount_point)))
             nursery.start_soon(serve_control, listener, commands.dispatch)
-            nursery.start_soon(_listen_to_signals, asked)
             on_ready()
             notify_service_manager("READY=1")
             await asked.wait()
@@ -140,8 +161,11 @@ async def _serve_mount(
     asked.set()
 
 
-async def _listen_to_signals(asked: trio.Event) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+async def _listen_to_signals(
+    asked: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(*ENDING_SIGNALS) as signals:
+        task_status.started()
         async for _ in signals:
             asked.set()
 
@@ -173,7 +197,10 @@ def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
     """What the process made for the daemon does, and nothing of its parent's afterwards."""
     code = 1
     try:
+        # The parent's handlers are not for us; until there is a mount, a signal just ends us.
+        restore_defaults()
         os.setsid()
+        os.chdir("/")
         if parent is not None:
             end_with(parent)
         _redirect(log_path(str(config.mount_point)))
@@ -182,6 +209,10 @@ def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
         log.exception("the daemon died")
     finally:
         logging.shutdown()
+        if parent is not None and os.getppid() != parent:
+            # Who made the mount point for us was killed; it stays if anything is in it.
+            with suppress(OSError):
+                config.mount_point.rmdir()
         os._exit(code)
 
 

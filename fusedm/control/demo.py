@@ -7,12 +7,10 @@ all is undone in order and then looked for: by mount point, backing file and pid
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from fusedm.block.errors import StackError, UsageError
 from fusedm.control import demo_files, demo_proof, loop, mounts, run_dir
@@ -20,6 +18,7 @@ from fusedm.control.bring import bring_down, daemon_config
 from fusedm.control.client import Client
 from fusedm.control.daemon import reap, start_detached
 from fusedm.control.demo_fio import fio_table
+from fusedm.control.interrupts import interruptible, uninterruptible
 from fusedm.control.progress import Progress
 from fusedm.fuse import MountOptions
 
@@ -67,14 +66,14 @@ def run_demo(keep: str | None) -> None:
     """
     _check_machine()
     say = Progress(sys.stdout)
-    with _interruptible(), _work_folder(keep) as folder:
+    with interruptible(), _work_folder(keep) as folder:
         try:
             _run(folder, say)
         except KeyboardInterrupt:
             say.line("interrupted: tearing down")
             raise StackError("the demo was interrupted") from None
         finally:
-            with _uninterruptible():
+            with uninterruptible():
                 _tear_down(folder, say)
         say.line("everything worked, and nothing is left.")
 
@@ -149,30 +148,3 @@ def _work_folder(keep: str | None) -> Iterator[Path]:
         (Path(name) / "mnt").mkdir()
         (Path(name) / "files").mkdir()
         yield Path(name)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _uninterruptible() -> Iterator[None]:
-    """Let nothing interrupt the teardown."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

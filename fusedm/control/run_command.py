@@ -18,14 +18,13 @@ from fusedm.block.errors import UsageError
 from fusedm.control.bring import bring_down, daemon_config
 from fusedm.control.client import Client
 from fusedm.control.daemon import reap, start_detached
+from fusedm.control.interrupts import ENDING_SIGNALS, hold, interruptible, let_in, uninterruptible
 from fusedm.control.process import end_with
 from fusedm.control.run_dir import run_dir
 from fusedm.fuse import MountOptions
 
 #: How often it is looked whether our own parent has died, while the command runs.
 PARENT_POLL_SECONDS = 0.2
-
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def run_with_stack(stack_file: str, command: Sequence[str], options: MountOptions) -> int:
@@ -35,6 +34,7 @@ def run_with_stack(stack_file: str, command: Sequence[str], options: MountOption
     Raises: FusedmError if the stack cannot be brought up or torn down.
     """
     with (
+        interruptible(),
         tempfile.TemporaryDirectory(prefix="run-", dir=run_dir()) as mount_point,
         running_stack(stack_file, mount_point, options),
     ):
@@ -48,8 +48,9 @@ def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> I
     try:
         yield
     finally:
-        bring_down(mount_point, force=True)
-        reap(pid)
+        with uninterruptible():
+            bring_down(mount_point, force=True)
+            reap(pid)
 
 
 def environment(mount_point: str) -> dict[str, str]:
@@ -67,13 +68,22 @@ def environment(mount_point: str) -> dict[str, str]:
 
 def _run(command: Sequence[str], told: Mapping[str, str]) -> int:
     parent, own = os.getppid(), os.getpid()
+
+    def begin() -> None:
+        let_in()
+        end_with(own)
+
+    # A signal that comes before it can be handed on waits until then.
+    hold()
     try:
-        child = subprocess.Popen(command, env=told, preexec_fn=lambda: end_with(own))
-    except FileNotFoundError:
-        raise UsageError(f"{command[0]}: command not found") from None
+        child = subprocess.Popen(command, env=told, preexec_fn=begin)
     except OSError as error:
-        raise UsageError(f"{command[0]}: {error.strerror}") from None
+        let_in()
+        missing = isinstance(error, FileNotFoundError)
+        reason = "command not found" if missing else error.strerror
+        raise UsageError(f"{command[0]}: {reason}") from None
     with _forwarding_to(child):
+        let_in()
         while True:
             try:
                 code = child.wait(PARENT_POLL_SECONDS)
@@ -92,7 +102,7 @@ def _forwarding_to(child: "subprocess.Popen[bytes]") -> Iterator[None]:
         if number != signal.SIGINT or not sys.stdin.isatty():
             child.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    before = {number: signal.signal(number, forward) for number in ENDING_SIGNALS}
     try:
         yield
     finally:

@@ -9,12 +9,16 @@ import hashlib
 import json
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fusedm.block.errors import ControlError
+
+#: struct flock: a write lock on everything.  Source: fcntl_locking(2).
+_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,12 @@ def run_dir() -> Path:
         path = Path(runtime) / "fusedm"
     else:
         path = Path(f"/tmp/fusedm-{user}")
-    path.mkdir(mode=0o700, exist_ok=True)
-    info = path.lstat()
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        info = path.lstat()
+    except OSError as error:
+        raise ControlError(f"{path}: cannot be made: {error.strerror}", error.errno) from None
     if info.st_uid != user or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
         raise ControlError(f"{path}: is not a folder that only user {user} may write to")
     return path
@@ -65,11 +73,10 @@ class RunFile:
 
     def __init__(self, mount_point: str, stack_file: str) -> None:
         self._mount_point = mount_point
-        path = _path(mount_point, "json")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _try_lock(self._fd):
-            os.close(self._fd)
-            raise ControlError(f"{mount_point}: another fusedm daemon is there already")
+        fd = None
+        while fd is None:
+            fd = _open_locked(_path(mount_point, "json"), mount_point)
+        self._fd = fd
         stack = RunningStack(mount_point, os.getpid(), stack_file)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(asdict(stack)).encode(), 0)
@@ -101,17 +108,31 @@ def _read(path: Path) -> RunningStack:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         told = json.loads(os.pread(fd, 1 << 16, 0))
-        return RunningStack(**{**told, "is_alive": not _try_lock(fd)})
+        return RunningStack(**{**told, "is_alive": _is_locked(fd)})
     finally:
         os.close(fd)
 
 
-def _try_lock(fd: int) -> bool:
+def _open_locked(path: Path, mount_point: str) -> int | None:
+    """The file, made if need be and locked; None if the daemon before us removed it just then."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
     except BlockingIOError:
-        return False
-    return True
+        os.close(fd)
+        raise ControlError(f"{mount_point}: another fusedm daemon is there already") from None
+    except FileNotFoundError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _is_locked(fd: int) -> bool:
+    """Whether a daemon holds the lock; it is not taken to find out, or a start would meet it."""
+    lock = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+    return bool(struct.unpack_from("h", lock)[0] != fcntl.F_UNLCK)
 
 
 def _path(mount_point: str, ending: str) -> Path:

@@ -1,6 +1,7 @@
 """The daemon's end of the control socket: lines in, verbs carried out, lines back."""
 
 import errno
+import logging
 import os
 import socket
 import struct
@@ -19,11 +20,13 @@ from fusedm.control.protocol import (
     encode_result,
 )
 
+log = logging.getLogger(__name__)
+
 #: Carries out a request and gives its result.
 Dispatch = Callable[[Request], Awaitable[object]]
 
-#: Connections that may wait to be accepted.
-BACKLOG = 16
+#: Connections that may wait to be accepted; one more fails, unless its client blocks.
+BACKLOG = 128
 
 
 def listen(path: Path) -> trio.SocketListener:
@@ -66,6 +69,11 @@ async def _converse(stream: trio.SocketStream, dispatch: Dispatch) -> None:
                 reply = encode_result(request.id, await dispatch(request))
             except FusedmError as error:
                 reply = encode_error(request.id, error)
+            except Exception:
+                # A bug in a verb ends neither the daemon nor the mounts that people work on.
+                log.exception("bug in verb %s", request.verb)
+                bug = ControlError(f"{request.verb}: a bug, see the daemon's log", errno.EIO)
+                reply = encode_error(request.id, bug)
             await stream.send_all(reply)
 
 

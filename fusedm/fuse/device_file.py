@@ -10,9 +10,13 @@ from collections.abc import Sequence
 
 from fusedm.block import FLUSH, NO_DATA, Bio, Op
 from fusedm.block.errors import BlockIOError
-from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made
+from fusedm.block.units import bytes_to_sectors
+from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made, submit_nowait
 from fusedm.fuse.byte_io import cover, split_write
 from fusedm.system import View
+
+#: As much as one write brings.
+_ZEROS = memoryview(bytes(1 << 20))
 
 
 async def read(view: View, offset: int, length: int) -> memoryview:
@@ -31,6 +35,16 @@ async def read(view: View, offset: int, length: int) -> memoryview:
     return part
 
 
+def read_nowait(view: View, offset: int, length: int) -> memoryview:
+    """The same on the spot.
+
+    Raises: BlockIOError; WouldBlock before any effect.
+    """
+    bios, part = read_requests(view, offset, length)
+    submit_nowait(view.device, bios)
+    return part
+
+
 async def write(view: View, offset: int, data: memoryview, durable: bool = False) -> None:
     """Write all of data; durable as well when this returns, if asked for.
 
@@ -41,12 +55,47 @@ async def write(view: View, offset: int, data: memoryview, durable: bool = False
         await flush(view)
 
 
+def write_nowait(view: View, offset: int, data: memoryview) -> None:
+    """The same on the spot; never durable.
+
+    Raises: BlockIOError; WouldBlock before any effect.
+    """
+    submit_nowait(view.device, write_requests(view, offset, data))
+
+
+async def zero(view: View, offset: int, length: int, punch: bool) -> None:
+    """Make a range read as zeros through this view; punch gives its space up where that can be.
+
+    What lies below may be ciphertext: under a key zeros are encrypted and written like any data,
+    piece by piece. Without one the stores make a hole, and blocks at the ends are patched.
+    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP where a target cannot.
+    """
+    if offset >= view.size:
+        text = f"zeroing {length} bytes at {offset} begins past the end at {view.size}"
+        raise BlockIOError(errno.EINVAL, view.name, text)
+    end = min(offset + length, view.size)
+    first, last = offset + -offset % view.block_size, end - end % view.block_size
+    if view.key is not None or first >= last:
+        await _write_zeros(view, offset, end)
+        return
+    await _write_zeros(view, offset, first)
+    op = Op.DISCARD if punch else Op.WRITE_ZEROES
+    bio = Bio(op, bytes_to_sectors(first), bytes_to_sectors(last - first))
+    await submit_bio(view.device, bio)
+    await _write_zeros(view, last, end)
+
+
 async def flush(view: View) -> None:
     """Make durable what was acknowledged, in every store below.
 
     Raises: BlockIOError.
     """
     await submit_bio(view.device, FLUSH)
+
+
+async def _write_zeros(view: View, begin: int, end: int) -> None:
+    for offset in range(begin, end, len(_ZEROS)):
+        await write(view, offset, _ZEROS[: end - offset])
 
 
 def read_requests(view: View, offset: int, length: int) -> tuple[list[Bio], memoryview]:

@@ -1,26 +1,22 @@
 """Serving a system at a mount point, and always unmounting it."""
 
 import ctypes
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyfuse3
 import trio
 
+from fusedm.fuse.kernel_mount import MountOptions, mount, unmount
+from fusedm.fuse.lane import MAX_BACKGROUND, Lane
 from fusedm.fuse.operations import Operations
 from fusedm.system import System
 
 #: Requests handled at once. Held requests (a suspended device, a hung store) each keep one, so this
 #: is far above what the kernel lets wait on all files together (MAX_BACKGROUND).
 MAX_REQUESTS = 4096
-
-#: Asynchronous requests the kernel keeps in flight for one mount. Its own 12 would let 12 held
-#: requests on one file stall every other file.
-MAX_BACKGROUND = 1024
 
 #: How long requests in hand may take once stopping is set: those that a suspended device holds
 #: would never end by themselves. They fail when it is unmounted.
@@ -30,23 +26,6 @@ GRACE_SECONDS = 1.0
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
-
-
-@dataclass(frozen=True, slots=True)
-class MountOptions:
-    """Who but its owner may look into the mount."""
-
-    allow_other: bool = False
-    allow_root: bool = False
-
-    def fuse_options(self) -> set[str]:
-        """What libfuse is told."""
-        options = {"fsname=fusedm", "subtype=fusedm", "default_permissions"}
-        if self.allow_other:
-            options.add("allow_other")
-        elif self.allow_root:
-            options.add("allow_root")
-        return options
 
 
 async def serve(
@@ -60,29 +39,45 @@ async def serve(
 
     Ready (as a trio task) when the mount answers. It is unmounted in every case, after the requests
     in hand are answered or have been waited for.
-    Raises: OSError if it cannot be mounted.
+    Raises: UsageError or StackError if it cannot be mounted.
     """
+    operations = Operations(system)
+    device = mount(mount_point, options)
+    lane, place = None, device
     try:
-        pyfuse3.init(Operations(system), str(mount_point), options.fuse_options())
-    except RuntimeError as error:
-        raise OSError(errno.EIO, f"cannot be mounted: {error}") from error
-    try:
+        if options.lane:
+            lane = Lane(device, operations.handles, system)
+            place = lane.libfuse_end()
+        # libfuse takes an open descriptor for the mounted device, and closes it in the end.
+        pyfuse3.init(operations, f"/dev/fd/{place}", options.libfuse_options())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_answer, nursery.cancel_scope)
+            if lane is not None:
+                nursery.start_soon(_drive, lane, nursery.cancel_scope)
             # Answered only after INIT, from when on the kernel takes a limit of ours.
             info = await trio.to_thread.run_sync(os.stat, mount_point)
-            raise_background_limit(info.st_dev)
+            if lane is None:
+                raise_background_limit(info.st_dev)
             task_status.started()
             await stopping.wait()
             pyfuse3.terminate()
             nursery.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
     finally:
-        pyfuse3.close(unmount=True)
+        unmount(mount_point)
+        pyfuse3.close(unmount=False)
+        if lane is not None:
+            lane.close()
 
 
 async def _answer(serving: trio.CancelScope) -> None:
-    """Answer requests until there will be no more."""
+    """Have pyfuse3 answer requests until there will be no more."""
     await pyfuse3.main(1, MAX_REQUESTS)
+    serving.cancel()
+
+
+async def _drive(lane: Lane, serving: trio.CancelScope) -> None:
+    """Answer requests in the lane until there will be no more."""
+    await lane.run()
     serving.cancel()
 
 
@@ -98,7 +93,7 @@ def raise_background_limit(device: int) -> bool:
                 ("max_background", MAX_BACKGROUND),
                 ("congestion_threshold", MAX_BACKGROUND * 3 // 4),
             ):
-                (folder / str(device) / name).write_text(str(value))
+                (folder / str(os.minor(device)) / name).write_text(str(value))
     except OSError:
         return False
     return True
@@ -121,10 +116,10 @@ def _connections() -> Iterator[Path]:
     context = call(_FSOPEN, b"fusectl", 0)
     try:
         call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        mount = call(_FSMOUNT, context, 0, 0)
+        control = call(_FSMOUNT, context, 0, 0)
     finally:
         os.close(context)
     try:
-        yield Path(f"/proc/self/fd/{mount}")
+        yield Path(f"/proc/self/fd/{control}")
     finally:
-        os.close(mount)
+        os.close(control)

@@ -17,9 +17,10 @@ import pyfuse3
 
 from fusedm.block.errors import FusedmError
 from fusedm.fuse import device_file
+from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.nodes import DeviceFile, Directory, Link, Node, TextFile
 from fusedm.fuse.tree import Inodes, Path, Tree
-from fusedm.system import System, View
+from fusedm.system import System
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +63,6 @@ def refuse(number: int) -> Any:
 
 
 @dataclass(slots=True)
-class OpenDevice:
-    """An open device file."""
-
-    view: View
-    durable_writes: bool
-
-
-@dataclass(slots=True)
 class Listing:
     """An open directory and the names it had when it was last read from the beginning.
 
@@ -94,7 +87,7 @@ class Operations(pyfuse3.Operations):
         self._system = system
         self._tree = Tree(system)
         self._inodes = Inodes()
-        self._handles: dict[int, OpenDevice | memoryview] = {}
+        self.handles: Handles = {}
         self._listings: dict[int, Listing] = {}
         self._next_handle = count(1)
         self._uid, self._gid = os.geteuid(), os.getegid()
@@ -198,7 +191,7 @@ class Operations(pyfuse3.Operations):
         else:
             raise pyfuse3.FUSEError(errno.EISDIR)
         handle = next(self._next_handle)
-        self._handles[handle] = opened
+        self.handles[handle] = opened
         return pyfuse3.FileInfo(fh=handle, direct_io=True)
 
     @handler
@@ -206,7 +199,7 @@ class Operations(pyfuse3.Operations):
         self, fh: int, off: int, size: int
     ) -> memoryview:
         """Bytes; fewer at the end."""
-        opened = self._handles[fh]
+        opened = self.handles[fh]
         if isinstance(opened, OpenDevice):
             return await device_file.read(opened.view, off, size)
         return opened[off : off + size]
@@ -214,7 +207,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """All of the bytes, or an error."""
-        opened = self._handles[fh]
+        opened = self.handles[fh]
         assert isinstance(opened, OpenDevice), "text files are not opened for writing"
         await device_file.write(opened.view, off, memoryview(buf), opened.durable_writes)
         self._system.note_write(opened.view.name)
@@ -223,7 +216,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """Make durable what was acknowledged."""
-        opened = self._handles[fh]
+        opened = self.handles[fh]
         if isinstance(opened, OpenDevice):
             await device_file.flush(opened.view)
 
@@ -234,7 +227,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def release(self, fh: int) -> None:
         """The last descriptor was closed."""
-        opened = self._handles.pop(fh)
+        opened = self.handles.pop(fh)
         if isinstance(opened, OpenDevice):
             self._system.closed(opened.view.name)
 

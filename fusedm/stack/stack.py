@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -19,12 +20,13 @@ from typing import Literal, Self
 import trio
 
 from fusedm.block import Capabilities, CryptoKey
-from fusedm.block.errors import FusedmError, SpecError, StackError, TableError
+from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, TableError
 from fusedm.crypto import InlineEngine
 from fusedm.disk import Disk
 from fusedm.dm import format_table
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
+    MAX_KEYSLOTS,
     DiskSpec,
     KeySpec,
     MapperSpec,
@@ -39,8 +41,10 @@ from fusedm.stores import (
     VolatileCacheStore,
     absolute_store,
     check_not_on,
+    created_file,
     open_store,
     store_path,
+    store_size,
 )
 from fusedm.system import System, View
 
@@ -100,13 +104,14 @@ class Stack:
         """
         spec = self._to_build
         await _build(Stack._dry(spec, self._base_dir), spec, self._dry_store)
-        missing = [path for path in self._store_paths(spec) if not path.exists()]
         try:
             await _build(self, spec, self._open_store)
         except BaseException:
+            created = [created_file(disk.store) for disk in self.system.disks.values()]
             self.system.close()
-            for path in missing:
-                path.unlink(missing_ok=True)
+            for path in created:
+                if path is not None:
+                    path.unlink(missing_ok=True)
             raise
         return self
 
@@ -136,19 +141,34 @@ class Stack:
         """
         self.system.check_free("disk", spec.name)
         engine = _engine(spec)
-        store = await trio.to_thread.run_sync(opener or self._open_store, spec)
+        try:
+            store = await trio.to_thread.run_sync(opener or self._open_store, spec)
+        except ValueError as error:  # The host takes no such path: it has a NUL or half surrogate.
+            raise StoreError(f"store {spec.store!r}: {error}") from None
         disk = Disk(spec.name, store, engine)
-        self.system.add_disk(disk)
+        try:
+            self.system.add_disk(disk)
+        except StackError:  # The name was taken while the store was being opened.
+            disk.close()
+            path = created_file(store)
+            if path is not None:
+                path.unlink()
+            raise
         self._disks[spec.name] = spec
         return disk
 
-    def remove_disk(self, name: str) -> None:
-        """Remove a disk; the file of its store stays.
+    async def remove_disk(self, name: str) -> None:
+        """Flush a disk, remove it and close its store; a file stays.
 
-        Raises: StackError(EBUSY) while it is in use.
+        Raises: StackError(EBUSY) while it is in use; StoreError if it cannot be flushed.
         """
+        disk = self.system.check_removable(name)
+        with _store_errors(name):
+            await disk.run_in_thread(disk.store.flush)
         self.system.remove_disk(name)
         del self._disks[name]
+        with _store_errors(name):
+            await disk.run_in_thread(disk.close)
 
     async def lose_power(
         self, name: str, keep: Literal["nothing", "random", "everything"] = "random"
@@ -161,7 +181,8 @@ class Stack:
         if not isinstance(disk.store, VolatileCacheStore):
             text = f"{name!r} has no volatile cache: its store does not begin with volatile:"
             raise StackError(text, errno.EOPNOTSUPP)
-        await trio.to_thread.run_sync(disk.store.lose_power, keep)
+        with _store_errors(name):
+            await disk.run_in_thread(partial(disk.store.lose_power, keep))
 
     async def add_mapped(self, spec: MapperSpec) -> None:
         """Create a mapped device; a table is loaded and made live.
@@ -172,8 +193,8 @@ class Stack:
         if not spec.table.strip():
             return
         try:
-            await self.system.load(spec.name, spec.table, spec.read_only)
-            await self.system.mapped_device(spec.name).resume()
+            self.system.load(spec.name, spec.table, spec.read_only)
+            await self.system.resume(spec.name)
         except FusedmError:
             self.system.remove_mapped(spec.name)
             raise
@@ -188,9 +209,16 @@ class Stack:
             raw = await trio.to_thread.run_sync(
                 load_key, spec.source, config.key_size, self._base_dir
             )
-        self.system.add_key(CryptoKey(spec.name, config, raw))
-        if isinstance(raw, bytearray):
-            raw[:] = bytes(len(raw))
+        try:
+            key = CryptoKey(spec.name, config, raw)
+            try:
+                self.system.add_key(key)
+            except StackError:
+                key.wipe()
+                raise
+        finally:
+            if isinstance(raw, bytearray):
+                raw[:] = bytes(len(raw))
         self._keys[spec.name] = replace(spec, source=absolute_source(spec.source, self._base_dir))
 
     def remove_key(self, name: str) -> None:
@@ -240,21 +268,13 @@ class Stack:
         if spec.size is not None:
             store_path(spec.store, self._base_dir)
             return MemoryStore(spec.size, read_only=spec.read_only)
-        store = open_store(spec.store, None, self._base_dir, read_only=True, create=False)
-        store.close()
-        return MemoryStore(store.size, read_only=spec.read_only)
+        return MemoryStore(store_size(spec.store, self._base_dir), read_only=spec.read_only)
 
     def _open_store(self, spec: DiskSpec) -> Store:
         path = store_path(spec.store, self._base_dir)
         if path is not None and self._mount_point is not None:
             check_not_on(path, self._mount_point)
         return open_store(spec.store, spec.size, self._base_dir, read_only=spec.read_only)
-
-    def _store_paths(self, spec: StackSpec) -> Iterator[Path]:
-        for disk in spec.disks.values():
-            path = store_path(disk.store, self._base_dir)
-            if path is not None:
-                yield path
 
 
 async def _build(stack: Stack, spec: StackSpec, opener: StoreOpener) -> None:
@@ -277,6 +297,15 @@ async def _build(stack: Stack, spec: StackSpec, opener: StoreOpener) -> None:
 
 
 @contextmanager
+def _store_errors(name: str) -> Iterator[None]:
+    """Give what a store raises a name and a class of ours; its errno is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{name}: {error.strerror}", error.errno) from None
+
+
+@contextmanager
 def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
     """Give an error its place in the stack file; its errno is kept."""
     try:
@@ -292,6 +321,8 @@ def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
 def _engine(spec: DiskSpec) -> InlineEngine | None:
     if spec.engine is None:
         return None
+    if not 0 <= spec.engine.keyslots <= MAX_KEYSLOTS:
+        raise StackError(f"keyslots {spec.engine.keyslots} is not in 0..{MAX_KEYSLOTS}")
     capabilities = Capabilities.of(spec.engine.modes, spec.engine.max_dun_bytes)
     return InlineEngine(capabilities, spec.engine.keyslots)
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-from fusedm.block.errors import StackError
-from fusedm.control.client import Client
 from fusedm.control.demo_files import KNOWN_PLAINTEXT
 from fusedm.control.demo_proof import CHUNK, find, write_key
 

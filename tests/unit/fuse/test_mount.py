@@ -4,18 +4,19 @@ import pytest
 
 from fusedm.fuse import MountOptions
 
-ALWAYS = {"fsname=fusedm", "subtype=fusedm", "default_permissions"}
-
 
 @pytest.mark.parametrize(
-    ("options", "more"),
+    ("options", "kernel", "libfuse"),
     [
-        (MountOptions(), set()),
-        (MountOptions(allow_other=True), {"allow_other"}),
-        (MountOptions(allow_root=True), {"allow_root"}),
-        # libfuse refuses both together, and everybody includes root.
-        (MountOptions(allow_other=True, allow_root=True), {"allow_other"}),
+        (MountOptions(), set(), set()),
+        (MountOptions(allow_other=True), {"allow_other"}, set()),
+        # The kernel knows everybody or nobody; libfuse lets in root alone.
+        (MountOptions(allow_root=True), {"allow_other"}, {"allow_root"}),
+        (MountOptions(allow_other=True, allow_root=True), {"allow_other"}, set()),
     ],
 )
-def test_a_mount_is_private_unless_asked_otherwise(options: MountOptions, more: set[str]) -> None:
-    assert options.fuse_options() == ALWAYS | more
+def test_a_mount_is_private_unless_asked_otherwise(
+    options: MountOptions, kernel: set[str], libfuse: set[str]
+) -> None:
+    assert options.kernel_options() == {"default_permissions"} | kernel
+    assert options.libfuse_options() == libfuse

@@ -1,0 +1,89 @@
+"""The part of the FUSE protocol that the lane speaks itself: layouts of messages. Pure.
+
+Source: include/uapi/linux/fuse.h. All numbers are in the machine's byte order.
+"""
+
+import struct
+from enum import IntEnum
+
+#: len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding.
+IN_HEADER = struct.Struct("=IIQQIIIHH")
+#: len, error (negative errno), unique.
+OUT_HEADER = struct.Struct("=IiQ")
+#: fh, offset, size, flags, lock_owner, open flags; READ and WRITE are alike.
+IO_IN = struct.Struct("=QQIIQII")
+#: size, padding.
+WRITE_OUT = struct.Struct("=II")
+#: fh, fsync flags, padding.
+FSYNC_IN = struct.Struct("=QII")
+#: fh, offset, length, mode, padding.
+FALLOCATE_IN = struct.Struct("=QQQII")
+#: major, minor, then what nobody looks at here.
+INIT_IN = struct.Struct("=II")
+#: major, minor, max_readahead, flags.
+INIT_OUT_FRONT = struct.Struct("=IIII")
+#: ..., max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment,
+#: flags2, unused.
+INIT_OUT = struct.Struct("=IIIIHHIIHHI28x")
+
+DATA_OFFSET = IN_HEADER.size + IO_IN.size
+
+
+class Opcode(IntEnum):
+    """The requests the lane knows by name."""
+
+    FORGET = 2
+    READ = 15
+    WRITE = 16
+    FSYNC = 20
+    INIT = 26
+    INTERRUPT = 36
+    BATCH_FORGET = 42
+    FALLOCATE = 43
+
+
+#: Requests that get no reply.
+UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
+
+FUSE_ASYNC_READ = 1 << 0
+FUSE_ASYNC_DIO = 1 << 15
+FUSE_MAX_PAGES = 1 << 22
+
+#: What libfuse is shown as the kernel's version: below 14 it does not try to splice, which a socket
+#: refuses.
+SHOWN_MINOR = 13
+#: What the kernel is told is spoken: 23 is the first whose INIT reply has all the fields below.
+SPOKEN_MINOR = 31
+PAGE_SIZE = 4096
+
+
+def show_old_minor(request: bytearray) -> int:
+    """Make libfuse see an older kernel in an INIT request; returns the minor the kernel sent."""
+    major, minor = INIT_IN.unpack_from(request, IN_HEADER.size)
+    INIT_IN.pack_into(request, IN_HEADER.size, major, min(minor, SHOWN_MINOR))
+    return int(minor)
+
+
+def widen_init_reply(reply: bytes, kernel_minor: int, pages: int, background: int) -> bytes:
+    """libfuse's INIT reply with the sizes we want, as a kernel of that minor takes it.
+
+    Units: pages of 4096 bytes a request.
+    """
+    length, error, unique = OUT_HEADER.unpack_from(reply)
+    if error:
+        return reply
+    major, _, readahead, flags = INIT_OUT_FRONT.unpack_from(reply, OUT_HEADER.size)
+    body = INIT_OUT.pack(
+        major,
+        min(kernel_minor, SPOKEN_MINOR),
+        readahead,
+        flags | FUSE_ASYNC_READ | FUSE_ASYNC_DIO | FUSE_MAX_PAGES,
+        background,
+        background * 3 // 4,
+        pages * PAGE_SIZE,
+        1,
+        pages,
+        0,
+        0,
+    )
+    return OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique) + body

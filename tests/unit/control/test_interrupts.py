@@ -1,0 +1,56 @@
+"""What signals do: interrupt, wait, or nothing; and all as before afterwards."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from fusedm.control.interrupts import (
+    ENDING_SIGNALS,
+    hold,
+    interruptible,
+    let_in,
+    uninterruptible,
+)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in ENDING_SIGNALS]
+
+
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_each_interrupts_and_the_handlers_are_as_before(number):
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), number)
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_none_interrupts_a_teardown(number):
+    before = handlers()
+    with interruptible(), uninterruptible():
+        os.kill(os.getpid(), number)
+    assert handlers() == before
+
+
+def test_what_is_ignored_already_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_is_held_comes_when_it_is_let_in():
+    came = []
+    with interruptible():
+        hold()
+        # To this thread: others that tests have left waiting would take it.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        came.append("held")
+        with pytest.raises(KeyboardInterrupt):
+            let_in()
+    assert came == ["held"]
