@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 
 from fusedm.block import Bio, BlockDevice, CryptContext, CryptoKey, KeyHolder, Op
+from fusedm.block.capabilities import MAX_DUN_BYTES
 from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import CryptoError, StackError, TableError
 from fusedm.block.names import check_name
@@ -146,6 +147,8 @@ class System:
 
         Raises: StackError for an illegal or taken name, or a taken UUID (EEXIST).
         """
+        if uuid:
+            check_name("UUID", uuid)
         if uuid and any(uuid == mapped.uuid for mapped in self.mapped.values()):
             raise StackError(f"UUID {uuid!r} is taken", errno.EEXIST)
         self._claim("mapped device", name)
@@ -173,6 +176,8 @@ class System:
         if key is None:
             raise StackError(f"{key_name!r} is not a key of this stack", errno.ENXIO)
         view = View(name, device, key, dun_base)
+        if dun_base.bit_length() > 8 * MAX_DUN_BYTES:
+            raise CryptoError(f"view {name!r}: dun_base has more than {8 * MAX_DUN_BYTES} bits")
         last = dun_base + max(view.size // key.config.data_unit_size, 1) - 1
         if dun_base < 0 or last >= dun_limit(key.config):
             raise CryptoError(

@@ -2,18 +2,21 @@
 
 import errno
 import os
+import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import loop, mounts, run_dir
 from fusedm.control.client import Client
 from fusedm.control.daemon import DaemonConfig, run_daemon, start_detached
+from fusedm.control.run_dir import RunningStack
 from fusedm.fuse import MountOptions
 from fusedm.stack import read_spec
 
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
-END_SECONDS = 15.0
+END_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
 
@@ -46,21 +49,21 @@ def bring_up(stack_file: str, mount_point: str, options: MountOptions, foregroun
 def bring_down(mount_point: str, force: bool = False) -> list[str]:
     """Detach the loop devices over a stack, unmount it and end its daemon; what was done, in words.
 
-    What is busy refuses, unless forced: then file systems on the loop devices are unmounted too.
-    What a killed daemon has left is cleared as well.
+    What is busy refuses, before anything is done, unless forced: then suspended devices are
+    resumed, file systems on the loop devices unmounted, and the daemon ended whatever still holds
+    a loop device. What a killed daemon has left is cleared as well.
     Raises: StackError(EBUSY) with the holders; ControlError if there is no stack.
     """
     mount_point = mounts.resolve(mount_point)
-    found = [stack for stack in run_dir.running_stacks() if stack.mount_point == mount_point]
+    stack = run_dir.stack_at(mount_point)
     mounted = mounts.mount_at(mount_point)
     is_ours = mounted is not None and mounted.fs_type == "fuse.fusedm"
-    if not found and not is_ours:
+    if stack is None and not is_ours:
         raise ControlError(f"{mount_point}: no stack is there", errno.ENOENT)
+    if stack is not None and stack.is_alive:
+        return _end(stack, force)
     done = loop.release_all(mount_point, force)
-    if found and found[0].is_alive:
-        _ask_to_end(mount_point, force)
-        done.append(f"ended daemon {found[0].pid}")
-    elif is_ours:
+    if is_ours:
         mounts.unmount(mount_point, lazy=True)
         done.append(f"cleared the stale mount {mount_point}")
     run_dir.forget(mount_point)
@@ -84,28 +87,49 @@ def bring_down_all(force: bool = False) -> list[str]:
     return done
 
 
-def _ask_to_end(mount_point: str, force: bool) -> None:
+def _end(stack: RunningStack, force: bool) -> list[str]:
+    """End a living daemon and what lies over its mount."""
+    done: list[str] = []
+    held: FusedmError | None = None
     try:
-        with Client(mount_point) as client:
+        with Client(stack.mount_point) as client:
+            if force:
+                client.call("dm.resumeall")
+            else:
+                _refuse_open_files(client, stack.mount_point)
+            try:
+                done += loop.release_all(stack.mount_point, force)
+            except FusedmError as error:
+                if not force:
+                    raise
+                held = error
             client.call("stop", force=force)
-    except FusedmError as error:
-        if error.errno != errno.EBUSY:
+    except ControlError:
+        # It is there, but not to be talked to: not yet, or no more.
+        if not force:
             raise
-        holders = mounts.describe(mounts.holders_of(mount_point))
-        raise StackError(
-            f"{error}; held by {holders}" if holders else str(error), errno.EBUSY
-        ) from None
-    _wait_until_ended(mount_point)
+        os.kill(stack.pid, signal.SIGTERM)
+    _wait_until_ended(stack.mount_point)
+    done.append(f"ended daemon {stack.pid}")
+    if held is not None:
+        raise held
+    return done
+
+
+def _refuse_open_files(client: Client, mount_point: str) -> None:
+    """Refuse if a file is open other than by a loop device of ours, which can be detached."""
+    loops = Counter(device.backing_file for device in loop.attached(mount_point))
+    for file in client.call("ls"):
+        if file["open"] > loops[file["path"]]:
+            holders = mounts.describe(mounts.holders_of(file["path"])) or "somebody"
+            raise StackError(f"{file['path']} is held by {holders}", errno.EBUSY)
 
 
 def _wait_until_ended(mount_point: str) -> None:
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline:
-        alive = any(
-            stack.mount_point == mount_point and stack.is_alive
-            for stack in run_dir.running_stacks()
-        )
-        if not alive and mounts.mount_at(mount_point) is None:
+        stack = run_dir.stack_at(mount_point)
+        if (stack is None or not stack.is_alive) and mounts.mount_at(mount_point) is None:
             return
         time.sleep(POLL_SECONDS)
     raise StackError(

@@ -4,17 +4,21 @@ All of them exit with 0 done, 1 refused (and nothing changed), 2 asked for wrong
 """
 
 import base64
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fusedm.block.errors import StackError, UsageError
+from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
+from fusedm.control import loop
 from fusedm.control.client import Client, which_stack
 from fusedm.control.listing import columns
+from fusedm.control.mounts import describe, holders_of
 from fusedm.stack import KeySpec, absolute_source, check_source, load_key
 from fusedm.stores import absolute_store
 
@@ -247,11 +251,26 @@ def _named_verb(verb: str, word: str, help_text: str) -> click.Command:
     @stack_option
     @click.argument("name")
     def command(stack: str | None, name: str) -> None:
-        told = call(stack, verb, name=name)
+        try:
+            told = call(stack, verb, name=name)
+        except FusedmError as error:
+            raise _with_holders(error, which_stack(stack), name) from None
         if told is not None:
             click.echo(json.dumps(told, indent=2))
 
     return command
+
+
+def _with_holders(error: FusedmError, mount_point: str, name: str) -> FusedmError:
+    """A refusal that speaks of open files, with the processes and loop devices that have them."""
+    if error.errno != errno.EBUSY or "open files" not in str(error):
+        return error
+    paths = [os.path.join(mount_point, folder, name) for folder in ("disks", "mapper", "views")]
+    who = [device.node for path in paths for device in loop.attached(path)]
+    holders = describe(holder for path in paths for holder in holders_of(path))
+    if holders:
+        who.append(holders)
+    return StackError(f"{error}: {', '.join(who)}", errno.EBUSY) if who else error
 
 
 def _list_verb(kind: str) -> click.Command:

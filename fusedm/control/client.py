@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from fusedm.block.errors import ControlError, UsageError
 from fusedm.control.protocol import LineReader, Request, decode_reply, encode_request
-from fusedm.control.run_dir import running_stacks, socket_path
+from fusedm.control.run_dir import find_socket, running_stacks
 
 
 class Client:
@@ -23,7 +23,7 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._reader = LineReader(limit=None)
         try:
-            self._socket.connect(os.fspath(socket_path(mount_point)))
+            self._socket.connect(os.fspath(find_socket(mount_point)))
         except OSError as error:
             self._socket.close()
             text = f"{mount_point}: no fusedm daemon can be reached there: {error.strerror}"
@@ -34,16 +34,18 @@ class Client:
 
         Raises: FusedmError as the daemon refuses it; ControlError if it goes away.
         """
-        try:
-            # A request that is too long is answered before it is read to its end.
-            with suppress(BrokenPipeError):
-                self._socket.sendall(encode_request(Request(verb, args)))
+        self.send(verb, **args)
+        with suppress(ConnectionResetError):
             while data := self._socket.recv(1 << 16):
                 for line in self._reader.feed(data):
                     return decode_reply(line)
-        except ConnectionResetError:
-            pass
         raise ControlError(f"{self._mount_point}: the daemon went away", errno.ECONNRESET)
+
+    def send(self, verb: str, **args: object) -> None:
+        """Ask for a verb without waiting for it; hanging up then takes it back."""
+        # A request that is too long is answered before it is read to its end.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.sendall(encode_request(Request(verb, args)))
 
     def close(self) -> None:
         """Hang up."""

@@ -5,6 +5,7 @@ JSON can say. Names of verbs and of what they answer are the interface; see also
 """
 
 import base64
+import errno
 import inspect
 import os
 from collections.abc import Callable, Iterable
@@ -97,7 +98,7 @@ class Commands:
         """End the daemon; files that are open refuse it, unless forced."""
         open_now = [name for name in self._system.created if self._system.open_count(name)]
         if open_now and not force:
-            raise StackError(f"{', '.join(open_now)}: open", 16)
+            raise StackError(f"{', '.join(open_now)}: open", errno.EBUSY)
         self._stop()
 
     # Disks.
@@ -155,6 +156,10 @@ class Commands:
         """Make the inactive table live and let bios in."""
         await self._system.resume(name)
 
+    async def verb_dm_resumeall(self) -> None:
+        """Resume every suspended device that has a table."""
+        await self._system.resume_all()
+
     def verb_dm_table(self, name: str, inactive: bool = False) -> str:
         """The live table, or the inactive one."""
         mapped = self._system.mapped_device(name)
@@ -183,6 +188,9 @@ class Commands:
     ) -> None:
         """Add a key; raw is its bytes in base64, read from the source by the client."""
         check_source(source)
+        if raw is None and source != "random":
+            # The environment and the descriptors that are meant are the client's.
+            raise ControlError(f"key.add: raw is needed with source {source!r}")
         spec = KeySpec(name, mode, data_unit_size, dun_bytes, source)
         await self._stack.add_key(spec, _decode_raw(raw) if raw is not None else None)
 
@@ -216,7 +224,7 @@ class Commands:
     def verb_view_show(self, name: str) -> Json:
         """All about a view."""
         if name not in self._system.views:
-            raise StackError(f"{name!r} is not a view of this stack", 6)
+            raise StackError(f"{name!r} is not a view of this stack", errno.ENXIO)
         return self._file(name)
 
     # What is told.
@@ -252,6 +260,7 @@ class Commands:
         if isinstance(device, MappedDevice):
             told |= {
                 "uuid": device.uuid,
+                "suspending": device.is_suspending,
                 "tables": [
                     which
                     for which, table in (("live", device.live), ("inactive", device.inactive))

@@ -37,8 +37,11 @@ from fusedm.stack import Stack, StackSpec
 
 log = logging.getLogger(__name__)
 
-#: How long a hung store may hold up the end of the daemon, once it is unmounted.
-SHUTDOWN_GRACE_SECONDS = 5.0
+#: How long each step of the end may take before the daemon ends without it: a store that hangs
+#: holds up any of them. Releasing loop devices and closing stores write back what is dirty.
+RELEASE_SECONDS = 45.0
+UNMOUNT_SECONDS = 5.0
+CLOSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,13 @@ def run_daemon(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
     """
     mark_io_flusher()
     run_file = RunFile(str(config.mount_point), config.stack_file)
+    deadline = Deadline(config.mount_point)
     try:
-        trio.run(_main, config, on_ready)
+        trio.run(_main, config, on_ready, deadline)
     except BaseExceptionGroup as group:
         raise _only_error(group) from None
     finally:
+        deadline.cancel()
         run_file.release()
 
 
@@ -125,7 +130,37 @@ def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _main(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
+class Deadline:
+    """Ends the process if a step of its end takes too long: a thread may hang where none can help.
+
+    The mount is undone lazily then; what hangs is the kernel's to clear away.
+    """
+
+    def __init__(self, mount_point: Path) -> None:
+        self._mount_point = str(mount_point)
+        self._timer: threading.Timer | None = None
+
+    def set(self, seconds: float, step: str) -> None:
+        """From now on, give a step so long; the one before has been done."""
+        self.cancel()
+        self._timer = threading.Timer(seconds, self._end, (seconds, step))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """All steps have been done."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self, seconds: float, step: str) -> None:
+        log.error("%s has not been done in %g seconds: ending without", step, seconds)
+        with suppress(FusedmError):
+            mounts.unmount(self._mount_point, lazy=True)
+        run_dir.forget(self._mount_point)
+        os._exit(1)
+
+
+async def _main(config: DaemonConfig, on_ready: Callable[[], None], deadline: Deadline) -> None:
     mount_point = config.mount_point
     asked, unmounting, unmounted = trio.Event(), trio.Event(), trio.Event()
     async with Stack(config.spec, config.base_dir, mount_point) as stack:
@@ -140,10 +175,13 @@ async def _main(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
             notify_service_manager("READY=1")
             await asked.wait()
             notify_service_manager("STOPPING=1")
+            deadline.set(RELEASE_SECONDS, "releasing loop devices")
+            await stack.system.resume_all()
             await trio.to_thread.run_sync(_release_loops, mount_point)
-            _end_anyway_after(SHUTDOWN_GRACE_SECONDS, mount_point)
+            deadline.set(UNMOUNT_SECONDS, "answering what is in hand")
             unmounting.set()
             await unmounted.wait()
+            deadline.set(CLOSE_SECONDS, "closing stores")
             nursery.cancel_scope.cancel()
 
 
@@ -178,21 +216,6 @@ def _release_loops(mount_point: Path) -> None:
         log.warning("%s", error)
 
 
-def _end_anyway_after(seconds: float, mount_point: Path) -> None:
-    """See to it that a hung store cannot keep the daemon from ending."""
-
-    def end() -> None:
-        log.error("a store still hangs %s seconds after the end was asked for", seconds)
-        with suppress(FusedmError):
-            mounts.unmount(str(mount_point), lazy=True)
-        run_dir.forget(str(mount_point))
-        os._exit(1)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-
-
 def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
     """What the process made for the daemon does, and nothing of its parent's afterwards."""
     code = 1
@@ -203,8 +226,9 @@ def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
         os.chdir("/")
         if parent is not None:
             end_with(parent)
-        _redirect(log_path(str(config.mount_point)))
-        code = _run_and_tell(config, told)
+        sources = _key_descriptors(config.spec)
+        _redirect(log_path(str(config.mount_point)), keep={told, *sources})
+        code = _run_and_tell(config, told, sources)
     except BaseException:
         log.exception("the daemon died")
     finally:
@@ -216,16 +240,23 @@ def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
         os._exit(code)
 
 
-def _run_and_tell(config: DaemonConfig, told: int) -> int:
-    """Run the daemon and tell the waiting process how its start went."""
+def _run_and_tell(config: DaemonConfig, told: int, sources: set[int]) -> int:
+    """Run the daemon and tell the waiting process how its start went.
+
+    The descriptors keys were read from are let go of as soon as they have been.
+    """
 
     def tell(message: object) -> None:
         with suppress(OSError):
             os.write(told, json.dumps(message).encode())
             os.close(told)
 
+    def on_ready() -> None:
+        tell("ready")
+        _point_at_nothing(sources)
+
     try:
-        run_daemon(config, lambda: tell("ready"))
+        run_daemon(config, on_ready)
     except FusedmError as error:
         tell([str(error), error.errno])
         return 1
@@ -235,14 +266,31 @@ def _run_and_tell(config: DaemonConfig, told: int) -> int:
     return 0
 
 
-def _redirect(log_file: Path) -> None:
-    """Nothing to read, nowhere to print; what is logged goes to a file only the user can read."""
-    nothing = os.open(os.devnull, os.O_RDWR)
+def _key_descriptors(spec: StackSpec) -> set[int]:
+    """The descriptors that key sources name."""
+    sources = (key.source for key in spec.keys.values())
+    return {int(source.removeprefix("fd:")) for source in sources if source.startswith("fd:")}
+
+
+def _redirect(log_file: Path, keep: set[int]) -> None:
+    """Nothing to read, nowhere to print; what is logged goes to a file only the user can read.
+
+    Of the descriptors that came from the caller only those to keep stay open.
+    """
     errors = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    for fd, target in ((nothing, 0), (nothing, 1), (errors, 2)):
-        os.dup2(fd, target)
-    os.close(nothing)
-    os.close(errors)
+    os.dup2(errors, 2)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in keep:
+            with suppress(OSError):  # The descriptor of the listing itself.
+                os.close(int(name))
+    _point_at_nothing({0, 1} - keep)
     logging.basicConfig(
         level=logging.WARNING, stream=os.fdopen(2, "w", buffering=1, closefd=False), force=True
     )
+
+
+def _point_at_nothing(descriptors: set[int]) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(nothing, descriptor)
+    os.close(nothing)

@@ -20,6 +20,8 @@ SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 #: How many holders an error names before it only counts.
 MAX_HOLDERS_NAMED = 3
+#: Unmounting writes back what is dirty; longer than this it waits for something that hangs.
+UNMOUNT_SECONDS = 20.0
 
 _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -150,7 +152,7 @@ def unmount(path: str, lazy: bool = False) -> None:
     else:
         command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", point]
     try:
-        run_tool(*command)
+        run_tool(*command, seconds=UNMOUNT_SECONDS)
     except StackError as error:
         if error.errno != errno.EBUSY:
             raise
@@ -182,24 +184,33 @@ def tool_path(environ: Mapping[str, str]) -> str:
     return os.pathsep.join((environ.get("PATH", os.defpath), *SYSTEM_DIRS))
 
 
-def run_tool(*command: str) -> str:
-    """What an outside tool prints.
+def run_tool(*command: str, seconds: float | None = None) -> str:
+    """What an outside tool prints; it is left to itself if it takes longer than seconds.
 
     Raises: UsageError if it is not installed; StackError with the last line it said, EBUSY if that
-            speaks of busy, else EIO.
+            speaks of busy or if it took too long, else EIO.
     """
     environ = {**os.environ, "LC_ALL": "C", "PATH": tool_path(os.environ)}
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, check=False
-        )
+        tool = subprocess.Popen(command, stdin=nothing, stdout=pipe, stderr=pipe, env=environ)
     except FileNotFoundError:
         raise UsageError(f"{command[0]} is not installed", errno.ENOENT) from None
-    if done.returncode:
-        said = os.fsdecode(done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+    try:
+        out, err = tool.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        # It may be beyond signals, as umount is while a device hangs: it is not waited for.
+        tool.kill()
+        raise StackError(f"{command[0]} has not ended in {seconds:g} s", errno.EBUSY) from None
+    except BaseException:
+        tool.kill()
+        tool.wait()
+        raise
+    if tool.returncode:
+        said = os.fsdecode(err).strip().splitlines() or [f"exit code {tool.returncode}"]
         text = said[-1] if said[-1].startswith(command[0]) else f"{command[0]}: {said[-1]}"
         raise StackError(text, errno.EBUSY if "busy" in text else errno.EIO)
-    return os.fsdecode(done.stdout)
+    return os.fsdecode(out)
 
 
 def _parse_line(line: str) -> Mount:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 
-from fusedm.block.errors import UsageError
+from fusedm.block.errors import FusedmError, UsageError
 from fusedm.control.bring import bring_down, daemon_config
 from fusedm.control.client import Client
 from fusedm.control.daemon import reap, start_detached
@@ -35,21 +35,39 @@ def run_with_stack(stack_file: str, command: Sequence[str], options: MountOption
     """
     with (
         interruptible(),
-        tempfile.TemporaryDirectory(prefix="run-", dir=run_dir()) as mount_point,
+        _mount_point() as mount_point,
         running_stack(stack_file, mount_point, options),
     ):
         return _run(command, {**os.environ, **environment(mount_point)})
 
 
 @contextlib.contextmanager
+def _mount_point() -> Iterator[str]:
+    """A new folder; only ever removed empty, as it may have a mount on it."""
+    folder = tempfile.mkdtemp(prefix="run-", dir=run_dir())
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+@contextlib.contextmanager
 def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> Iterator[None]:
-    """A stack for the time of a with block, torn down at its end with all that lies over it."""
+    """A stack for the time of a with block, torn down at its end with all that lies over it.
+
+    What cannot go yet, since somebody holds it, is told of on stderr: the outcome of the block
+    counts for more.
+    """
     pid = start_detached(daemon_config(stack_file, mount_point, options), with_parent=True)
     try:
         yield
     finally:
         with uninterruptible():
-            bring_down(mount_point, force=True)
+            try:
+                bring_down(mount_point, force=True)
+            except FusedmError as error:
+                print(f"fusedm: {error}", file=sys.stderr)
             reap(pid)
 
 
@@ -99,7 +117,7 @@ def _forwarding_to(child: "subprocess.Popen[bytes]") -> Iterator[None]:
     """Hand signals on to the command; what a terminal sends, the command has got by itself."""
 
     def forward(number: int, _: FrameType | None) -> None:
-        if number != signal.SIGINT or not sys.stdin.isatty():
+        if number != signal.SIGINT or not os.isatty(0):
             child.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in ENDING_SIGNALS}

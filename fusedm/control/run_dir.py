@@ -56,8 +56,20 @@ def run_dir() -> Path:
 
 
 def socket_path(mount_point: str) -> Path:
-    """The control socket of the stack at a mount point."""
+    """Where the daemon of a mount point listens."""
     return _path(mount_point, "sock")
+
+
+def find_socket(mount_point: str) -> Path:
+    """The control socket of the stack at a mount point; root finds other users' too."""
+    return _find(mount_point, "sock")
+
+
+def stack_at(mount_point: str) -> RunningStack | None:
+    """The stack at a mount point, alive or not; root finds other users' too."""
+    with suppress(OSError, ValueError, TypeError):
+        return _read(_find(mount_point, "json"))
+    return None
 
 
 def log_path(mount_point: str) -> Path:
@@ -89,9 +101,9 @@ class RunFile:
 
 def forget(mount_point: str) -> None:
     """Remove what a stack has left in the folder; its log stays if there is something in it."""
-    for path in (_path(mount_point, "json"), socket_path(mount_point)):
-        path.unlink(missing_ok=True)
-    log = log_path(mount_point)
+    for ending in ("json", "sock"):
+        _find(mount_point, ending).unlink(missing_ok=True)
+    log = _find(mount_point, "log")
     with suppress(FileNotFoundError):
         if not log.stat().st_size:
             log.unlink()
@@ -138,3 +150,23 @@ def _is_locked(fd: int) -> bool:
 def _path(mount_point: str, ending: str) -> Path:
     digest = hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:16]
     return run_dir() / f"{digest}.{ending}"
+
+
+def _find(mount_point: str, ending: str) -> Path:
+    own = _path(mount_point, ending)
+    if own.exists() or os.geteuid() != 0:
+        return own
+    found = (folder / own.name for folder in _folders_of_users())
+    return next((path for path in found if path.exists()), own)
+
+
+def _folders_of_users() -> Iterator[Path]:
+    """Where run_dir puts the stacks of others, if the folder is really the user's."""
+    for folder in (*Path("/run/user").glob("*/fusedm"), *Path("/tmp").glob("fusedm-*")):
+        user = (
+            folder.parent.name if folder.name == "fusedm" else folder.name.removeprefix("fusedm-")
+        )
+        with suppress(OSError):
+            info = folder.lstat()
+            if stat.S_ISDIR(info.st_mode) and str(info.st_uid) == user:
+                yield folder

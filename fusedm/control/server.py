@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,9 @@ Dispatch = Callable[[Request], Awaitable[object]]
 #: Connections that may wait to be accepted; one more fails, unless its client blocks.
 BACKLOG = 128
 
+#: How long what a client goes on sending after a refusal is read and thrown away.
+DRAIN_SECONDS = 1.0
+
 
 def listen(path: Path) -> trio.SocketListener:
     """A listening socket of mode 0600; one that a killed daemon left is replaced.
@@ -49,37 +53,87 @@ async def serve_control(listener: trio.SocketListener, dispatch: Dispatch) -> No
     """Serve connections until cancelled."""
 
     async def converse(stream: trio.SocketStream) -> None:
-        try:
-            _check_peer(stream)
-            await _converse(stream, dispatch)
-        except ControlError as error:
-            await _send(stream, encode_error(0, error))
-        except trio.BrokenResourceError:
-            pass  # The client has gone; what it asked for has been done or refused.
+        with suppress(trio.BrokenResourceError):  # The client has gone.
+            try:
+                _check_peer(stream)
+            except ControlError as error:
+                await stream.send_all(encode_error(0, error))
+            else:
+                await _converse(stream, dispatch)
 
     await trio.serve_listeners(converse, [listener])
 
 
 async def _converse(stream: trio.SocketStream, dispatch: Dispatch) -> None:
-    reader = LineReader()
-    async for data in stream:
-        for line in reader.feed(bytes(data)):
-            request = decode_request(line)
-            try:
-                reply = encode_result(request.id, await dispatch(request))
-            except FusedmError as error:
-                reply = encode_error(request.id, error)
-            except Exception:
-                # A bug in a verb ends neither the daemon nor the mounts that people work on.
-                log.exception("bug in verb %s", request.verb)
-                bug = ControlError(f"{request.verb}: a bug, see the daemon's log", errno.EIO)
-                reply = encode_error(request.id, bug)
-            await stream.send_all(reply)
+    """Answer line after line; a client that hangs up takes back what it is waiting for."""
+    sender, receiver = trio.open_memory_channel[bytes | ControlError](0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_receive, stream, sender, nursery.cancel_scope)
+        with suppress(trio.BrokenResourceError):  # The client has gone.
+            async for line in receiver:
+                if not await _answer(stream, line, dispatch):
+                    await stream.send_eof()
+                    with trio.move_on_after(DRAIN_SECONDS):
+                        async for _ in receiver:
+                            pass
+                    break
+        nursery.cancel_scope.cancel()
 
 
-async def _send(stream: trio.SocketStream, data: bytes) -> None:
-    with suppress(trio.BrokenResourceError):
-        await stream.send_all(data)
+async def _receive(
+    stream: trio.SocketStream,
+    lines: "trio.MemorySendChannel[bytes | ControlError]",
+    conversation: trio.CancelScope,
+) -> None:
+    """Pass lines on; after one that is too long the rest is read and thrown away.
+
+    If it were left unread, the client would see a reset before it sees the refusal.
+    """
+    reader: LineReader | None = LineReader()
+    async with lines:
+        with suppress(trio.BrokenResourceError):  # The client has gone.
+            async for data in stream:
+                if reader is None:
+                    continue
+                try:
+                    for line in reader.feed(bytes(data)):
+                        await lines.send(line)
+                except ControlError as error:
+                    reader = None
+                    await lines.send(error)
+        if _has_hung_up(stream):
+            conversation.cancel()
+
+
+async def _answer(
+    stream: trio.SocketStream, line: bytes | ControlError, dispatch: Dispatch
+) -> bool:
+    """Reply to a line; False if it was no request, after which nothing more is to be expected."""
+    try:
+        if isinstance(line, ControlError):
+            raise line
+        request = decode_request(line)
+    except ControlError as error:
+        await stream.send_all(encode_error(0, error))
+        return False
+    try:
+        reply = encode_result(request.id, await dispatch(request))
+    except FusedmError as error:
+        reply = encode_error(request.id, error)
+    except Exception:
+        # A bug in a verb ends neither the daemon nor the mounts that people work on.
+        log.exception("bug in verb %s", request.verb)
+        bug = ControlError(f"{request.verb}: a bug, see the daemon's log", errno.EIO)
+        reply = encode_error(request.id, bug)
+    await stream.send_all(reply)
+    return True
+
+
+def _has_hung_up(stream: trio.SocketStream) -> bool:
+    """Whether the client has closed both ways; one that only has no more to ask still listens."""
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _check_peer(stream: trio.SocketStream) -> None:

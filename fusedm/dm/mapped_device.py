@@ -87,6 +87,11 @@ class MappedDevice:
         """The intersection of what lies below, as it is now."""
         return stack_capabilities(self.live) if self.live is not None else NO_CAPABILITIES
 
+    @property
+    def is_suspending(self) -> bool:
+        """Whether no new bio is let in: suspended, or on the way there."""
+        return self._suspending.is_set()
+
     def underlying(self) -> list[BlockDevice]:
         """The devices of both tables, each once: what this device holds."""
         tables = [table for table in (self.live, self.inactive) if table is not None]
@@ -99,7 +104,7 @@ class MappedDevice:
 
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
-        if self._suspending.is_set():
+        if self.is_suspending:
             raise DeviceSuspended(self._resumed.wait)
         if self.live is None:
             raise BlockIOError(Status.IOERR, self.name, f"{bio} without a live table")

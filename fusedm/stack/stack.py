@@ -167,7 +167,7 @@ class Stack:
             await disk.run_in_thread(disk.store.flush)
         self.system.remove_disk(name)
         del self._disks[name]
-        with _store_errors(name):
+        with _store_errors(name), trio.CancelScope(shield=True):
             await disk.run_in_thread(disk.close)
 
     async def lose_power(
@@ -195,7 +195,7 @@ class Stack:
         try:
             self.system.load(spec.name, spec.table, spec.read_only)
             await self.system.resume(spec.name)
-        except FusedmError:
+        except BaseException:
             self.system.remove_mapped(spec.name)
             raise
 

@@ -64,6 +64,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "dm.clear": {"name": "dm0"},
     "dm.suspend": {"name": "dm0"},
     "dm.resume": {"name": "dm0"},
+    "dm.resumeall": {},
     "dm.table": {"name": "dm0", "inactive": False},
     "dm.status": {"name": "dm0"},
     "dm.show": {"name": "dm0"},

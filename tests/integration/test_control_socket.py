@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from fusedm.block.errors import FusedmError
 from fusedm.control.client import Client
@@ -286,3 +287,29 @@ async def test_a_client_is_told_that_the_daemon_went_away(tmp_path):
 def test_a_client_is_told_that_there_is_no_daemon(tmp_path):
     with pytest.raises(FusedmError, match="no fusedm daemon can be reached there: No such file"):
         Client(str(tmp_path))
+
+
+async def test_a_client_that_hangs_up_takes_back_what_it_waits_for(tmp_path):
+    ended = trio.Event()
+
+    async def wait_for_ever(request: Request) -> object:
+        try:
+            return await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(tmp_path / "s", wait_for_ever):
+        async with connected(tmp_path / "s") as wire:
+            await wire.send(LS)
+            await trio.testing.wait_all_tasks_blocked()
+        await ended.wait()
+
+
+async def test_a_client_that_only_has_no_more_to_ask_is_answered(tmp_path):
+    async with (
+        serving(tmp_path / "s"),
+        await trio.open_unix_socket(tmp_path / "s") as stream,
+    ):
+        await stream.send_all(LS)
+        await stream.send_eof()
+        assert "result" in await Wire(stream).reply()

@@ -69,7 +69,7 @@ def test_an_open_file_refuses_down_and_is_named(tmp_path: Path) -> None:
         with opened(stack.view("home"), os.O_RDONLY):
             refused = fusedm("down", str(stack.mount_point))
             assert refused.returncode == 1
-            assert "home: open; held by" in refused.stderr
+            assert f"{stack.view('home')} is held by " in refused.stderr
             assert f"(pid {os.getpid()})" in refused.stderr
             assert stack.view("home").exists()
         assert fusedm("down", str(stack.mount_point)).returncode == 0
