@@ -25,13 +25,16 @@ class Fallback:
     def __init__(self, device_name: str) -> None:
         self._device_name = device_name
         self._started: set[str] = set()
-        self._profile = KeyslotProfile(FALLBACK_KEYSLOTS)
+        #: Made at the first start: most devices of a large stack never need it.
+        self._profile: KeyslotProfile | None = None
 
     def start(self, mode: str) -> None:
         """Make ready for keys of a mode; until then bios with such a key fail.
 
         Source: blk_crypto_fallback_start_using_mode.
         """
+        if self._profile is None:
+            self._profile = KeyslotProfile(FALLBACK_KEYSLOTS)
         self._started.add(mode)
 
     def plan(self, bio: Bio, route: Route, below: Callable[[Bio], Node]) -> SoftwareCrypt:
@@ -53,20 +56,26 @@ class Fallback:
 
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether the key is in a slot and nobody is waiting."""
-        return self._profile.is_ready(key)
+        return self._slots().is_ready(key)
 
     def take_now(self, key: CryptoKey) -> SlotHold:
         """A slot that has the key; only after is_ready."""
-        return self._profile.take_now(key)
+        return self._slots().take_now(key)
 
     async def take(self, key: CryptoKey) -> SlotHold:
         """A slot with the key, waited for if need be."""
-        return await self._profile.take(key)
+        return await self._slots().take(key)
 
     def check_evictable(self, key: CryptoKey) -> None:
         """Raises: KeyBusy while a transform uses the key."""
-        self._profile.check_evictable(key)
+        if self._profile is not None:
+            self._profile.check_evictable(key)
 
     def evict(self, key: CryptoKey) -> None:
         """Forget the key."""
-        self._profile.evict(key)
+        if self._profile is not None:
+            self._profile.evict(key)
+
+    def _slots(self) -> KeyslotProfile:
+        assert self._profile is not None, "plan() lets no bio this far before start()"
+        return self._profile

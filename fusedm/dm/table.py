@@ -16,9 +16,9 @@ from fusedm.block.units import MAX_SECTORS, SECTOR_SHIFT
 from fusedm.dm.registry import target_class
 from fusedm.dm.target import Params, Target, whole_number
 
-#: A table is parsed in one go while nothing else runs, at about 10 microseconds a line; LVM's
-#: largest tables have a few thousand lines.
-MAX_TABLE_TARGETS = 1 << 16
+#: A table is parsed in one go while nothing else runs, at about 10 microseconds a line, and has to
+#: fit into one control message; LVM's largest tables have a few thousand lines.
+MAX_TABLE_TARGETS = 1 << 14
 
 _WORD = re.compile(r"(?:\\.|\S)+")
 _ESCAPED = re.compile(r"\\(.)")

@@ -126,8 +126,8 @@ def assert_nothing_is_held(*devices: Disk | MappedDevice) -> None:
     for device in devices:
         assert device.stats.in_flight == 0
         engine = getattr(device, "engine", None)
-        profiles = [device.fallback._profile, *([engine.slots] if engine else [])]
-        for profile in (each for each in profiles if each.slot_count):
+        profiles = [device.fallback._profile, engine.slots if engine else None]
+        for profile in (each for each in profiles if each is not None and each.slot_count):
             profile.slots.check_invariants()
             assert not any(slot.users for slot in profile.slots.slots)
             assert not profile._waiters

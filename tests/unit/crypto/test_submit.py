@@ -229,12 +229,13 @@ SCENARIOS = [
 
 def everything_about(disk):
     """All that a bio could have changed."""
-    profiles = [disk.fallback._profile] + ([disk.engine.slots] if disk.engine else [])
+    profiles = [disk.fallback._profile, disk.engine.slots if disk.engine else None]
     stats = disk.stats
     return (
         [
             (list(p.slots._idle), [(s.state, s.key, s.users) for s in p.slots.slots])
             for p in profiles
+            if p is not None
         ],
         [list(stats.ios), list(stats.sectors), stats.in_flight, stats.busy_seconds],
         (disk.counts.native, disk.counts.fallback),
