@@ -79,7 +79,7 @@ make_venv() {
     say "making .venv with $("$python" -V), which takes about a minute"
     rm -rf .venv
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable '.[dev]'
     # Last of all, so that a set-up which was interrupted is begun again.
     state >"$stamp"

@@ -29,8 +29,11 @@ EXIT_REFUSED = 1
 EXIT_USAGE = 2
 
 
-def access_options(command: Any) -> Any:
-    """The two options that open a mount to others."""
+def mount_options(command: Any) -> Any:
+    """The options of a mount: who may look in, and who answers."""
+    command = click.option(
+        "--no-lane", is_flag=True, help="Answer every request through libfuse (slower)."
+    )(command)
     command = click.option("--allow-root", is_flag=True, help="Let root look into the mount.")(
         command
     )
@@ -50,15 +53,21 @@ def cli() -> None:
 @click.argument("stack_file", metavar="STACK.toml")
 @click.argument("mount_point", metavar="MOUNTPOINT")
 @click.option("--foreground", is_flag=True, help="Stay; prints READY MOUNTPOINT when it answers.")
-@access_options
+@mount_options
 def up(
-    stack_file: str, mount_point: str, foreground: bool, allow_other: bool, allow_root: bool
+    stack_file: str,
+    mount_point: str,
+    foreground: bool,
+    allow_other: bool,
+    allow_root: bool,
+    no_lane: bool,
 ) -> None:
     """Bring a stack up; returns when the mount answers.
 
     Exit codes: 0 it is up, 1 it cannot be brought up (nothing is left then), 2 usage.
     """
-    bring_up(stack_file, mount_point, MountOptions(allow_other, allow_root), foreground)
+    options = MountOptions(allow_other, allow_root, lane=not no_lane)
+    bring_up(stack_file, mount_point, options, foreground)
 
 
 @cli.command()
@@ -180,15 +189,18 @@ def detach(stack: str | None, name: str) -> None:
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("stack_file", metavar="STACK.toml")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
-@access_options
-def run(stack_file: str, command: Sequence[str], allow_other: bool, allow_root: bool) -> None:
+@mount_options
+def run(
+    stack_file: str, command: Sequence[str], allow_other: bool, allow_root: bool, no_lane: bool
+) -> None:
     """Run COMMAND with a stack that lives exactly as long.
 
     COMMAND finds FUSEDM_MOUNT and a path for each file: FUSEDM_DISK_NAME, FUSEDM_MAPPER_NAME,
     FUSEDM_VIEW_NAME (upper case, other characters as _). The stack is torn down whatever happens.
     Exit codes: COMMAND's, or 128 + the signal that ended it; 1, 2 as for `up`.
     """
-    sys.exit(run_with_stack(stack_file, command, MountOptions(allow_other, allow_root)))
+    options = MountOptions(allow_other, allow_root, lane=not no_lane)
+    sys.exit(run_with_stack(stack_file, command, options))
 
 
 @cli.command()

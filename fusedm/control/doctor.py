@@ -5,6 +5,7 @@ why a tier of tests cannot run, so that the tests and `fusedm doctor` never disa
 """
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -55,12 +56,12 @@ class Machine:
         match = re.search(r"^CapEff:\s*([0-9a-f]+)", self.text("/proc/self/status"), re.MULTILINE)
         return match is not None and bool(int(match[1], 16) >> capability & 1)
 
-    def open_problem(self, name: str) -> str | None:
+    def open_error(self, name: str) -> OSError | None:
         """Why a file cannot be opened for reading and writing; None if it can."""
         try:
             os.close(os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
-            return f"{name}: {error.strerror}"
+            return error
         return None
 
 
@@ -103,9 +104,13 @@ def kernel(machine: Machine) -> Finding:
 
 def fuse_device(machine: Machine) -> Finding:
     """Whether /dev/fuse can be opened."""
-    problem = machine.open_problem("/dev/fuse")
+    error = machine.open_error("/dev/fuse")
     fix = "modprobe fuse; in a container: --device /dev/fuse"
-    return Finding("/dev/fuse", problem is None, problem or "/dev/fuse opens", fix)
+    if error is None:
+        return Finding("/dev/fuse", True, "/dev/fuse opens", fix)
+    if error.errno == errno.EACCES:
+        fix = "chmod 666 /dev/fuse"
+    return Finding("/dev/fuse", False, f"/dev/fuse: {error.strerror}", fix)
 
 
 def mount_permission(machine: Machine) -> Finding:
@@ -142,9 +147,10 @@ def user_allow_other(machine: Machine) -> Finding:
     lines = [line.strip() for line in machine.text("/etc/fuse.conf").splitlines()]
     ok = "user_allow_other" in lines
     text = (
-        "users may give --allow-other"
+        "users may give --allow-other and --allow-root"
         if ok
-        else "users may not give --allow-other, so root's loop devices cannot use their mounts"
+        else "users may not give --allow-other or --allow-root: root's loop devices cannot use "
+        "their mounts"
     )
     fix = "echo user_allow_other >> /etc/fuse.conf"
     return Finding("user_allow_other", ok, text, fix, needed=False)
@@ -160,14 +166,15 @@ def fusectl(machine: Machine) -> Finding:
 
 
 def runtime_dir(machine: Machine) -> Finding:
-    """Where the control sockets of a user go."""
+    """Where the control sockets of a user go; without the variable they go to /tmp."""
     if machine.uid == 0:
         return Finding("runtime directory", True, "root uses /run", "")
     directory = machine.environ.get("XDG_RUNTIME_DIR", "")
     ok = bool(directory) and machine.path(directory).is_dir()
     what = f"XDG_RUNTIME_DIR={directory}" if directory else "XDG_RUNTIME_DIR is not set"
     text = what if ok or not directory else f"{what} is not a directory"
-    return Finding("runtime directory", ok, text, "loginctl enable-linger, then log in again")
+    fix = "loginctl enable-linger, then log in again"
+    return Finding("runtime directory", ok, text, fix, needed=bool(directory))
 
 
 def io_flusher(machine: Machine) -> Finding:
@@ -188,10 +195,12 @@ def root(machine: Machine) -> Finding:
 
 def loop_control(machine: Machine) -> Finding:
     """Whether loop devices can be had, and how many are free."""
-    problem = machine.open_problem("/dev/loop-control")
-    if problem is not None:
+    error = machine.open_error("/dev/loop-control")
+    if error is not None:
         fix = "modprobe loop; in a container: --device /dev/loop-control"
-        return Finding("loop devices", False, problem, fix)
+        if error.errno == errno.EACCES:
+            fix = "run it with sudo"
+        return Finding("loop devices", False, f"/dev/loop-control: {error.strerror}", fix)
     devices = sorted(machine.path("/sys/block").glob("loop*"))
     free = [device for device in devices if not (device / "loop/backing_file").exists()]
     without_node = [d for d in free if not machine.path(f"/dev/{d.name}").exists()]

@@ -50,13 +50,15 @@ def parse_mount_call(arguments: Sequence[str]) -> MountCall:
     unknown = [word for word in words if word and not _is_known(word)]
     if unknown:
         raise UsageError(f"mount option {unknown[0]!r} is unknown")
-    options = MountOptions("allow_other" in words, "allow_root" in words)
+    options = MountOptions(
+        "allow_other" in words, "allow_root" in words, lane="no_lane" not in words
+    )
     return MountCall(stack_file, mount_point, options)
 
 
 def _is_known(word: str) -> bool:
     return (
         word in _IGNORED
-        or word in ("allow_other", "allow_root")
+        or word in ("allow_other", "allow_root", "no_lane")
         or word.startswith(("x-", "X-", "comment="))
     )

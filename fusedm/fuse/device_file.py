@@ -8,8 +8,10 @@ patched block is read and written under one range lock and against one table.
 import errno
 from collections.abc import Sequence
 
+import trio
+
 from fusedm.block import FLUSH, NO_DATA, Bio, Op
-from fusedm.block.errors import BlockIOError
+from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import bytes_to_sectors
 from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made, submit_nowait
 from fusedm.fuse.byte_io import cover, split_write
@@ -64,12 +66,17 @@ def write_nowait(view: View, offset: int, data: memoryview) -> None:
 
 
 async def zero(view: View, offset: int, length: int, punch: bool) -> None:
-    """Make a range read as zeros through this view; punch gives its space up where that can be.
+    """Make a range read as zeros through this view; punch gives its space up as well.
 
-    What lies below may be ciphertext: under a key zeros are encrypted and written like any data,
-    piece by piece. Without one the stores make a hole, and blocks at the ends are patched.
-    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP where a target cannot.
+    Without a key the stores make a hole, and blocks at the ends are patched. Under a key a hole
+    would read as noise, so zeros are encrypted and written like any data; that gives no space up,
+    and whoever only discards (mkfs, fstrim) is better off without it: punch is refused.
+    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP for punch under a key and where a target
+            cannot.
     """
+    if view.key is not None and punch:
+        text = "a hole would not read as zeros under a key"
+        raise BlockIOError(Status.NOTSUPP, view.name, text)
     if offset >= view.size:
         text = f"zeroing {length} bytes at {offset} begins past the end at {view.size}"
         raise BlockIOError(errno.EINVAL, view.name, text)
@@ -96,6 +103,8 @@ async def flush(view: View) -> None:
 async def _write_zeros(view: View, begin: int, end: int) -> None:
     for offset in range(begin, end, len(_ZEROS)):
         await write(view, offset, _ZEROS[: end - offset])
+        # A long range carried out on the spot must not keep others from their turn.
+        await trio.lowlevel.checkpoint()
 
 
 def read_requests(view: View, offset: int, length: int) -> tuple[list[Bio], memoryview]:

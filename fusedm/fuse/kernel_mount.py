@@ -86,7 +86,12 @@ def mount_through_helper(mount_point: Path, options: MountOptions) -> int:
         if done.returncode:
             said = os.fsdecode(done.stderr).strip().splitlines() or ["fusermount3 failed"]
             raise StackError(f"{mount_point}: cannot be mounted: {said[-1]}", errno.EPERM)
-        return _receive_descriptor(ours)
+        # So that a helper which has sent nothing is not waited for.
+        theirs.close()
+        device = _receive_descriptor(ours)
+    if device is None:
+        raise StackError(f"{mount_point}: cannot be mounted: fusermount3 gave no descriptor")
+    return device
 
 
 def _mount_as_root(mount_point: Path, options: MountOptions) -> int:
@@ -110,13 +115,14 @@ def _mount_as_root(mount_point: Path, options: MountOptions) -> int:
     return device
 
 
-def _receive_descriptor(channel: socket.socket) -> int:
+def _receive_descriptor(channel: socket.socket) -> int | None:
     _, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(4))
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[:4])
-    device = descriptors[0]
-    os.set_blocking(device, False)
-    os.set_inheritable(device, False)
-    return device
+    if not descriptors:
+        return None
+    os.set_blocking(descriptors[0], False)
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]

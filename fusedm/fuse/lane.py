@@ -5,15 +5,16 @@ the device: requests on files that can be carried out on the spot are answered b
 is read; those that have to wait become tasks of their own; everything else is passed on as it came,
 and a second task carries libfuse's replies back.
 
-What is passed on never waits for a device and has a small reply, and no more of it than
-MAX_FORWARDED is on the way at once: libfuse runs in this very thread, so a full socket would stop
-both of us for ever.
+What is passed on never waits for a device, fits a message of the socket and has a small reply, and
+no more of it than MAX_FORWARDED is on the way at once: libfuse runs in this very thread, so a full
+socket would stop both of us for ever.
 """
 
 import errno
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -34,12 +35,13 @@ MAX_BACKGROUND = 1024
 BUFFER_SIZE = (MAX_PAGES + 1) * wire.PAGE_SIZE
 #: Requests at libfuse at once. A socket holds some 200 small replies, or 50 of a page.
 MAX_FORWARDED = 32
-#: Requests answered in a row before other tasks get their turn.
-BATCH = 64
+#: Inodes forgotten in one message to libfuse: 64 KiB. The kernel sends as many as fit the buffer.
+MAX_FORGETS = 4096
+#: How long requests are answered in a row before other tasks get their turn.
+TURN_SECONDS = 2e-3
 #: How long to look for another request before sleeping: about as long as going to sleep and being
 #: woken takes.
 SPIN_SECONDS = 50e-6
-
 
 #: The requests answered here, and how their arguments lie; each begins with the handle.
 _OURS = {
@@ -78,6 +80,7 @@ class Lane:
         self._view = memoryview(self._buffer)
         self._forwarded = 0
         self._room = trio.Event()
+        self._reading = trio.CancelScope()
         self._kernel_minor: int | None = None
         self._init_unique = 0
 
@@ -91,66 +94,97 @@ class Lane:
         self._libfuse_side.close()
         os.close(self._device)
 
+    def stop(self) -> None:
+        """Take no more requests; run ends when those in hand are answered."""
+        self._reading.cancel()
+
     async def run(self) -> None:
-        """Answer until the mount is gone."""
+        """Answer until the mount is gone or stop is called."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._bring_replies_back)
-            await self._drain_device(nursery)
+            async with trio.open_nursery() as in_hand:
+                with self._reading:
+                    await self._drain_device(in_hand)
+                if not self._reading.cancelled_caught:
+                    in_hand.cancel_scope.cancel()  # Nobody is left to be answered.
             nursery.cancel_scope.cancel()
 
-    async def _drain_device(self, nursery: trio.Nursery) -> None:
+    async def _drain_device(self, in_hand: trio.Nursery) -> None:
         """Read requests until there is no mount to read them from."""
-        in_a_row = 0
-        idle_since = 0.0
+        turn_began = answered = time.monotonic()
         while True:
+            now = time.monotonic()
+            # What libfuse has in hand it answers in a few turns; it should not wait long for them.
+            if self._forwarded or now - turn_began > TURN_SECONDS:
+                await trio.lowlevel.checkpoint()
+                turn_began = time.monotonic()
             try:
                 length = os.readv(self._device, [self._buffer])
             except BlockingIOError:
-                now = time.monotonic()
-                if not idle_since:
-                    idle_since = now
-                if now - idle_since > SPIN_SECONDS:
+                if now - answered > SPIN_SECONDS:
                     await trio.lowlevel.wait_readable(self._device)
-                    idle_since = 0.0
-                    in_a_row = 0
+                    turn_began = answered = time.monotonic()
                 continue
             except OSError as error:
                 if error.errno in (errno.EINTR, errno.ENOENT):
                     continue  # The request was taken back before we had it.
                 return  # ENODEV: unmounted or aborted.
-            idle_since = 0.0
-            if not self._answer(nursery):
-                await self._forward(length)
-            in_a_row += 1
-            if in_a_row >= BATCH:
-                in_a_row = 0
-                await trio.lowlevel.checkpoint()
+            if not length:
+                return
+            request = self._view[:length]
+            try:
+                if not self._answer(request, in_hand):
+                    await self._forward(request)
+            except struct.error:
+                self._refuse_malformed(request)
+            answered = time.monotonic()
 
-    def _answer(self, nursery: trio.Nursery) -> bool:
-        """Answer the request in the buffer, now or in a task; False if it is libfuse's."""
-        _, opcode, unique, *_ = wire.IN_HEADER.unpack_from(self._buffer)
+    def _answer(self, request: memoryview, in_hand: trio.Nursery) -> bool:
+        """Answer a request, now or in a task; False if it is libfuse's.
+
+        Raises: struct.error if it is shorter than such a request is.
+        """
+        _, opcode, unique, *_ = wire.IN_HEADER.unpack_from(request)
         layout = _OURS.get(opcode)
         if layout is None:
             return False
-        words = layout.unpack_from(self._buffer, wire.IN_HEADER.size)
+        words = layout.unpack_from(request, wire.IN_HEADER.size)
         opened = self._handles.get(words[0])
         if not isinstance(opened, OpenDevice):
-            return False
+            return self._answer_for_text(opcode, unique, opened, words)
+        data = request[wire.DATA_OFFSET :]
         try:
             if opcode == Opcode.READ:
                 self._reply(unique, device_file.read_nowait(opened.view, words[1], words[2]))
+            elif opcode == Opcode.WRITE and len(data) != words[2]:
+                self._refuse_malformed(request)
             elif opcode == Opcode.WRITE and not words[5] & os.O_DSYNC:
-                data = self._view[wire.DATA_OFFSET : wire.DATA_OFFSET + words[2]]
                 device_file.write_nowait(opened.view, words[1], data)
-                self._reply_written(unique, opened, words[2])
+                self._reply_written(unique, opened, len(data))
             else:
                 raise WouldBlock
         except WouldBlock:
-            nursery.start_soon(self._wait_for, unique, self._work(opcode, unique, opened, words))
+            work = self._work(opcode, unique, opened, words, data)
+            in_hand.start_soon(self._wait_for, unique, work)
         except FusedmError as error:
             self._reply_error(unique, error.errno)
         except Exception:
             self._reply_bug(unique)
+        return True
+
+    def _answer_for_text(
+        self, opcode: int, unique: int, text: memoryview | None, words: tuple[int, ...]
+    ) -> bool:
+        """Read a text file; its length has no limit, so libfuse's reply might not fit the socket.
+
+        A handle that is none is refused, and so is what cannot be asked of a text file.
+        """
+        if text is not None and opcode == Opcode.FSYNC:
+            return False
+        if text is not None and opcode == Opcode.READ:
+            self._reply(unique, text[words[1] : words[1] + words[2]])
+        else:
+            self._reply_error(unique, errno.EBADF)
         return True
 
     async def _wait_for(self, unique: int, work: Coroutine[Any, Any, None]) -> None:
@@ -163,15 +197,19 @@ class Lane:
             self._reply_bug(unique)
 
     def _work(
-        self, opcode: int, unique: int, opened: OpenDevice, words: tuple[int, ...]
+        self,
+        opcode: int,
+        unique: int,
+        opened: OpenDevice,
+        words: tuple[int, ...],
+        data: memoryview,
     ) -> Coroutine[Any, Any, None]:
         """What a request of ours asks for; the buffer may be used again when this returns."""
         match opcode:
             case Opcode.READ:
                 return self._read(unique, opened, words[1], words[2])
             case Opcode.WRITE:
-                data = bytearray(self._view[wire.DATA_OFFSET : wire.DATA_OFFSET + words[2]])
-                return self._write(unique, opened, words[1], memoryview(data), words[5])
+                return self._write(unique, opened, words[1], memoryview(bytearray(data)), words[5])
             case Opcode.FALLOCATE:
                 return self._allocate(unique, opened, *words[1:4])
             case _:
@@ -196,6 +234,10 @@ class Lane:
         if mode not in _ZEROING:
             text = f"fallocate of mode {mode:#x}"
             raise BlockIOError(Status.NOTSUPP, opened.view.name, text)
+        if not mode & FALLOC_FL_KEEP_SIZE and offset + length > opened.view.size:
+            # As blkdev_fallocate: a block device does not grow.
+            text = f"zeroing {length} bytes at {offset} ends past the end at {opened.view.size}"
+            raise BlockIOError(errno.EINVAL, opened.view.name, text)
         punch = mode == FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         await device_file.zero(opened.view, offset, length, punch)
         self._system.note_write(opened.view.name)
@@ -217,28 +259,51 @@ class Lane:
         log.exception("bug in a request")
         self._reply_error(unique, errno.EIO)
 
+    def _refuse_malformed(self, request: memoryview) -> None:
+        """A request that is not what it says; one without a header has nobody to be answered."""
+        log.error("malformed request of %d bytes", len(request))
+        if len(request) >= wire.IN_HEADER.size:
+            _, _, unique, *_ = wire.IN_HEADER.unpack_from(request)
+            self._reply_error(unique, errno.EIO)
+
     def _send(self, parts: list[memoryview | bytes]) -> None:
         try:
             os.writev(self._device, parts)
         except OSError as error:
-            # ENOENT: nobody waits for it any more. ENODEV: unmounted.
+            # ENOENT: nobody waits for it any more. ENODEV: unmounted. At anything else the kernel
+            # has ended the request with EIO; the other requests must not suffer for it.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
-                raise
+                log.error("a reply of %d bytes: %s", sum(map(len, parts)), error)
 
-    async def _forward(self, length: int) -> None:
-        """Pass a request on to libfuse, when it has room for the reply."""
-        _, opcode, unique, *_ = wire.IN_HEADER.unpack_from(self._buffer)
-        message = self._buffer[:length]
-        if opcode == Opcode.INIT:
-            self._kernel_minor = wire.show_old_minor(message)
-            self._init_unique = unique
-        if opcode == Opcode.INTERRUPT:
-            return  # Nothing libfuse has ever waits, and what waits here goes on.
-        if opcode not in wire.UNANSWERED:
-            while self._forwarded >= MAX_FORWARDED:
-                self._room = trio.Event()
-                await self._room.wait()
-            self._forwarded += 1
+    async def _forward(self, request: memoryview) -> None:
+        """Pass a request on to libfuse, when it has room for the reply.
+
+        Raises: struct.error if it is shorter than such a request is.
+        """
+        _, opcode, unique, *_ = wire.IN_HEADER.unpack_from(request)
+        message = bytearray(request)
+        match opcode:
+            case Opcode.INTERRUPT:
+                return  # Nothing libfuse has ever waits, and what waits here goes on.
+            case Opcode.FORGET:
+                await self._send_to_libfuse(message)
+                return
+            case Opcode.BATCH_FORGET:
+                for part in wire.split_forgets(message, MAX_FORGETS):
+                    await self._send_to_libfuse(part)
+                return
+            case Opcode.INIT:
+                self._kernel_minor = wire.show_old_minor(message)
+                self._init_unique = unique
+            case Opcode.READDIR | Opcode.READDIRPLUS:
+                wire.limit_reply(message, wire.PAGE_SIZE)
+        while self._forwarded >= MAX_FORWARDED:
+            self._room = trio.Event()
+            await self._room.wait()
+        self._forwarded += 1
+        await self._send_to_libfuse(message)
+
+    async def _send_to_libfuse(self, message: bytearray) -> None:
         while True:
             try:
                 self._libfuse.send(message)

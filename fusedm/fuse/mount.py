@@ -60,7 +60,11 @@ async def serve(
                 raise_background_limit(info.st_dev)
             task_status.started()
             await stopping.wait()
-            pyfuse3.terminate()
+            # Whichever answers the devices' requests ends when those in hand are answered.
+            if lane is None:
+                pyfuse3.terminate()
+            else:
+                lane.stop()
             nursery.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
     finally:
         unmount(mount_point)

@@ -10,7 +10,7 @@ from enum import IntEnum
 IN_HEADER = struct.Struct("=IIQQIIIHH")
 #: len, error (negative errno), unique.
 OUT_HEADER = struct.Struct("=IiQ")
-#: fh, offset, size, flags, lock_owner, open flags; READ and WRITE are alike.
+#: fh, offset, size, flags, lock_owner, open flags; READ, WRITE and READDIR are alike.
 IO_IN = struct.Struct("=QQIIQII")
 #: size, padding.
 WRITE_OUT = struct.Struct("=II")
@@ -18,6 +18,9 @@ WRITE_OUT = struct.Struct("=II")
 FSYNC_IN = struct.Struct("=QII")
 #: fh, offset, length, mode, padding.
 FALLOCATE_IN = struct.Struct("=QQQII")
+#: count, padding; then count times an inode and how often it was looked up.
+BATCH_FORGET_IN = struct.Struct("=II")
+FORGET_ONE_SIZE = 16
 #: major, minor, then what nobody looks at here.
 INIT_IN = struct.Struct("=II")
 #: major, minor, max_readahead, flags.
@@ -37,13 +40,12 @@ class Opcode(IntEnum):
     WRITE = 16
     FSYNC = 20
     INIT = 26
+    READDIR = 28
     INTERRUPT = 36
     BATCH_FORGET = 42
     FALLOCATE = 43
+    READDIRPLUS = 44
 
-
-#: Requests that get no reply.
-UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
 
 FUSE_ASYNC_READ = 1 << 0
 FUSE_ASYNC_DIO = 1 << 15
@@ -87,3 +89,23 @@ def widen_init_reply(reply: bytes, kernel_minor: int, pages: int, background: in
         0,
     )
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique) + body
+
+
+def limit_reply(request: bytearray, size: int) -> None:
+    """Have no more than size bytes asked for in a READDIR; the kernel asks again for the rest."""
+    words = list(IO_IN.unpack_from(request, IN_HEADER.size))
+    words[2] = min(words[2], size)
+    IO_IN.pack_into(request, IN_HEADER.size, *words)
+
+
+def split_forgets(request: bytearray, most: int) -> list[bytearray]:
+    """A BATCH_FORGET as several, of at most so many inodes each."""
+    _, opcode, *rest = IN_HEADER.unpack_from(request)
+    begin = IN_HEADER.size + BATCH_FORGET_IN.size
+    parts = []
+    for at in range(begin, len(request), most * FORGET_ONE_SIZE):
+        inodes = request[at : at + most * FORGET_ONE_SIZE]
+        part = bytearray(IN_HEADER.pack(begin + len(inodes), opcode, *rest))
+        part += BATCH_FORGET_IN.pack(len(inodes) // FORGET_ONE_SIZE, 0) + inodes
+        parts.append(part)
+    return parts

@@ -1,4 +1,6 @@
-"""Serves two disks, one of which hangs when told so: `python -m tests.helpers.hanging_stack MNT`.
+"""Serves two disks, one of which hangs when told so.
+
+`python -m tests.helpers.hanging_stack MOUNTPOINT [--no-lane]`.
 
 Lines of standard input are the orders: hold, release. Their end, and nothing else, ends the mount.
 """
@@ -17,7 +19,7 @@ from fusedm.system import System
 SIZE_BYTES = 1 << 20
 
 
-async def main(mount_point: Path) -> None:
+async def main(mount_point: Path, options: MountOptions) -> None:
     """Serve until the orders end."""
     store = FaultyStore(MemoryStore(SIZE_BYTES), seed=0)
     system = System()
@@ -26,7 +28,7 @@ async def main(mount_point: Path) -> None:
     orders = {"hold": store.hold, "release": store.release}
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve, system, mount_point, MountOptions(), stopping)
+        await nursery.start(serve, system, mount_point, options, stopping)
         print(f"READY {mount_point}", flush=True)
         async for line in trio.wrap_file(sys.stdin):
             orders[line.strip()]()
@@ -37,4 +39,4 @@ async def main(mount_point: Path) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    trio.run(main, Path(sys.argv[1]))
+    trio.run(main, Path(sys.argv[1]), MountOptions(lane="--no-lane" not in sys.argv))

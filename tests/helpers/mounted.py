@@ -67,6 +67,10 @@ dun_base = 1000
 """
 
 
+#: Options of every `up` here; a test module that runs both ways sets them.
+every_up: tuple[str, ...] = ()
+
+
 class Mounted:
     """A mount that a process of its own answers."""
 
@@ -125,47 +129,39 @@ def fusedm(
     )
 
 
-@contextmanager
-def mounted_stack(
-    text: str, directory: Path, *options: str, user: int | None = None
-) -> Iterator[Mounted]:
-    """The stack of a stack file, from `fusedm up --foreground` until it has ended.
-
-    user is whose daemon it is, if not ours; the directory is then theirs.
-    """
+def write_stack(directory: Path, text: str) -> tuple[Path, Path]:
+    """A stack file with its keys, and an empty mount point beside it."""
     directory.mkdir(exist_ok=True)
     for name, raw in KEYS.items():
         key_file = directory / f"{name}.key"
         key_file.touch(mode=0o600)
         key_file.write_bytes(raw)
-    stack_file = directory / "stack.toml"
+    stack_file, mount_point = directory / "stack.toml", directory / "mnt"
     stack_file.write_text(text)
-    mount_point = directory / "mnt"
     mount_point.mkdir(exist_ok=True)
-    if user is not None:
-        for path in (directory, *directory.iterdir()):
-            os.chown(path, user, user)
-    words = ["fusedm", "up", str(stack_file), str(mount_point), "--foreground", *options]
-    with served(words, mount_point, directory / "daemon.log", user) as mounted:
+    return stack_file, mount_point
+
+
+@contextmanager
+def mounted_stack(text: str, directory: Path, *options: str) -> Iterator[Mounted]:
+    """The stack of a stack file, from `fusedm up --foreground` until it has ended."""
+    stack_file, mount_point = write_stack(directory, text)
+    words = ["fusedm", "up", str(stack_file), str(mount_point), "--foreground", *every_up, *options]
+    with served(words, mount_point, directory / "daemon.log") as mounted:
         yield mounted
 
 
 @contextmanager
-def served(
-    words: list[str], mount_point: Path, log: Path, user: int | None = None
-) -> Iterator[Mounted]:
+def served(words: list[str], mount_point: Path, log: Path) -> Iterator[Mounted]:
     """A module run with words, from its READY line until it has ended; it must not complain.
 
     Its standard input is a pipe from us, so that it can be told more.
     """
     command = [sys.executable, "-m", *words]
-    # Another user's daemon keeps its socket beside the mount, where it goes with all else.
-    environ = os.environ if user is None else {**os.environ, "XDG_RUNTIME_DIR": str(log.parent)}
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-            env=environ, user=user, group=user, extra_groups=None if user is None else [],
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
     mounted = Mounted(process, mount_point, log)
     try:
         _wait_until_ready(mounted)

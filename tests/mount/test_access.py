@@ -1,17 +1,11 @@
 """Who may look into a mount, and who may attach from it."""
 
 import os
-import stat
 import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fusedm.block.errors import UsageError
-from fusedm.control import loop
 from tests.helpers.mounted import USUAL, Mounted, mounted_stack
 
 NOBODY = 65534
@@ -58,46 +52,3 @@ def test_allow_root_keeps_other_users_out(tmp_path: Path) -> None:
     with mounted_stack(USUAL, tmp_path, "--allow-root") as stack:
         assert PRIVATE in as_nobody(stack, "ls", "mnt").stderr
         assert len(os.listdir(stack.mount_point)) == 4
-
-
-def why_nobody_cannot_mount() -> str | None:
-    """What keeps an unprivileged daemon from running here; None if nothing does."""
-    mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-    if mode & 0o006 != 0o006:
-        return f"/dev/fuse has mode {mode:#o}: an unprivileged user cannot open it"
-    if "user_allow_other" not in Path("/etc/fuse.conf").read_text().splitlines():
-        return "/etc/fuse.conf lacks user_allow_other"
-    probe = [sys.executable, "-c", "import fusedm.control"]
-    try:
-        subprocess.run(probe, user=NOBODY, group=NOBODY, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return f"an unprivileged user cannot run {sys.executable}"
-    return None
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of nobody's that nobody can reach: pytest's own lie in one of root's."""
-    why = why_nobody_cannot_mount()
-    if why is not None:
-        pytest.skip(f"unprivileged daemon: {why}")
-    with tempfile.TemporaryDirectory(prefix="fusedm-test-") as folder:
-        yield Path(folder)
-
-
-@pytest.mark.loop
-def test_a_users_private_mount_is_closed_to_root_which_is_told_why(folder: Path) -> None:
-    with mounted_stack(USUAL, folder, user=NOBODY) as stack:
-        assert as_nobody(stack, "head", "-c1", "mnt/views/home").returncode == 0
-        with pytest.raises(PermissionError):
-            os.listdir(stack.mount_point)
-        with pytest.raises(UsageError, match="bring it up with --allow-root"):
-            loop.attach(str(stack.view("home")), 4096)
-
-
-@pytest.mark.loop
-def test_root_attaches_from_a_users_mount_with_allow_root(folder: Path) -> None:
-    with mounted_stack(USUAL, folder, "--allow-root", user=NOBODY) as stack:
-        device = loop.attach(str(stack.view("home")), 4096)
-        assert len(Path(device.node).read_bytes()) == 4 << 20
-        loop.detach(device)

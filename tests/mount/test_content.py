@@ -40,7 +40,7 @@ key = "alice"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+def stack(way: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     with mounted_stack(USUAL + SLOW, tmp_path_factory.mktemp("content")) as mounted:
         yield mounted
 

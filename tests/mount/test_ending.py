@@ -2,7 +2,11 @@
 
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -94,3 +98,95 @@ def test_file_stores_are_free_for_the_next_one_at_once(tmp_path: Path) -> None:
             write_at(stack.disk("ufs0"), 0, bytes([round_]) * 512)
             assert stack.end() == 0
         assert (tmp_path / "ufs0.img").read_bytes()[:512] == bytes([round_]) * 512
+
+
+@contextmanager
+def fio_running(file: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Random writes, 16 at a time, from before the block until it is over."""
+    words = ["--rw=randwrite", "--bs=4k", "--ioengine=libaio", "--iodepth=16", "--direct=1"]
+    command = ["fio", "--name=load", f"--filename={file}", *words, "--time_based", "--runtime=60"]
+    before = file.stat().st_mtime
+    try:
+        fio = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        pytest.skip("fio is not installed")
+    with fio:
+        try:
+            while file.stat().st_mtime == before:
+                assert fio.poll() is None
+                time.sleep(0.01)
+            yield fio
+        finally:
+            fio.kill()
+
+
+def test_a_signal_under_load_ends_it(tmp_path: Path) -> None:
+    with mounted_stack(USUAL, tmp_path) as stack, fio_running(stack.view("home")) as fio:
+        assert stack.end() == 0
+        assert nothing_is_left(stack)
+        assert fio.wait(20) != 0
+
+
+def test_a_kill_under_load_leaves_a_mount_that_down_clears(tmp_path: Path) -> None:
+    with mounted_stack(USUAL, tmp_path) as stack:
+        with fio_running(stack.view("home")) as fio:
+            assert stack.end(signal.SIGKILL) == -signal.SIGKILL
+            assert fio.wait(20) != 0
+        assert fusedm("down", str(stack.mount_point)).returncode == 0
+        assert nothing_is_left(stack)
+
+
+@contextmanager
+def connections(folder: Path) -> Iterator[Path]:
+    """The control folder of FUSE, mounted for us."""
+    folder.mkdir()
+    mounts.run_tool("mount", "-t", "fusectl", "none", str(folder))
+    try:
+        yield folder
+    finally:
+        mounts.unmount(str(folder))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts fusectl")
+def test_an_aborted_connection_ends_it(tmp_path: Path) -> None:
+    with mounted_stack(USUAL, tmp_path) as stack, connections(tmp_path / "control") as control:
+        number = os.minor(stack.mount_point.stat().st_dev)
+        (control / str(number) / "abort").write_text("1")
+        assert stack.process.wait(END_SECONDS) == 0
+        assert nothing_is_left(stack)
+
+
+SERVE_TWICE = """
+import os, sys
+from pathlib import Path
+import trio
+from fusedm.disk import Disk
+from fusedm.fuse import MountOptions, serve
+from fusedm.stores import MemoryStore
+from fusedm.system import System
+
+async def main(mount_point, options):
+    descriptors = []
+    for _ in range(3):
+        system = System()
+        system.add_disk(Disk("d0", MemoryStore(4096)))
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, system, mount_point, options, stopping)
+            data = await trio.to_thread.run_sync((mount_point / "disks/d0").read_bytes)
+            assert data == bytes(4096)
+            stopping.set()
+        descriptors.append(len(os.listdir("/proc/self/fd")))
+    assert len(set(descriptors)) == 1, descriptors
+
+trio.run(main, Path(sys.argv[1]), MountOptions(lane=sys.argv[2] == "lane"))
+"""
+
+
+def test_a_process_may_serve_again_and_leaves_no_descriptor_open(tmp_path: Path, way: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE_TWICE, str(tmp_path), way],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mounts.mount_at(str(tmp_path)) is None

@@ -68,7 +68,8 @@ def attach(stack: Mounted, name: str) -> str:
 def file_system(stack: Mounted, name: str, kind: str, where: Path) -> Iterator[str]:
     """A new file system on a view, mounted; the node of its loop device."""
     node = attach(stack, name)
-    mounts.run_tool(f"mkfs.{kind}", *(["-f"] if kind == "xfs" else ["-F", "-q"]), node)
+    options = {"xfs": ["-f"], "ext4": ["-F", "-q"]}[kind]
+    mounts.run_tool(f"mkfs.{kind}", *options, node)
     where.mkdir(exist_ok=True)
     mounts.run_tool("mount", node, str(where))
     try:

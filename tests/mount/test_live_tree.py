@@ -1,6 +1,8 @@
 """The tree of a real mount: what is in it, in which format, and that it follows the stack."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ MANY = 500
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+def stack(way: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     with mounted_stack(USUAL, tmp_path_factory.mktemp("tree")) as mounted:
         yield mounted
 
@@ -218,3 +220,51 @@ def test_a_directory_opened_before_shows_what_came_after_when_it_is_rewound(
         stack.call("disk.add", name="late", store="memory:", size=4096)
         assert set(os.listdir(fd)) == {"ufs0", "plain0", "late"}
         stack.call("disk.remove", name="late")
+
+
+def test_a_directory_is_read_by_many_at_once_with_buffers_of_1_mib(stack: Mounted) -> None:
+    """Together the replies are more than a socket holds, and one alone could be."""
+    many = {f"{'n' * 100}{index}" for index in range(1000)}
+    for name in sorted(many):
+        stack.call("disk.add", name=name, store="memory:", size=4096)
+    try:
+        readers = [
+            subprocess.Popen(
+                [sys.executable, "-c", READ_WITH_1_MIB, stack.mount_point / "disks"],
+                stdout=subprocess.PIPE,
+            )
+            for _ in range(8)
+        ]
+        for reader in readers:
+            assert reader.communicate(timeout=30)[0] == b"1002\n"
+    finally:
+        for name in many:
+            stack.call("disk.remove", name=name)
+
+
+READ_WITH_1_MIB = """
+import ctypes, os, platform, struct, sys
+number = {"x86_64": 217}.get(platform.machine(), 61)
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+buffer = ctypes.create_string_buffer(1 << 20)
+names = set()
+while (count := ctypes.CDLL(None).syscall(number, fd, buffer, len(buffer))) > 0:
+    at = 0
+    while at < count:
+        length, = struct.unpack_from("<H", buffer, at + 16)
+        names.add(ctypes.string_at(ctypes.addressof(buffer) + at + 19))
+        at += length
+print(len(names - {b".", b".."}))
+"""
+
+
+def test_a_text_longer_than_a_message_is_read_whole(stack: Mounted) -> None:
+    lines = 8000
+    stack.call("dm.add", name="long", table="".join(f"{8 * i} 8 zero\n" for i in range(lines)))
+    try:
+        with opened(stack.sys("long") / "fusedm/crypto_extents", os.O_RDONLY) as fd:
+            text = os.read(fd, 1 << 20)
+        assert len(text) > 212_992
+        assert len(text.splitlines()) == lines
+    finally:
+        stack.call("dm.remove", name="long")

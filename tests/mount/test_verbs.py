@@ -31,7 +31,7 @@ key = "alice"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+def stack(way: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     with mounted_stack(USUAL + READ_ONLY, tmp_path_factory.mktemp("verbs")) as mounted:
         yield mounted
 
@@ -184,14 +184,74 @@ def test_a_text_file_is_read_in_pieces_as_it_was_when_opened(stack: Mounted) -> 
     assert whole.decode() != stack.told("data", "stat")
 
 
-@pytest.mark.parametrize("mode", [0x0, 0x3, 0x11], ids=["reserve", "punch", "zero"])
-def test_fallocate_is_refused_and_changes_nothing(stack: Mounted, mode: int) -> None:
-    write_at(stack.view("home"), 0, b"k" * 4096)
+PUNCH, ZERO, ZERO_KEEP_SIZE = 0x03, 0x10, 0x11
+
+
+def fallocate(path: Path, mode: int, offset: int, length: int) -> int:
+    """The errno, 0 for success."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with opened(stack.view("home")) as fd:
-        refused = libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(4096))
-    assert (refused, ctypes.get_errno()) == (-1, errno.EOPNOTSUPP)
-    assert read_at(stack.view("home"), 0, 4096) == b"k" * 4096
+    with opened(path) as fd:
+        done = libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length))
+    return ctypes.get_errno() if done else 0
+
+
+@pytest.mark.parametrize("mode", [PUNCH, ZERO, ZERO_KEEP_SIZE], ids=["punch", "zero", "keep"])
+@pytest.mark.parametrize("path", ["views/home", "views/small", "mapper/data", "disks/plain0"])
+def test_fallocate_zeroes_its_bytes_only_and_with_the_lane_only(
+    stack: Mounted, way: str, path: str, mode: int
+) -> None:
+    file = stack.mount_point / path
+    # Across the two disks of the mapped device, and neither end on a block.
+    begin, length = SIZE // 2 - 5000, 20_001
+    write_at(file, begin - 8192, b"k" * (length + 16384))
+    if way == "libfuse" or (path.startswith("views") and mode == PUNCH):
+        assert fallocate(file, mode, begin, length) == errno.EOPNOTSUPP
+        expected = b"k" * (length + 16384)
+    else:
+        assert fallocate(file, mode, begin, length) == 0
+        expected = b"k" * 8192 + bytes(length) + b"k" * 8192
+    assert read_at(file, begin - 8192, length + 16384) == expected
+
+
+@pytest.mark.parametrize("mode", [0x00, 0x01, 0x08, 0x20], ids=["reserve", "keep", "cut", "insert"])
+def test_fallocate_of_another_mode_is_refused_and_changes_nothing(
+    stack: Mounted, mode: int
+) -> None:
+    write_at(stack.view("home"), 0, b"k" * 8192)
+    assert fallocate(stack.view("home"), mode, 0, 4096) == errno.EOPNOTSUPP
+    assert read_at(stack.view("home"), 0, 8192) == b"k" * 8192
+    assert stack.view("home").stat().st_size == SIZE
+
+
+def test_fallocate_past_the_end_is_as_on_a_block_device(stack: Mounted, way: str) -> None:
+    lane = way == "lane"
+    home = stack.view("home")
+    write_at(home, SIZE - 4096, b"k" * 4096)
+    beyond = errno.EINVAL if lane else errno.EOPNOTSUPP
+    assert fallocate(home, ZERO, SIZE - 4096, 8192) == beyond
+    assert fallocate(stack.mapper("data"), PUNCH, SIZE, 4096) == beyond
+    assert read_at(home, SIZE - 4096, 4096) == b"k" * 4096
+    assert fallocate(home, ZERO_KEEP_SIZE, SIZE - 2048, 8192) == (0 if lane else beyond)
+    tail = bytes(2048) if lane else b"k" * 2048
+    assert read_at(home, SIZE - 4096, 8192) == b"k" * 2048 + tail
+    assert home.stat().st_size == SIZE
+
+
+def test_punching_without_a_key_frees_space_of_a_file_store(
+    stack: Mounted, way: str, tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    stack.call("disk.add", name="sparse", store=f"file:{image}", size=SIZE)
+    stack.call("dm.add", name="flat", table="0 8192 linear sparse 0")
+    write_at(stack.mapper("flat"), 0, b"k" * SIZE)
+    before = image.stat().st_blocks
+    refused = fallocate(stack.mapper("flat"), PUNCH, 4096, SIZE - 8192)
+    middle = bytes(SIZE - 8192) if way == "lane" else b"k" * (SIZE - 8192)
+    assert refused == (0 if way == "lane" else errno.EOPNOTSUPP)
+    assert (image.stat().st_blocks < before // 2) == (way == "lane")
+    assert stack.mapper("flat").read_bytes() == b"k" * 4096 + middle + b"k" * 4096
+    stack.call("dm.remove", name="flat")
+    stack.call("disk.remove", name="sparse")
 
 
 def tool_or_skip(*command: str | Path) -> None:

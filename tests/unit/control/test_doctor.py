@@ -125,6 +125,11 @@ def test_a_user_needs_a_runtime_directory(machine: Machine) -> None:
     )
 
 
+def test_a_runtime_directory_is_needed_only_where_one_is_named(machine: Machine) -> None:
+    assert not doctor.runtime_dir(as_user(machine, XDG_RUNTIME_DIR="")).needed
+    assert doctor.runtime_dir(as_user(machine, XDG_RUNTIME_DIR="/gone")).needed
+
+
 def test_free_loop_devices_are_counted(machine: Machine) -> None:
     text = doctor.loop_control(machine).text
     assert text == "/dev/loop-control opens, 1 of 2 devices are free"

@@ -24,6 +24,11 @@ def test_options_of_a_mount_are_taken_from_every_o():
     assert call == MountCall("s.toml", "/mnt", MountOptions(allow_other=True, allow_root=True))
 
 
+def test_the_lane_can_be_left_out():
+    call = parse_mount_call(["s.toml", "/mnt", "-o", "no_lane"])
+    assert call.options == MountOptions(lane=False)
+
+
 def test_without_options_the_mount_is_private():
     assert parse_mount_call(["s.toml", "/mnt"]).options == MountOptions()
 

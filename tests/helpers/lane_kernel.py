@@ -1,0 +1,145 @@
+"""A lane without a kernel: a socket pair stands for /dev/fuse, and tests say what a kernel says.
+
+libfuse's end is the test's too, so what is passed on to it is seen as it comes.
+"""
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from fusedm.fuse import wire
+from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.fuse.lane import BUFFER_SIZE, Lane
+from fusedm.fuse.wire import Opcode
+from fusedm.stores import FaultyStore, MemoryStore, VolatileCacheStore
+from fusedm.system import System
+from tests.helpers.builders import make_disk, make_key
+
+SIZE = 1 << 20
+D0, SLOW, CACHED, HOME, TEXT, NONE = 1, 2, 3, 4, 5, 99
+
+
+class BuggyStore(MemoryStore):
+    """A store with a bug."""
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        """Fail as only a bug does."""
+        raise ZeroDivisionError
+
+
+class Kernel:
+    """Both ends of a running lane: the kernel's and libfuse's."""
+
+    def __init__(self) -> None:
+        self.socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.setblocking(False)
+        device.setblocking(False)
+        self.system = System()
+        self.slow = FaultyStore(MemoryStore(SIZE), seed=0)
+        self.medium = MemoryStore(SIZE)
+        self.system.add_disk(make_disk("d0", SIZE // 512, slots=2))
+        self.system.add_disk(make_disk("slow", store=self.slow))
+        self.system.add_disk(make_disk("cached", store=VolatileCacheStore(self.medium)))
+        self.system.add_key(make_key("k", 4096))
+        self.system.add_view("home", "d0", "k")
+        self.handles: Handles = {
+            handle: OpenDevice(self.system.view(name), False)
+            for handle, name in ((D0, "d0"), (SLOW, "slow"), (CACHED, "cached"), (HOME, "home"))
+        }
+        self.handles[TEXT] = memoryview(b"0123456789\n")
+        self.lane = Lane(device.detach(), self.handles, self.system)
+        self.libfuse = socket.socket(fileno=self.lane.libfuse_end())
+        self.libfuse.setblocking(False)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.lane.close()
+        self.socket.close()
+        self.libfuse.close()
+
+    def send(self, opcode: int, unique: int, body: bytes = b"") -> bytes:
+        """Send a request; what was sent."""
+        message = request(opcode, unique, body)
+        self.socket.send(message)
+        return message
+
+    def read(self, handle: int, unique: int, offset: int, size: int) -> None:
+        """Send a READ."""
+        self.send(Opcode.READ, unique, wire.IO_IN.pack(handle, offset, size, 0, 0, 0, 0))
+
+    def write(
+        self, handle: int, unique: int, offset: int, data: bytes, flags: int = 0, size: int = -1
+    ) -> None:
+        """Send a WRITE; a size other than the data's is a lie."""
+        size = len(data) if size < 0 else size
+        head = wire.IO_IN.pack(handle, offset, size, 0, 0, flags, 0)
+        self.send(Opcode.WRITE, unique, head + data)
+
+    def allocate(self, handle: int, unique: int, mode: int, offset: int, length: int) -> None:
+        """Send a FALLOCATE."""
+        body = wire.FALLOCATE_IN.pack(handle, offset, length, mode, 0)
+        self.send(Opcode.FALLOCATE, unique, body)
+
+    async def reply(self) -> bytes:
+        """The next reply."""
+        with trio.fail_after(5):
+            await trio.lowlevel.wait_readable(self.socket)
+        return self.socket.recv(BUFFER_SIZE)
+
+    async def passed_on(self) -> bytes:
+        """The next request that libfuse gets."""
+        with trio.fail_after(5):
+            await trio.lowlevel.wait_readable(self.libfuse)
+        return self.libfuse.recv(BUFFER_SIZE)
+
+    async def all_passed_on(self) -> list[bytes]:
+        """Every request that libfuse gets by the time nothing moves any more."""
+        await wait_all_tasks_blocked(0.01)
+        messages = []
+        while True:
+            try:
+                messages.append(self.libfuse.recv(BUFFER_SIZE))
+            except BlockingIOError:
+                return messages
+
+    async def says_nothing(self) -> None:
+        """There is no reply, and there will be none as things are."""
+        await wait_all_tasks_blocked(0.01)
+        with pytest.raises(BlockingIOError):
+            self.socket.recv(BUFFER_SIZE)
+
+
+def request(opcode: int, unique: int, body: bytes = b"") -> bytes:
+    return wire.IN_HEADER.pack(40 + len(body), opcode, unique, 1, 0, 0, 0, 0, 0) + body
+
+
+def done(unique: int, data: bytes = b"") -> bytes:
+    return struct.pack("=IiQ", 16 + len(data), 0, unique) + data
+
+
+def written(unique: int, size: int) -> bytes:
+    return done(unique, struct.pack("=II", size, 0))
+
+
+def failed(unique: int, number: int) -> bytes:
+    return struct.pack("=IiQ", 16, -number, unique)
+
+
+@asynccontextmanager
+async def running(kernel: Kernel) -> AsyncIterator[None]:
+    """The lane at work; it must end when the mount is gone."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kernel.lane.run)
+        try:
+            yield
+        finally:
+            kernel.slow.release()
+            kernel.socket.close()
+        with trio.fail_after(5):
+            while nursery.child_tasks:
+                await trio.lowlevel.checkpoint()

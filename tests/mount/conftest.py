@@ -1,0 +1,34 @@
+"""Most mount tests run both ways: with the lane, and with libfuse answering all requests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import mounted
+
+BOTH_WAYS = {
+    "test_access",
+    "test_content",
+    "test_durability",
+    "test_ending",
+    "test_filesystems",
+    "test_holding",
+    "test_live_tree",
+    "test_unprivileged",
+    "test_verbs",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if Path(metafunc.module.__file__).stem in BOTH_WAYS:
+        metafunc.parametrize("way", ["lane", "libfuse"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Who answers reads and writes: lane or libfuse."""
+    way = getattr(request, "param", "lane")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mounted, "every_up", ("--no-lane",) if way == "libfuse" else ())
+        yield way

@@ -1,0 +1,27 @@
+"""The lane with a socket in place of the kernel."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.helpers.lane_kernel import (
+    Kernel,
+    running,
+)
+
+GETATTR = 3
+
+
+@pytest.fixture
+def idle() -> Iterator[Kernel]:
+    """A lane that does not run yet."""
+    kernel = Kernel()
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture
+async def kernel(idle: Kernel) -> AsyncIterator[Kernel]:
+    """A lane at work."""
+    async with running(idle):
+        yield idle
