@@ -1,5 +1,5 @@
 """python -m fusedm"""
 
-from fusedm.control import main
+from fusedm.cli import main
 
 main()

@@ -222,7 +222,7 @@ BAD: list[tuple[Rule, dict[str, str], str]] = [
         "fusedm/crypto/ciphers.py:1: copy: AesXts.__init__ copies nothing",
     ),
     (
-        code.only_control_prints,
+        code.only_the_command_line_prints,
         {"fusedm/stack/a.py": "def f():\n    print(1)\n"},
         "fusedm/stack/a.py:2: print",
     ),
@@ -296,7 +296,7 @@ GOOD: list[tuple[Rule, dict[str, str]]] = [
         },
     ),
     (code.payload_is_not_copied, {"fusedm/stores/a.py": "data = bytes(buffer)\n"}),
-    (code.only_control_prints, {"fusedm/control/cli.py": "print(1)\n"}),
+    (code.only_the_command_line_prints, {"fusedm/cli/main.py": "print(1)\n"}),
     (code.asserts_change_nothing, {"fusedm/a.py": "assert names.get(1) == len(names)\n"}),
     (code.follow_ups_have_numbers, {"fusedm/a.py": f"# {FOLLOW_UP} (#12): make it fast\n"}),
     (

@@ -1,5 +1,21 @@
-"""Control: the command line, the daemon and what they say to each other."""
+"""Control: the daemon of a stack, its socket, and bringing it up and down."""
 
-from fusedm.control.cli import main
+from fusedm.control.bring import bring_down, bring_down_all, bring_up, daemon_config, serve_here
+from fusedm.control.client import Client, which_stack
+from fusedm.control.daemon import reap, start_detached
+from fusedm.control.run_dir import run_folder, running_stacks, stack_at
 
-__all__ = ["main"]
+__all__ = [
+    "Client",
+    "bring_down",
+    "bring_down_all",
+    "bring_up",
+    "daemon_config",
+    "reap",
+    "run_folder",
+    "running_stacks",
+    "serve_here",
+    "stack_at",
+    "start_detached",
+    "which_stack",
+]

@@ -5,14 +5,16 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from fusedm.block.errors import ControlError, FusedmError, StackError
-from fusedm.control import loop, mounts, run_dir
+from fusedm.control import run_dir
 from fusedm.control.client import Client
 from fusedm.control.daemon import DaemonConfig, run_daemon, start_detached
 from fusedm.control.run_dir import RunningStack
 from fusedm.fuse import MountOptions
+from fusedm.host import loop, mounts
 from fusedm.stack import read_spec
 
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
@@ -31,17 +33,24 @@ def daemon_config(stack_file: str, mount_point: str, options: MountOptions) -> D
     return DaemonConfig(spec, str(file), Path(os.path.realpath(mount_point)), options, file.parent)
 
 
-def bring_up(stack_file: str, mount_point: str, options: MountOptions, foreground: bool) -> None:
-    """Serve a stack: return when the mount answers, or stay until it has ended.
+def bring_up(stack_file: str, mount_point: str, options: MountOptions) -> None:
+    """Have a stack served by a process of its own; returns when the mount answers.
+
+    Raises: FusedmError; nothing is left then.
+    """
+    start_detached(daemon_config(stack_file, mount_point, options))
+
+
+def serve_here(
+    stack_file: str, mount_point: str, options: MountOptions, on_ready: Callable[[str], None]
+) -> None:
+    """Serve a stack in this process until it has ended; on_ready is given the mount point.
 
     Raises: FusedmError; nothing is left then.
     """
     config = daemon_config(stack_file, mount_point, options)
-    if not foreground:
-        start_detached(config)
-        return
     try:
-        run_daemon(config, lambda: print(f"READY {config.mount_point}", flush=True))
+        run_daemon(config, lambda: on_ready(str(config.mount_point)))
     except OSError as error:
         raise StackError(f"{mount_point}: {error.strerror or error}", error.errno) from None
 

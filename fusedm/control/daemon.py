@@ -20,19 +20,20 @@ from typing import NoReturn
 import trio
 
 from fusedm.block.errors import FusedmError
-from fusedm.control import loop, mounts, run_dir
+from fusedm.control import run_dir
 from fusedm.control.commands import Commands
-from fusedm.control.interrupts import (
+from fusedm.control.run_dir import RunFile, log_path, socket_path
+from fusedm.control.server import listen, serve_control
+from fusedm.fuse import MountOptions, serve
+from fusedm.host import loop, mounts
+from fusedm.host.interrupts import (
     ENDING_SIGNALS,
     hold,
     interruptible,
     let_in,
     restore_defaults,
 )
-from fusedm.control.process import end_with, mark_io_flusher
-from fusedm.control.run_dir import RunFile, log_path, socket_path
-from fusedm.control.server import listen, serve_control
-from fusedm.fuse import MountOptions, serve
+from fusedm.host.process import end_with, mark_io_flusher
 from fusedm.stack import Stack, StackSpec
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ class RunningStack:
     is_alive: bool = True
 
 
-def run_dir() -> Path:
+def run_folder() -> Path:
     """The folder: /run/fusedm for root, else in XDG_RUNTIME_DIR, else one in /tmp.
 
     Raises: ControlError if it belongs to somebody else or others may write to it.
@@ -111,7 +111,7 @@ def forget(mount_point: str) -> None:
 
 def running_stacks() -> Iterator[RunningStack]:
     """Every stack of this user, those of killed daemons included (is_alive false)."""
-    for path in sorted(run_dir().glob("*.json")):
+    for path in sorted(run_folder().glob("*.json")):
         with suppress(OSError, ValueError, TypeError):
             yield _read(path)
 
@@ -149,7 +149,7 @@ def _is_locked(fd: int) -> bool:
 
 def _path(mount_point: str, ending: str) -> Path:
     digest = hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:16]
-    return run_dir() / f"{digest}.{ending}"
+    return run_folder() / f"{digest}.{ending}"
 
 
 def _find(mount_point: str, ending: str) -> Path:
@@ -161,7 +161,7 @@ def _find(mount_point: str, ending: str) -> Path:
 
 
 def _folders_of_users() -> Iterator[Path]:
-    """Where run_dir puts the stacks of others, if the folder is really the user's."""
+    """Where run_folder puts the stacks of others, if the folder is really the user's."""
     for folder in (*Path("/run/user").glob("*/fusedm"), *Path("/tmp").glob("fusedm-*")):
         user = (
             folder.parent.name if folder.name == "fusedm" else folder.name.removeprefix("fusedm-")

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fusedm.block.errors import FusedmError
-from fusedm.control import mounts
 from fusedm.control.bring import bring_down
 from fusedm.control.client import Client
 from fusedm.control.run_dir import log_path, running_stacks
+from fusedm.host import mounts
 
 PROGRAM = str(Path(sys.executable).parent / "fusedm")
 TIMEOUT_SECONDS = 60

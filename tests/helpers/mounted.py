@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusedm.control import mounts
 from fusedm.control.bring import bring_down
 from fusedm.control.client import Client
+from fusedm.host import mounts
 
 READY_SECONDS = 20.0
 END_SECONDS = 15.0

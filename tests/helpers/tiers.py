@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fusedm.control.doctor import TIERS, tier_problem
-from fusedm.control.loop import attached
-from fusedm.control.mounts import holders_of, lies_under, read_mounts
+from fusedm.host.doctor import TIERS, tier_problem
+from fusedm.host.loop import attached
+from fusedm.host.mounts import holders_of, lies_under, read_mounts
 
 
 def required_tiers(words: str) -> set[str]:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fusedm.control import loop
-from fusedm.control.mounts import tool_path
+from fusedm.host import loop
+from fusedm.host.mounts import tool_path
 
 NOBODY = 65534
 RUNTIME_DIR = f"/run/user/{NOBODY}"

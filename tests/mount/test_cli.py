@@ -220,7 +220,7 @@ def test_no_byte_of_a_key_is_to_be_seen(here: Place):
     seen += [json.dumps(here.call("dm.show", name="data")).encode()]
     seen += [here.ok("save").encode(), here.ok("key", "list").encode()]
     seen += [subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, check=True).stdout]
-    seen += [path.read_bytes() for path in run_dir.run_dir().iterdir() if path.is_file()]
+    seen += [path.read_bytes() for path in run_dir.run_folder().iterdir() if path.is_file()]
     seen += [refused(1, "key", "add", "bob", "--source", "random", env=here.env).encode()]
     seen += [path.read_bytes() for path in here.mount_point.glob("sys/**/*") if path.is_file()]
     shapes = [KEY[:8], KEY.hex()[:16].encode(), KEY.hex().upper()[:16].encode()]

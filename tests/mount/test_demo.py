@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control.demo_fio import JOBS
+from fusedm.cli.demo_fio import JOBS
 from tests.helpers.cli import PROGRAM, refused
 from tests.helpers.tiers import left_behind
 
@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
 #: The demo with less to copy and to measure.
 SMALL = """
-from fusedm.control import demo_files, demo_fio, main
+from fusedm.cli import demo_files, demo_fio
+from fusedm.cli import main
 demo_files.MIN_TREE_BYTES, demo_files.MAX_TREE_BYTES = 1 << 18, 1 << 19
 demo_fio.RUN_SECONDS = 1
 main(["demo"])

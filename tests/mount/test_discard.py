@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control import mounts
+from fusedm.host import mounts
 from tests.helpers.mounted import MIB, Mounted, mounted_stack, read_at, write_at
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control import mounts
+from fusedm.host import mounts
 from tests.helpers.mounted import (
     MIB,
     Mounted,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control import mounts, run_dir
+from fusedm.control import run_dir
+from fusedm.host import mounts
 from tests.helpers.mounted import (
     END_SECONDS,
     USUAL,

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from fusedm.control import loop, mounts
+from fusedm.host import loop, mounts
 from tests.helpers.mounted import Mounted, fusedm, mounted_stack, opened, read_at, write_at
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StackError, UsageError
-from fusedm.control import loop, mounts
-from fusedm.control.loop import LoopDevice
+from fusedm.host import loop, mounts
+from fusedm.host.loop import LoopDevice
 from tests.helpers.tiers import left_behind
 
 pytestmark = pytest.mark.loop

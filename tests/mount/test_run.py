@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control.run_dir import run_dir
+from fusedm.control.run_dir import run_folder
 from tests.helpers.cli import PROGRAM, Place, ok, place, refused, run, wait_until
 from tests.helpers.tiers import left_behind
 
@@ -105,17 +105,17 @@ def test_a_file_left_open_by_a_child_does_not_keep_the_stack(here: Place):
     ],
 )
 def test_a_command_that_cannot_be_run_is_exit_code_2(here: Place, words, text):
-    before = set(run_dir().glob("run-*"))
+    before = set(run_folder().glob("run-*"))
     assert refused(2, "run", here.toml, "--", *words) == text
-    assert set(run_dir().glob("run-*")) <= before
+    assert set(run_folder().glob("run-*")) <= before
 
 
 def test_a_stack_that_cannot_be_brought_up_runs_nothing(here: Place):
     (here.folder / "alice.key").unlink()
-    before = set(run_dir().glob("run-*"))
+    before = set(run_folder().glob("run-*"))
     assert "No such file" in refused(1, "run", here.toml, "--", "touch", here.folder / "ran")
     assert not (here.folder / "ran").exists()
-    assert set(run_dir().glob("run-*")) <= before
+    assert set(run_folder().glob("run-*")) <= before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -145,7 +145,7 @@ def test_the_death_of_its_parent_ends_a_run(here: Place):
 
 
 def test_a_signal_at_any_time_leaves_nothing(here: Place):
-    before = set(run_dir().glob("run-*"))
+    before = set(run_folder().glob("run-*"))
     for step in range(8):
         for number in (signal.SIGTERM, signal.SIGINT):
             words = [PROGRAM, "run", str(here.toml), "--", "sleep", "60"]
@@ -154,5 +154,5 @@ def test_a_signal_at_any_time_leaves_nothing(here: Place):
                 time.sleep(0.15 + step * 0.03)
                 process.send_signal(number)
                 assert process.wait(20) in (1, -number, 128 + number)
-    wait_until(lambda: set(run_dir().glob("run-*")) <= before)
+    wait_until(lambda: set(run_folder().glob("run-*")) <= before)
     assert [path.name for path in here.folder.iterdir() if path.is_mount()] == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control.mounts import mount_at
+from fusedm.host.mounts import mount_at
 from tests.helpers import mounted
 from tests.helpers.mounted import USUAL, write_stack
 from tests.helpers.tiers import left_behind

@@ -122,12 +122,12 @@ def payload_is_not_copied(project: Project) -> Iterator[str]:
         yield f"fusedm/{path}:1: copy: {function} copies nothing (any more): take it out of COPIES"
 
 
-def only_control_prints(project: Project) -> Iterator[str]:
-    """What a user reads is printed in control/."""
+def only_the_command_line_prints(project: Project) -> Iterator[str]:
+    """What a user reads is printed in cli/."""
     for module in project.modules:
         for call, _ in module.calls():
-            if ast.unparse(call.func) == "print" and module.room != "control":
-                yield f"{module.path}:{call.lineno}: print: raise, log, or return it to control/"
+            if ast.unparse(call.func) == "print" and module.room != "cli":
+                yield f"{module.path}:{call.lineno}: print: raise, log, or return it to cli/"
 
 
 def asserts_change_nothing(project: Project) -> Iterator[str]:
@@ -169,7 +169,7 @@ RULES: list[Rule] = [
     lengths_are_bounded,
     bios_enter_by_plan_bio,
     payload_is_not_copied,
-    only_control_prints,
+    only_the_command_line_prints,
     asserts_change_nothing,
     follow_ups_have_numbers,
     silencers_have_reasons,

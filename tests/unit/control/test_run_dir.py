@@ -130,7 +130,7 @@ def test_a_user_has_a_folder_in_the_runtime_directory(monkeypatch):
         os.chown(folder, NOBODY, -1)
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         with as_user(NOBODY):
-            assert run_dir.run_dir() == Path(folder, "fusedm")
+            assert run_dir.run_folder() == Path(folder, "fusedm")
         assert Path(folder, "fusedm").stat().st_mode & 0o777 == 0o700
 
 
@@ -140,7 +140,7 @@ def test_a_user_without_a_runtime_directory_has_one_of_his_own_in_tmp(monkeypatc
     path = Path(f"/tmp/fusedm-{NOBODY}")
     try:
         with as_user(NOBODY):
-            assert run_dir.run_dir() == path
+            assert run_dir.run_folder() == path
     finally:
         with suppress(FileNotFoundError):
             path.rmdir()
@@ -163,11 +163,11 @@ def test_a_folder_that_another_may_have_laid_is_refused(monkeypatch, what):
         if what != "other owner":
             os.chown(path, NOBODY, -1, follow_symlinks=False)
         with as_user(NOBODY), pytest.raises(ControlError, match="only user 65534 may write to"):
-            run_dir.run_dir()
+            run_dir.run_folder()
 
 
 @needs_root
 def test_a_runtime_directory_that_is_not_there_is_one_clear_line(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such/folder")
     with as_user(NOBODY), pytest.raises(ControlError, match="^/no/such/folder/fusedm: "):
-        run_dir.run_dir()
+        run_dir.run_folder()

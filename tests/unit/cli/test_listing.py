@@ -1,6 +1,6 @@
 """What `ls` prints."""
 
-from fusedm.control import listing
+from fusedm.cli import listing
 
 
 def file(name, kind="disk", below=(), **more):

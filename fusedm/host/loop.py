@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fusedm.block.errors import FusedmError, StackError, UsageError
-from fusedm.control.mounts import (
+from fusedm.host.mounts import (
     describe,
     holders_of,
     lies_under,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import UsageError
-from fusedm.control import loop
-from fusedm.control.loop import LoopDevice
+from fusedm.host import loop
+from fusedm.host.loop import LoopDevice
 
 
 def fake_loop(sys_block: Path, name: str, backing_file: str | None, ro: str = "0") -> None:

@@ -15,13 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 
 from fusedm.block.errors import FusedmError, UsageError
-from fusedm.control.bring import bring_down, daemon_config
-from fusedm.control.client import Client
-from fusedm.control.daemon import reap, start_detached
-from fusedm.control.interrupts import ENDING_SIGNALS, hold, interruptible, let_in, uninterruptible
-from fusedm.control.process import end_with
-from fusedm.control.run_dir import run_dir
+from fusedm.control import Client, bring_down, daemon_config, reap, run_folder, start_detached
 from fusedm.fuse import MountOptions
+from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in, uninterruptible
+from fusedm.host.process import end_with
 
 #: How often it is looked whether our own parent has died, while the command runs.
 PARENT_POLL_SECONDS = 0.2
@@ -44,7 +41,7 @@ def run_with_stack(stack_file: str, command: Sequence[str], options: MountOption
 @contextlib.contextmanager
 def _mount_point() -> Iterator[str]:
     """A new folder; only ever removed empty, as it may have a mount on it."""
-    folder = tempfile.mkdtemp(prefix="run-", dir=run_dir())
+    folder = tempfile.mkdtemp(prefix="run-", dir=run_folder())
     try:
         yield folder
     finally:

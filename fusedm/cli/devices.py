@@ -15,10 +15,10 @@ import click
 
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
-from fusedm.control import loop
-from fusedm.control.client import Client, which_stack
-from fusedm.control.listing import columns
-from fusedm.control.mounts import describe, holders_of
+from fusedm.cli.listing import columns
+from fusedm.control import Client, which_stack
+from fusedm.host import loop
+from fusedm.host.mounts import describe, holders_of
 from fusedm.stack import KeySpec, absolute_source, check_source, load_key
 from fusedm.stores import absolute_store
 

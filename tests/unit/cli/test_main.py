@@ -7,10 +7,10 @@ import tempfile
 import click
 import pytest
 
-from fusedm.control.cli import cli, main
-from fusedm.control.doctor import examine
+from fusedm.cli.main import cli, main
 from fusedm.control.run_dir import RunFile
 from fusedm.dm import target_doc, target_names
+from fusedm.host.doctor import examine
 
 NOBODY = 65534
 SETTINGS = cli.context_settings

@@ -9,9 +9,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fusedm.block.errors import StackError
-from fusedm.control.client import Client
-from fusedm.control.demo_files import KNOWN_PLAINTEXT
-from fusedm.control.progress import Progress
+from fusedm.cli.demo_files import KNOWN_PLAINTEXT
+from fusedm.cli.progress import Progress
+from fusedm.control import Client
 
 DATA_UNIT_SIZE = 4096
 SECTOR_SIZE = 512

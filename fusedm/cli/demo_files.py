@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fusedm.block.errors import StackError
 from fusedm.block.units import format_size
-from fusedm.control import mounts
-from fusedm.control.progress import Progress
+from fusedm.cli.progress import Progress
+from fusedm.host import mounts
 
 #: How much is copied at least and at most.
 MIN_TREE_BYTES = 50 << 20

@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fusedm.block.errors import StackError
-from fusedm.control import mounts
-from fusedm.control.listing import columns
-from fusedm.control.progress import Progress
+from fusedm.cli.listing import columns
+from fusedm.cli.progress import Progress
+from fusedm.host import mounts
 
 RUN_SECONDS = 2
 

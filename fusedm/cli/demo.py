@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusedm.block.errors import StackError, UsageError
-from fusedm.control import demo_files, demo_proof, loop, mounts, run_dir
-from fusedm.control.bring import bring_down, daemon_config
-from fusedm.control.client import Client
-from fusedm.control.daemon import reap, start_detached
-from fusedm.control.demo_fio import fio_table
-from fusedm.control.interrupts import interruptible, uninterruptible
-from fusedm.control.progress import Progress
+from fusedm.cli import demo_files, demo_proof
+from fusedm.cli.demo_fio import fio_table
+from fusedm.cli.progress import Progress
+from fusedm.control import Client, bring_down, daemon_config, reap, running_stacks, start_detached
 from fusedm.fuse import MountOptions
+from fusedm.host import loop, mounts
+from fusedm.host.interrupts import interruptible, uninterruptible
 
 STACK_FILE = """\
 version = 1
@@ -107,7 +106,7 @@ def _tear_down(folder: Path, say: Progress) -> None:
     """Undo everything in order, then look for what may be left."""
     mount_point = str(folder / "mnt")
     say.step("5", "tearing down")
-    running = [s for s in run_dir.running_stacks() if s.mount_point == mounts.resolve(mount_point)]
+    running = [s for s in running_stacks() if s.mount_point == mounts.resolve(mount_point)]
     if running or mounts.mount_at(mount_point) is not None:
         for line in bring_down(mount_point, force=True):
             say.line(line)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fusedm.control.interrupts import (
+from fusedm.host.interrupts import (
     ENDING_SIGNALS,
     hold,
     interruptible,

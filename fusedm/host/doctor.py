@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
-from fusedm.control.mounts import parse_mountinfo, tool_path
+from fusedm.host.mounts import parse_mountinfo, tool_path
 
 #: The first kernel whose loop devices are set up in one step (LOOP_CONFIGURE).
 OLDEST_KERNEL = (5, 8)

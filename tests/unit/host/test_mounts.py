@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StackError, UsageError
-from fusedm.control import mounts
-from fusedm.control.mounts import Holder
+from fusedm.host import mounts
+from fusedm.host.mounts import Holder
 
 MOUNTINFO = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw

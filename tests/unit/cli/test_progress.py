@@ -4,7 +4,7 @@ from io import StringIO
 
 import pytest
 
-from fusedm.control.progress import Progress
+from fusedm.cli.progress import Progress
 
 
 class Terminal(StringIO):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fusedm.control.demo_files import KNOWN_PLAINTEXT
-from fusedm.control.demo_proof import CHUNK, find, write_key
+from fusedm.cli.demo_files import KNOWN_PLAINTEXT
+from fusedm.cli.demo_proof import CHUNK, find, write_key
 
 
 @pytest.mark.parametrize("offset", [0, 1, CHUNK - 3, CHUNK, 2 * CHUNK + 17])

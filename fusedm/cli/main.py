@@ -14,15 +14,15 @@ import click
 
 from fusedm import __version__
 from fusedm.block.errors import FusedmError, StackError, UsageError
-from fusedm.control import doctor, listing, loop
-from fusedm.control.bring import bring_down, bring_down_all, bring_up
-from fusedm.control.cli_devices import disk_group, dm_group, key_group, stack_option, view_group
-from fusedm.control.client import Client, which_stack
-from fusedm.control.demo import run_demo
-from fusedm.control.mount_helper import is_mount_call, parse_mount_call
-from fusedm.control.run_command import run_with_stack
+from fusedm.cli import listing
+from fusedm.cli.demo import run_demo
+from fusedm.cli.devices import disk_group, dm_group, key_group, stack_option, view_group
+from fusedm.cli.mount_helper import is_mount_call, parse_mount_call
+from fusedm.cli.run_command import run_with_stack
+from fusedm.control import Client, bring_down, bring_down_all, bring_up, serve_here, which_stack
 from fusedm.dm import target_class, target_doc, target_names
 from fusedm.fuse import MountOptions
+from fusedm.host import doctor, loop
 from fusedm.stack import check_stack
 
 EXIT_REFUSED = 1
@@ -67,7 +67,10 @@ def up(
     Exit codes: 0 it is up, 1 it cannot be brought up (nothing is left then), 2 usage.
     """
     options = MountOptions(allow_other, allow_root, lane=not no_lane)
-    bring_up(stack_file, mount_point, options, foreground)
+    if foreground:
+        serve_here(stack_file, mount_point, options, lambda where: click.echo(f"READY {where}"))
+    else:
+        bring_up(stack_file, mount_point, options)
 
 
 @cli.command()
@@ -253,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if is_mount_call(words, list(cli.commands)):
             call = parse_mount_call(words)
-            bring_up(call.stack_file, call.mount_point, call.options, foreground=False)
+            bring_up(call.stack_file, call.mount_point, call.options)
         else:
             cli.main(words, prog_name="fusedm")
     except UsageError as error:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control import doctor
-from fusedm.control.doctor import Machine
+from fusedm.host import doctor
+from fusedm.host.doctor import Machine
 from tests.helpers.tiers import header_lines, required_tiers
 
 ALL_CAPABILITIES = "CapEff:\t000001ffffffffff\n"
