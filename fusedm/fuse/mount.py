@@ -1,6 +1,7 @@
 """Serving a system at a mount point, and always unmounting it."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ from pathlib import Path
 import pyfuse3
 import trio
 
+from fusedm.block.errors import StackError
 from fusedm.fuse.kernel_mount import MountOptions, mount, unmount
 from fusedm.fuse.lane import MAX_BACKGROUND, Lane
 from fusedm.fuse.operations import Operations
+from fusedm.host import mounts
 from fusedm.system import System
 
 #: Requests handled at once. Held requests (a suspended device, a hung store) each keep one, so this
@@ -43,34 +46,61 @@ async def serve(
     """
     operations = Operations(system)
     device = mount(mount_point, options)
-    lane, place = None, device
+    mounted = mounts.mount_at(str(mount_point))
+    lane = Lane(device, operations.handles, system) if options.lane else None
     try:
-        if options.lane:
-            lane = Lane(device, operations.handles, system)
-            place = lane.libfuse_end()
-        # libfuse takes an open descriptor for the mounted device, and closes it in the end.
-        pyfuse3.init(operations, f"/dev/fd/{place}", options.libfuse_options())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer, nursery.cancel_scope)
-            if lane is not None:
-                nursery.start_soon(_drive, lane, nursery.cancel_scope)
-            # Answered only after INIT, from when on the kernel takes a limit of ours.
-            info = await trio.to_thread.run_sync(os.stat, mount_point)
-            if lane is None:
-                raise_background_limit(info.st_dev)
-            task_status.started()
-            await stopping.wait()
-            # Whichever answers the devices' requests ends when those in hand are answered.
-            if lane is None:
-                pyfuse3.terminate()
-            else:
-                lane.stop()
-            nursery.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
+        _start_libfuse(operations, device if lane is None else lane.libfuse_end(), options)
+        try:
+            await _serve_until(stopping, lane, mount_point, task_status)
+        finally:
+            _unmount_if(mounted, mount_point)
+            pyfuse3.close(unmount=False)
     finally:
-        unmount(mount_point)
-        pyfuse3.close(unmount=False)
+        _unmount_if(mounted, mount_point)
         if lane is not None:
             lane.close()
+
+
+def _unmount_if(mounted: mounts.Mount | None, mount_point: Path) -> None:
+    """Unmount what was mounted; somebody may have, and even mounted something else there."""
+    if mounted is not None and mounts.mount_at(str(mount_point)) == mounted:
+        unmount(mount_point)
+
+
+def _start_libfuse(operations: Operations, descriptor: int, options: MountOptions) -> None:
+    """Have libfuse take an open descriptor for the mounted device; it closes it in the end.
+
+    Raises: StackError.
+    """
+    try:
+        pyfuse3.init(operations, f"/dev/fd/{descriptor}", options.libfuse_options())
+    except RuntimeError as error:
+        os.close(descriptor)
+        raise StackError(f"libfuse cannot be started: {error}", errno.EIO) from error
+
+
+async def _serve_until(
+    stopping: trio.Event,
+    lane: Lane | None,
+    mount_point: Path,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_answer, nursery.cancel_scope)
+        if lane is not None:
+            nursery.start_soon(_drive, lane, nursery.cancel_scope)
+        # Answered only after INIT, from when on the kernel takes a limit of ours.
+        info = await trio.to_thread.run_sync(os.stat, mount_point)
+        if lane is None:
+            raise_background_limit(info.st_dev)
+        task_status.started()
+        await stopping.wait()
+        # Whichever answers the devices' requests ends when those in hand are answered.
+        if lane is None:
+            pyfuse3.terminate()
+        else:
+            lane.stop()
+        nursery.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
 
 
 async def _answer(serving: trio.CancelScope) -> None:

@@ -60,6 +60,19 @@ def test_an_unmount_from_outside_ends_it(tmp_path: Path, unmount: Callable[[str]
         assert nothing_is_left(stack)
 
 
+def test_what_was_mounted_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    with mounted_stack(USUAL, tmp_path) as stack:
+        point = str(stack.mount_point)
+        subprocess.run(f"umount {point} && mount -t tmpfs other {point}", shell=True, check=True)
+        try:
+            assert stack.process.wait(END_SECONDS) == 0
+            there = mounts.mount_at(point)
+            assert there is not None
+            assert there.source == "other"
+        finally:
+            mounts.unmount(point)
+
+
 def test_down_ends_it_and_says_what_it_did(tmp_path: Path) -> None:
     with mounted_stack(USUAL, tmp_path) as stack:
         done = fusedm("down", str(stack.mount_point))
