@@ -24,6 +24,7 @@ from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, 
 from fusedm.crypto import InlineEngine
 from fusedm.disk import Disk
 from fusedm.dm import format_table
+from fusedm.host.placement import check_not_on
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
     MAX_KEYSLOTS,
@@ -40,7 +41,6 @@ from fusedm.stores import (
     Store,
     VolatileCacheStore,
     absolute_store,
-    check_not_on,
     created_file,
     open_store,
     store_path,

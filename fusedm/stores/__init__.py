@@ -15,7 +15,6 @@ from fusedm.stores.faulty import (
 from fusedm.stores.file import FileStore
 from fusedm.stores.memory import MemoryStore
 from fusedm.stores.opening import absolute_store, created_file, open_store, store_path, store_size
-from fusedm.stores.placement import check_not_on
 from fusedm.stores.volatile_cache import VolatileCacheStore
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "TornWrite",
     "VolatileCacheStore",
     "absolute_store",
-    "check_not_on",
     "created_file",
     "open_store",
     "store_path",

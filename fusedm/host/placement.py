@@ -2,23 +2,12 @@
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fusedm.block.errors import StoreError
-
-
-@dataclass(frozen=True, slots=True)
-class _Mount:
-    """One line of mountinfo; device is major:minor, which for btrfs is not that of the source."""
-
-    device: str
-    point: Path
-    source: Path
-    fs_type: str
+from fusedm.host.mounts import Mount, parse_mountinfo
 
 
 def check_not_on(
@@ -35,10 +24,14 @@ def check_not_on(
     """
     if mountinfo is None:
         mountinfo = Path("/proc/self/mountinfo").read_text()
-    mounts = _parse(mountinfo)
+    mounts = parse_mountinfo(mountinfo)
     forbidden = Path(os.path.realpath(mountpoint))
     # The same file system may be mounted elsewhere too, as a bind mount.
-    served = {m.device for m in mounts if m.point == forbidden and _is_fuse(m)}
+    served = {
+        m.device
+        for m in mounts
+        if Path(m.mount_point) == forbidden and m.fs_type.startswith("fuse")
+    }
     places = [Path(os.path.realpath(path))]
     # The list grows with what is found below; a place that was seen is not looked at again.
     for place in places:
@@ -52,42 +45,29 @@ def check_not_on(
                 places.append(below)
 
 
-def _parse(mountinfo: str) -> list[_Mount]:
-    """The mounts, the topmost last.  Source: proc_pid_mountinfo(5)."""
-    mounts = []
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        _, _, device, _, point, *_ = fields.split(" ")
-        fs_type, source, *_ = rest.split(" ")
-        mounts.append(_Mount(device, Path(_unescape(point)), Path(_unescape(source)), fs_type))
-    return mounts
-
-
-def _unescape(word: str) -> str:
-    """Undo the octal escapes of spaces, tabs, newlines and backslashes."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
-
-
-def _device(place: Path, mounts: list[_Mount]) -> str:
+def _device(place: Path, mounts: list[Mount]) -> str:
     """major:minor of a block device, or of the device that the file's file system is on."""
     own = _block_device_number(place)
     if own is not None:
         return own
     mount = _mount_of(place, mounts)
-    return _block_device_number(mount.source) or mount.device
+    return _block_device_number(Path(mount.source)) or mount.device
 
 
-def _mount_of(place: Path, mounts: list[_Mount]) -> _Mount:
-    """The mount a file is seen through."""
-    depth, mount = -1, _Mount("0:0", Path("/"), Path("/"), "")
-    for candidate in mounts:
-        if place.is_relative_to(candidate.point) and len(candidate.point.parts) >= depth:
-            depth, mount = len(candidate.point.parts), candidate
-    return mount
+#: What a file is seen through where the table does not say, as below a changed root.
+_UNKNOWN = Mount(0, "0:0", "/", "/", "", "", "")
 
 
-def _is_fuse(mount: _Mount) -> bool:
-    return mount.fs_type.startswith("fuse")
+def _mount_of(place: Path, mounts: list[Mount]) -> Mount:
+    """The mount a file is seen through: the innermost, and of those at one place the topmost.
+
+    All that are asked about lie above one place, so the inner of two has the greater path.
+    """
+    found = _UNKNOWN
+    for mount in mounts:
+        if place.is_relative_to(mount.mount_point) and mount.mount_point >= found.mount_point:
+            found = mount
+    return found
 
 
 def _block_device_number(path: Path) -> str | None:

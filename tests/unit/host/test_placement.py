@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StoreError
-from fusedm.stores import check_not_on
+from fusedm.host.placement import check_not_on
 
 MOUNTINFO = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/no-such-disk rw
@@ -103,6 +103,14 @@ def test_the_topmost_of_two_mounts_on_one_point_counts(host: Host) -> None:
     check_not_on(host.root / "p/image", host.mountpoint, host.sysfs, under + over)
     with pytest.raises(StoreError):
         check_not_on(host.root / "p/image", host.mountpoint, host.sysfs, over + under)
+
+
+def test_the_mount_bound_elsewhere_is_refused(host: Host) -> None:
+    own = f"40 27 0:50 / {host.mountpoint} rw - fuse.fusedm fusedm rw\n"
+    bound = f"41 27 0:50 / {host.root}/bound rw - fuse.fusedm fusedm rw\n"
+    check_not_on(host.root / "bound/image", host.mountpoint, host.sysfs, own)
+    with pytest.raises(StoreError):
+        check_not_on(host.root / "bound/image", host.mountpoint, host.sysfs, own + bound)
 
 
 @pytest.fixture
