@@ -136,8 +136,8 @@ class Keyslots:
         return index
 
     def _forget(self, slot: Keyslot) -> None:
-        if slot.key is not None:
-            del self._by_key[slot.key]
+        assert slot.key is not None, "an empty slot has nothing to forget"
+        del self._by_key[slot.key]
         slot.state, slot.key, slot.users = SlotState.EMPTY, None, 0
 
     def check_invariants(self) -> None:
