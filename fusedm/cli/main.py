@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 refused or failed; 2 asked for wrongly, or the machine lac
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -264,10 +265,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FusedmError as error:
         _exit(error, EXIT_REFUSED)
     except BrokenPipeError:
+        _drop_output()
         sys.exit(EXIT_REFUSED)
     except OSError as error:  # As of standard output on a full file system.
+        _drop_output()
         where = f"{error.filename}: " if error.filename else ""
         _exit(StackError(f"{where}{error.strerror}"), EXIT_REFUSED)
+
+
+def _drop_output() -> None:
+    """Let what cannot be written go nowhere, or Python would try again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _exit(error: FusedmError, code: int) -> None:
