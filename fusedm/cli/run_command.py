@@ -15,7 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 
 from fusedm.block.errors import FusedmError, UsageError
-from fusedm.control import Client, bring_down, daemon_config, reap, run_folder, start_detached
+from fusedm.control import (
+    Client,
+    bring_down,
+    daemon_config,
+    log_path,
+    reap,
+    run_folder,
+    start_detached,
+)
 from fusedm.fuse import MountOptions
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in, uninterruptible
 from fusedm.host.process import end_with
@@ -66,6 +74,17 @@ def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> I
             except FusedmError as error:
                 print(f"fusedm: {error}", file=sys.stderr)
             reap(pid)
+            _tell_log(mount_point)
+
+
+def _tell_log(mount_point: str) -> None:
+    """Pass on what the daemon has logged: nobody would look for the log of a stack that is gone."""
+    log = log_path(mount_point)
+    with contextlib.suppress(FileNotFoundError):
+        said = log.read_text(errors="replace").strip()
+        log.unlink()
+        if said:
+            print(f"fusedm: the daemon said: {said}", file=sys.stderr)
 
 
 def environment(mount_point: str) -> dict[str, str]:

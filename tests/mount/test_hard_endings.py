@@ -9,7 +9,7 @@ import pytest
 
 from fusedm.block.errors import ControlError
 from fusedm.control.client import Client
-from fusedm.control.run_dir import socket_path
+from fusedm.control.run_dir import run_folder, socket_path
 from tests.helpers.cli import PROGRAM, Place, place, refused, run, wait_until
 from tests.helpers.tiers import left_behind
 
@@ -87,12 +87,14 @@ def test_a_refused_down_has_detached_nothing(stack: Place):
 
 @pytest.mark.loop
 def test_a_held_loop_device_leaves_the_exit_code_of_a_run(tmp_path: Path):
+    logs = set(run_folder().glob("*.log"))
     with place(tmp_path, TOML) as here:
         script = f"n=$({PROGRAM} attach data); sleep 3 <$n & exit 7"
         done = run("run", here.toml, "--", "sh", "-c", script)
         assert done.returncode == 7
         assert "is held by sleep" in done.stderr
         assert "Traceback" not in done.stderr
+        assert set(run_folder().glob("*.log")) == logs
 
 
 def test_a_suspend_that_was_given_up_is_undone(stack: Place):
