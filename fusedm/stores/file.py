@@ -4,7 +4,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fusedm.block import Op
@@ -54,9 +55,14 @@ class FileStore:
         """
         path = Path(path)
         try:
-            fd, created = _open(path, size, create, read_only)
+            with _alone_in(path.parent):
+                fd, created = _open(path, size, create, read_only)
+                try:
+                    _lock(fd, read_only)
+                except BaseException:
+                    os.close(fd)
+                    raise
             try:
-                _lock(fd, read_only)
                 store = cls(fd, path, _usable_size(fd, path, size), read_only)
                 store.created = created
                 check_size(str(path), store.size, store.logical_block_size)
@@ -122,14 +128,32 @@ class FileStore:
             offset += count
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let no other store be made or locked in a folder, so that a new file is its maker's.
+
+    A folder that cannot be locked is passed over: opening the file says what is wrong with it.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def _open(path: Path, size: int | None, create: bool, read_only: bool) -> tuple[int, bool]:
     """A descriptor of an existing node of the right kind, or of a new file, and whether it is."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        if create and not read_only:
-            return _create(path, size), True
-        raise
+        if not create or read_only:
+            raise
+        return _create(path, size), True
     if stat.S_ISDIR(mode):
         raise StoreError(f"{path}: is a directory, not a file or block device", errno.EISDIR)
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
