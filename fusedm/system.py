@@ -205,12 +205,12 @@ class System:
         """
         changed = self.mapped_device(name)
         await changed.resume()
-        above = [changed]
-        for device in above:
-            device.refresh()
-            above += [
-                m for m in self.mapped.values() if device in m.underlying() and m not in above
-            ]
+        seen = [changed]
+        for device in seen:
+            for above in self.mapped.values():
+                if device in above.underlying() and above not in seen:
+                    above.refresh()
+                    seen.append(above)
 
     async def resume_all(self) -> None:
         """Resume every suspended device that has a table, so that nothing waits for it any more."""

@@ -16,7 +16,7 @@ from fusedm.block.errors import StackError, UsageError
 from fusedm.cli import demo_files, demo_proof
 from fusedm.cli.demo_fio import fio_table
 from fusedm.cli.progress import Progress
-from fusedm.control import Client, bring_down, daemon_config, reap, running_stacks, start_detached
+from fusedm.control import Client, bring_down, daemon_config, reap, stack_at, start_detached
 from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts
 from fusedm.host.interrupts import interruptible, uninterruptible
@@ -106,20 +106,21 @@ def _tear_down(folder: Path, say: Progress) -> None:
     """Undo everything in order, then look for what may be left."""
     mount_point = str(folder / "mnt")
     say.step("5", "tearing down")
-    running = [s for s in running_stacks() if s.mount_point == mounts.resolve(mount_point)]
-    if running or mounts.mount_at(mount_point) is not None:
+    running = stack_at(mounts.resolve(mount_point))
+    if running is not None or mounts.mount_at(mount_point) is not None:
         for line in bring_down(mount_point, force=True):
             say.line(line)
-    for stack in running:
-        reap(stack.pid)
+    if running is not None:
+        reap(running.pid)
     left = [f"mount {mount.mount_point}" for mount in mounts.read_mounts()
             if mounts.lies_under(mount.mount_point, str(folder))]  # fmt: skip
     left += [f"loop device {device.node}" for device in loop.attached(str(folder))]
-    left += [f"process {stack.pid}" for stack in running if Path(f"/proc/{stack.pid}").exists()]
+    if running is not None and Path(f"/proc/{running.pid}").exists():
+        left.append(f"process {running.pid}")
     if left:
         raise StackError(f"left behind: {', '.join(left)}")
-    pids = ", ".join(str(stack.pid) for stack in running) or "none was started"
-    say.line(f"no mount and no loop device's file under {folder}; daemon gone (pid {pids})")
+    pid = running.pid if running is not None else "none was started"
+    say.line(f"no mount and no loop device's file under {folder}; daemon gone (pid {pid})")
 
 
 def _check_machine() -> None:

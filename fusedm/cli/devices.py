@@ -103,18 +103,19 @@ def dm_group() -> None:
     """Mapped devices: tables of targets over other devices."""
 
 
-table_options = (
-    click.option("--table", "table_text", help="The table; else it is read from FILE."),
-    click.option("--read-only", is_flag=True, help="Refuse every write."),
-)
+def table_options(command: Any) -> Any:
+    """Where a table comes from, and how it is loaded."""
+    command = click.option("--read-only", is_flag=True, help="Refuse every write.")(command)
+    command = click.option("--table", "table_text", help="The table; else it is read from FILE.")(
+        command
+    )
+    return click.argument("file", required=False, metavar="[FILE|-]")(command)
 
 
 @dm_group.command("add", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
-@click.argument("file", required=False, metavar="[FILE|-]")
-@table_options[0]
-@table_options[1]
+@table_options
 @click.option("--uuid", default="", help="A name that stays, shown in sys/.")
 @click.option("--no-table", is_flag=True, help="Without a table; load one later.")
 def dm_add(
@@ -134,9 +135,7 @@ def dm_add(
 @dm_group.command("load", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
-@click.argument("file", required=False, metavar="[FILE|-]")
-@table_options[0]
-@table_options[1]
+@table_options
 def dm_load(
     stack: str | None, name: str, file: str | None, table_text: str | None, read_only: bool
 ) -> None:

@@ -3,7 +3,7 @@
 from fusedm.control.bring import bring_down, bring_down_all, bring_up, daemon_config, serve_here
 from fusedm.control.client import Client, which_stack
 from fusedm.control.daemon import reap, start_detached
-from fusedm.control.run_dir import log_path, run_folder, running_stacks, stack_at
+from fusedm.control.run_dir import log_path, run_folder, stack_at
 
 __all__ = [
     "Client",
@@ -14,7 +14,6 @@ __all__ = [
     "log_path",
     "reap",
     "run_folder",
-    "running_stacks",
     "serve_here",
     "stack_at",
     "start_detached",

@@ -41,8 +41,8 @@ from fusedm.stores import (
     Store,
     VolatileCacheStore,
     absolute_store,
-    created_file,
     open_store,
+    remove_created,
     store_path,
     store_size,
 )
@@ -107,11 +107,9 @@ class Stack:
         try:
             await _build(self, spec, self._open_store)
         except BaseException:
-            created = [created_file(disk.store) for disk in self.system.disks.values()]
             self.system.close()
-            for path in created:
-                if path is not None:
-                    path.unlink(missing_ok=True)
+            for disk in self.system.disks.values():
+                remove_created(disk.store)
             raise
         return self
 
@@ -150,9 +148,7 @@ class Stack:
             self.system.add_disk(disk)
         except StackError:  # The name was taken while the store was being opened.
             disk.close()
-            path = created_file(store)
-            if path is not None:
-                path.unlink()
+            remove_created(store)
             raise
         self._disks[spec.name] = spec
         return disk

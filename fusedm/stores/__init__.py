@@ -14,7 +14,7 @@ from fusedm.stores.faulty import (
 )
 from fusedm.stores.file import FileStore
 from fusedm.stores.memory import MemoryStore
-from fusedm.stores.opening import absolute_store, created_file, open_store, store_path, store_size
+from fusedm.stores.opening import absolute_store, open_store, remove_created, store_path, store_size
 from fusedm.stores.volatile_cache import VolatileCacheStore
 
 __all__ = [
@@ -32,8 +32,8 @@ __all__ = [
     "TornWrite",
     "VolatileCacheStore",
     "absolute_store",
-    "created_file",
     "open_store",
+    "remove_created",
     "store_path",
     "store_size",
 ]

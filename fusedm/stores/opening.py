@@ -40,11 +40,12 @@ def open_store(
     return store
 
 
-def created_file(store: Store) -> Path | None:
-    """The file that opening this store made; None if it made none."""
+def remove_created(store: Store) -> None:
+    """Remove the file that opening this store made, if it made one; the store has been closed."""
     while isinstance(store, VolatileCacheStore):
         store = store.inner
-    return store.path if isinstance(store, FileStore) and store.created else None
+    if isinstance(store, FileStore) and store.created:
+        store.path.unlink(missing_ok=True)
 
 
 def store_path(text: str, base_dir: str | Path) -> Path | None:
