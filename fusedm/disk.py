@@ -19,7 +19,7 @@ from fusedm.block import (
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
-from fusedm.crypto import Fallback, InlineEngine, plan_bio
+from fusedm.crypto import Fallback, InlineEngine, decrypt_data, plan_bio
 from fusedm.stores import Store
 
 #: Calls on one store at a time that may block; more wait for these, so that a hung store ties up
@@ -86,7 +86,7 @@ class Disk:
                 case Op.READ:
                     self.store.pread_into(offset, bio.data)
                     if cipher is not None and bio.crypt is not None:
-                        cipher.decrypt(bio.crypt.dun, bio.data, bio.data)
+                        decrypt_data(cipher, bio.crypt, bio.data)
                 case Op.WRITE:
                     data = bio.data
                     if cipher is not None and bio.crypt is not None:

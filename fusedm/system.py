@@ -56,7 +56,7 @@ class View:
         crypt = None
         if self.key is not None:
             unit = self.key.config.data_unit_size
-            crypt = CryptContext(self.key, self.dun_base + offset // unit)
+            crypt = CryptContext(self.key, self.dun_base + offset // unit, zeros_are_holes=True)
         return Bio(op, offset >> SECTOR_SHIFT, len(data) >> SECTOR_SHIFT, data, crypt)
 
 

@@ -111,10 +111,16 @@ class CryptoKey:
 
 @dataclass(frozen=True, slots=True)
 class CryptContext:
-    """The key of a bio and the DUN of its first data unit."""
+    """The key of a bio and the DUN of its first data unit.
+
+    With zeros_are_holes a data unit of zeros on the medium is not decrypted but reads as zeros. No
+    ciphertext looks like that (once in 2**4096 units), so what was given up or never written is
+    told from data without a map, whatever the key. Without, as in the kernel, it reads as noise.
+    """
 
     key: CryptoKey
     dun: int
+    zeros_are_holes: bool = False
 
     def advance(self, length_bytes: int) -> "CryptContext":
         """The context of what follows length_bytes further on.
@@ -124,13 +130,14 @@ class CryptContext:
         """
         size = self.key.config.data_unit_size
         assert length_bytes % size == 0, f"{length_bytes} is not a multiple of {size}"
-        return CryptContext(self.key, self.dun + length_bytes // size)
+        return CryptContext(self.key, self.dun + length_bytes // size, self.zeros_are_holes)
 
     def is_followed_by(self, length_bytes: int, other: "CryptContext | None") -> bool:
-        """Whether other continues this context after length_bytes: same key object, next DUN."""
+        """Whether other continues this context after length_bytes: same key object and reading of zeros, next DUN."""
         return (
             other is not None
             and other.key is self.key
+            and other.zeros_are_holes is self.zeros_are_holes
             and length_bytes % self.key.config.data_unit_size == 0
             and other.dun == self.dun + length_bytes // self.key.config.data_unit_size
         )

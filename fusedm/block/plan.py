@@ -46,6 +46,9 @@ class KeyslotSource(Protocol):
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether take_now would succeed."""
 
+    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
+        """Whether transforming so much under the key belongs in a worker thread."""
+
     def take_now(self, key: CryptoKey) -> SlotHold:
         """A slot that already holds the key; only after is_ready, in the same synchronous step."""
 

@@ -1,5 +1,6 @@
 """Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
 
+from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.submit import (
@@ -20,6 +21,7 @@ __all__ = [
     "InlineEngine",
     "PatchBlock",
     "Request",
+    "decrypt_data",
     "evict_key",
     "plan_bio",
     "start_using_key",

@@ -30,10 +30,7 @@ from fusedm.block.plan import (
     SoftwareCrypt,
 )
 from fusedm.block.range_locks import Extent, Hold, merged
-
-#: Data units transformed on the spot; more go to a worker thread. A unit costs about 11
-#: microseconds, a hop to a thread and back about 100: 32 units keep the stack busy for 0.4 ms.
-MAX_UNITS_ON_THE_SPOT = 32
+from fusedm.crypto.data_units import decrypt_data
 
 
 def can_carry_out_now(node: Node) -> bool:
@@ -108,12 +105,13 @@ async def carry_out(node: Node) -> None:
     match node:
         case LeafIO(leaf, bio, route):
             if bio.crypt is None:
-                await _perform(node, None)
+                await _perform(node, None, False)
             else:
                 _count_native(route)
                 hold = await _take(leaf.engine_slots, bio, leaf.name)
                 try:
-                    await _perform(node, hold.cipher)
+                    slow = leaf.engine_slots.is_slow(bio.crypt.key, len(bio.data))
+                    await _perform(node, hold.cipher, slow)
                 finally:
                     hold.release()
         case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
@@ -122,7 +120,7 @@ async def carry_out(node: Node) -> None:
                 await carry_out(child)
             hold = await _take(slots, bio, device_name)
             try:
-                await _transform(hold.cipher, bio, bounce)
+                await _transform(slots, hold.cipher, bio, bounce)
             finally:
                 hold.release()
             if bio.op is Op.WRITE:
@@ -161,12 +159,12 @@ async def locked(extents: Sequence[Extent]) -> AsyncIterator[None]:
 
 
 def transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
-    """Encrypt a WRITE's data into bounce, or decrypt a READ's data in place (bounce is they)."""
+    """Encrypt a WRITE's data into bounce, or decrypt a READ's data in place."""
     assert bio.crypt is not None, "only for bios with a context"
     if bio.op is Op.WRITE:
         cipher.encrypt(bio.crypt.dun, bio.data, bounce)
     else:
-        cipher.decrypt(bio.crypt.dun, bounce, bio.data)
+        decrypt_data(cipher, bio.crypt, bio.data)
 
 
 def complete(bio: Bio) -> None:
@@ -175,16 +173,9 @@ def complete(bio: Bio) -> None:
         bio.data[:] = bytes(len(bio.data))
 
 
-def _is_large(bio: Bio) -> bool:
-    crypt = bio.crypt
-    return crypt is not None and (
-        len(bio.data) > MAX_UNITS_ON_THE_SPOT * crypt.key.config.data_unit_size
-    )
-
-
 def _can_transform_now(slots: KeyslotSource, bio: Bio) -> bool:
     assert bio.crypt is not None, "only for bios with a context"
-    return not _is_large(bio) and slots.is_ready(bio.crypt.key)
+    return not slots.is_slow(bio.crypt.key, len(bio.data)) and slots.is_ready(bio.crypt.key)
 
 
 def _take_now(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
@@ -205,15 +196,16 @@ async def _take(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
         raise BlockIOError(error.errno, device_name, f"{bio}: {error}") from error
 
 
-async def _perform(node: LeafIO, cipher: Cipher | None) -> None:
-    if node.leaf.may_block(node.bio.op) or _is_large(node.bio):
+async def _perform(node: LeafIO, cipher: Cipher | None, slow: bool) -> None:
+    if slow or node.leaf.may_block(node.bio.op):
         await node.leaf.run_in_thread(lambda: node.leaf.perform(node.bio, cipher))
     else:
         node.leaf.perform(node.bio, cipher)
 
 
-async def _transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
-    if _is_large(bio):
+async def _transform(slots: KeyslotSource, cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
+    assert bio.crypt is not None, "only for bios with a context"
+    if slots.is_slow(bio.crypt.key, len(bio.data)):
         await trio.to_thread.run_sync(transform, cipher, bio, bounce)
     else:
         transform(cipher, bio, bounce)

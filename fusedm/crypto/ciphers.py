@@ -1,9 +1,10 @@
-"""Software ciphers, on `cryptography`: the only place where it is imported.
+"""Ciphers: in software on `cryptography`, which is imported here only, and the engine's.
 
 A cipher here is a key made ready. A further mode is one class here and one row in block's MODES.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher as _Cipher
@@ -13,6 +14,11 @@ from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
 from fusedm.crypto.data_units import split_at_data_units
+from fusedm.crypto.evp import EVP_MODES, EvpCipher
+
+#: Data units transformed on the spot in software; more go to a worker thread. A unit costs about 11
+#: microseconds, a hop to a thread and back about 100: 32 units keep the stack busy for 0.4 ms.
+MAX_UNITS_ON_THE_SPOT = 32
 
 
 class CipherMaker(Protocol):
@@ -24,17 +30,10 @@ class CipherMaker(Protocol):
 class AesXts:
     """AES-256 in XTS mode, one data unit at a time, as a context cannot be used for a second unit.
 
-    Raises: CryptoError(EINVAL) for a key whose halves are equal.
-    Source: IEEE 1619; the kernel's fallback forbids equal halves (CRYPTO_TFM_REQ_FORBID_WEAK_KEYS).
+    Source: IEEE 1619.
     """
 
     def __init__(self, key: CryptoKey) -> None:
-        half = len(key.raw) // 2
-        if key.raw[:half] == key.raw[half:]:
-            raise CryptoError(
-                f"key {key.name!r}: the two halves of an XTS key are equal, which gives its tweak "
-                f"away; use {2 * half} random bytes"
-            )
         self._config = key.config
         self._aes = algorithms.AES(bytes(key.raw))
 
@@ -57,4 +56,48 @@ def make_cipher(key: CryptoKey) -> Cipher:
 
     Raises: CryptoError(EINVAL) for a key the mode refuses.
     """
+    check_key(key)
     return CIPHERS[key.config.mode](key)
+
+
+def check_key(key: CryptoKey) -> None:
+    """Refuse a key that gives itself away.
+
+    Raises: CryptoError(EINVAL) for an XTS key whose halves are equal.
+    Source: the kernel's fallback forbids equal halves (CRYPTO_TFM_REQ_FORBID_WEAK_KEYS).
+    """
+    half = len(key.raw) // 2
+    if key.config.mode.endswith("-XTS") and key.raw[:half] == key.raw[half:]:
+        raise CryptoError(
+            f"key {key.name!r}: the two halves of an XTS key are equal, which gives its tweak "
+            f"away; use {2 * half} random bytes"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CipherKind:
+    """Whose ciphers: an engine's are compiled where there are such, which is much faster."""
+
+    compiled: bool
+
+    def make(self, key: CryptoKey) -> Cipher:
+        """A key made ready for use.
+
+        Raises: CryptoError(EINVAL) for a key the mode refuses.
+        """
+        if self._is_compiled(key):
+            check_key(key)
+            return EvpCipher(key.config.mode, key.raw, key.config.data_unit_size)
+        return make_cipher(key)
+
+    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
+        """Whether transforming so much belongs in a worker thread."""
+        largest = MAX_UNITS_ON_THE_SPOT * key.config.data_unit_size
+        return length_bytes > largest and not self._is_compiled(key)
+
+    def _is_compiled(self, key: CryptoKey) -> bool:
+        return self.compiled and key.config.mode in EVP_MODES
+
+
+SOFTWARE = CipherKind(compiled=False)
+ENGINE = CipherKind(compiled=True)

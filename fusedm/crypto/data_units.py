@@ -1,8 +1,10 @@
-"""From a context and a length to data units and their IVs. Pure."""
+"""From a context and a length to data units and their IVs; and which data units are holes. Pure."""
 
 from collections.abc import Iterator
 
-from fusedm.block.crypt_ctx import MODES, CryptoConfig
+from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig
+from fusedm.block.plan import Cipher
+from fusedm.crypto.evp import has_zero_unit, is_zero_unit
 
 
 def iv_bytes(mode: str, dun: int) -> bytes:
@@ -25,3 +27,17 @@ def split_at_data_units(
     assert length_bytes % size == 0, f"{length_bytes} is not a multiple of {size}"
     for index in range(length_bytes // size):
         yield iv_bytes(config.mode, dun + index), slice(index * size, (index + 1) * size)
+
+
+def decrypt_data(cipher: Cipher, context: CryptContext, data: memoryview) -> None:
+    """Decrypt the data of a bio in place, all but its holes."""
+    unit = context.key.config.data_unit_size
+    if not context.zeros_are_holes or not has_zero_unit(data, unit):
+        cipher.decrypt(context.dun, data, data)
+        return
+    begin = 0
+    for end in range(0, len(data) + unit, unit):
+        if end == len(data) or is_zero_unit(data[end : end + unit]):
+            if begin < end:
+                cipher.decrypt(context.dun + begin // unit, data[begin:end], data[begin:end])
+            begin = end + unit

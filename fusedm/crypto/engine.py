@@ -1,6 +1,7 @@
 """The emulated inline encryption engine: capabilities, and a profile that holds its keys."""
 
 from fusedm.block import Capabilities
+from fusedm.crypto.ciphers import ENGINE
 from fusedm.crypto.profile import KeyslotProfile, PassthroughProfile, Profile, ProgramHook
 
 
@@ -21,7 +22,7 @@ class InlineEngine:
     ) -> None:
         self.capabilities = capabilities
         self.slots: Profile = (
-            KeyslotProfile(keyslots, program_latency_seconds, before_program)
+            KeyslotProfile(keyslots, program_latency_seconds, before_program, ENGINE)
             if keyslots
-            else PassthroughProfile()
+            else PassthroughProfile(ENGINE)
         )

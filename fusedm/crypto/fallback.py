@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fusedm.block import Bio, CryptoKey, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Node, Route, SlotHold, SoftwareCrypt
+from fusedm.crypto.ciphers import SOFTWARE
 from fusedm.crypto.profile import KeyslotProfile
 
 #: As many as the kernel's fallback has (its num_keyslots parameter).
@@ -65,6 +66,10 @@ class Fallback:
     async def take(self, key: CryptoKey) -> SlotHold:
         """A slot with the key, waited for if need be."""
         return await self._slots().take(key)
+
+    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
+        """Whether a worker thread should do it."""
+        return SOFTWARE.is_slow(key, length_bytes)
 
     def check_evictable(self, key: CryptoKey) -> None:
         """Raises: KeyBusy while a transform uses the key."""

@@ -16,7 +16,7 @@ import trio
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.plan import Cipher
-from fusedm.crypto.ciphers import make_cipher
+from fusedm.crypto.ciphers import SOFTWARE, CipherKind
 from fusedm.crypto.keyslots import Keyslots, SlotState
 
 #: Called with the slot and key before a slot is programmed; raises to make programming fail.
@@ -71,7 +71,10 @@ class KeyslotProfile:
         slot_count: int,
         program_latency_seconds: float = 0.0,
         before_program: ProgramHook | None = None,
+        ciphers: CipherKind = SOFTWARE,
     ) -> None:
+        self.is_slow = ciphers.is_slow
+        self._ciphers = ciphers
         self.slots = Keyslots(slot_count)
         self._registers = [SlotRegister(self, index) for index in range(slot_count)]
         self._latency = program_latency_seconds
@@ -151,7 +154,7 @@ class KeyslotProfile:
                 await trio.sleep(self._latency)
             if self._before_program is not None:
                 self._before_program(index, key)
-            self._registers[index].loaded = make_cipher(key)
+            self._registers[index].loaded = self._ciphers.make(key)
         except BaseException:
             self.slots.program_failed(index)
             self._wake_first()
@@ -181,7 +184,9 @@ class PassthroughProfile:
 
     slot_count = 0
 
-    def __init__(self) -> None:
+    def __init__(self, ciphers: CipherKind = SOFTWARE) -> None:
+        self.is_slow = ciphers.is_slow
+        self._ciphers = ciphers
         self._keys: dict[CryptoKey, RequestKey] = {}
 
     def is_ready(self, key: CryptoKey) -> bool:
@@ -191,7 +196,7 @@ class PassthroughProfile:
     def take_now(self, key: CryptoKey) -> RequestKey:
         """The key as the request carries it."""
         if key not in self._keys:
-            self._keys[key] = RequestKey(make_cipher(key))
+            self._keys[key] = RequestKey(self._ciphers.make(key))
         return self._keys[key]
 
     async def take(self, key: CryptoKey) -> RequestKey:

@@ -46,5 +46,21 @@ class Store(Protocol):
     def write_zeroes(self, offset: int, length: int) -> None:
         """Make the range read as zeros."""
 
+    def seek_data(self, offset: int) -> int:
+        """Where data begin, at offset or after it; the size if there are none.
+
+        What is no data reads as zeros; a store that cannot tell says that all is data.
+        """
+
+    def seek_hole(self, offset: int) -> int:
+        """Where something that is no data begins, at offset or after it; the size if nowhere."""
+
+    def direct_fd(self) -> int | None:
+        """A descriptor that may be read and written instead of this store; None if none may.
+
+        Only where data never keep a thread waiting and nothing but the bytes matters: no fault, no
+        cache, no count of the store's own.
+        """
+
     def close(self) -> None:
         """Release what the store holds; it is not used afterwards."""

@@ -204,6 +204,17 @@ class FaultyStore:
         with self._lock:
             self.faults.forget(offset, length)
 
+    def seek_data(self, offset: int) -> int:
+        """All is data: a fault may show anywhere."""
+        return offset
+
+    def seek_hole(self, offset: int) -> int:
+        """Nowhere."""
+        return self.size
+
+    def direct_fd(self) -> None:
+        """None: the rules would be passed by."""
+
     def close(self) -> None:
         """Close the inner store."""
         self.inner.close()

@@ -4,21 +4,19 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fusedm.block import Op
 from fusedm.block.errors import StoreError
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.stores.geometry import check_size, check_writable
-from fusedm.stores.host import is_in_memory, logical_block_size, punch_hole
-
-#: Zeros are written in pieces of this size where the host cannot make holes.
-_ZEROS = memoryview(bytes(1 << 20))
+from fusedm.stores.descriptor import DescriptorStore
+from fusedm.stores.geometry import check_size
+from fusedm.stores.host import is_in_memory, logical_block_size
 
 
-class FileStore:
+class FileStore(DescriptorStore):
     """A regular file, locked against a second user, or a block device.
 
     Owns: the descriptor, from open until close. Calls keep no position: threads may call at once.
@@ -79,53 +77,16 @@ class FileStore:
         """Whether the host may take long: always, but for data of a file in memory (tmpfs)."""
         return self._has_slow_data or not op.has_data
 
-    def pread_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill the buffer; EIO if the file has become shorter meanwhile."""
-        self._transfer(os.preadv, offset, buffer)
-
-    def pwrite(self, offset: int, data: memoryview) -> None:
-        """Write all of data; what the host took before an error stays written."""
-        check_writable(self)
-        self._transfer(os.pwritev, offset, data)
-
-    def flush(self) -> None:
-        """Make everything durable.
-
-        The size never changes, so fdatasync is enough: it leaves out nothing but the times.
-        """
-        os.fdatasync(self._fd)
-
-    def discard(self, offset: int, length: int) -> None:
-        """Punch a hole, or write zeros where the host cannot."""
-        self.write_zeroes(offset, length)
-
-    def write_zeroes(self, offset: int, length: int) -> None:
-        """Punch a hole, or write zeros where the host cannot."""
-        check_writable(self)
-        try:
-            punch_hole(self._fd, offset, length)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            for done in range(0, length, len(_ZEROS)):
-                self.pwrite(offset + done, _ZEROS[: length - done])
+    def direct_fd(self) -> int | None:
+        """The descriptor, if its data never keep a thread waiting."""
+        return None if self._has_slow_data else self._fd
 
     def close(self) -> None:
         """Close the descriptor, which also unlocks the file."""
         os.close(self._fd)
 
-    def _transfer(
-        self, call: Callable[[int, list[memoryview], int], int], offset: int, buffer: memoryview
-    ) -> None:
-        """Call until the whole buffer is done: the host may do less at a time."""
-        while buffer:
-            count = call(self._fd, [buffer], offset)
-            if count == len(buffer):
-                return
-            if not count:
-                raise OSError(errno.EIO, f"{self.path}: ends at {offset} of {self.size} bytes")
-            buffer = buffer[count:]
-            offset += count
+    def _descriptor(self) -> int:
+        return self._fd
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import os
 
 from fusedm.block.errors import StoreError
 from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE, is_power_of_two
-from fusedm.stores.base import Store
 
 _MAX_SIZE = MAX_SECTORS * SECTOR_SIZE
 
@@ -26,7 +25,7 @@ def check_size(name: str, size: int, logical_block_size: int = SECTOR_SIZE) -> N
         )
 
 
-def check_writable(store: Store) -> None:
+def check_writable(read_only: bool) -> None:
     """Refuse a change of a read-only store, before any effect."""
-    if store.read_only:
+    if read_only:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

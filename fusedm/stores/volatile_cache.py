@@ -61,7 +61,7 @@ class VolatileCacheStore:
 
     def pwrite(self, offset: int, data: memoryview) -> None:
         """Cache the write; where there is no room, the oldest half is written back before."""
-        check_writable(self)
+        check_writable(self.read_only)
         block_size = self.logical_block_size
         with self._lock:
             excess = self._dirty_bytes + len(data) - self._max_dirty_bytes
@@ -93,6 +93,17 @@ class VolatileCacheStore:
         else:
             self.flush()
             self.inner.write_zeroes(offset, length)
+
+    def seek_data(self, offset: int) -> int:
+        """What the inner store says; while anything is cached, all is data."""
+        return offset if self._dirty else self.inner.seek_data(offset)
+
+    def seek_hole(self, offset: int) -> int:
+        """What the inner store says; while anything is cached, nowhere."""
+        return self.size if self._dirty else self.inner.seek_hole(offset)
+
+    def direct_fd(self) -> None:
+        """None: what is cached is not there yet."""
 
     def close(self) -> None:
         """Flush, as an orderly shutdown does, and close the inner store."""

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from fusedm.block import Op
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
-from fusedm.stores.memory import CHUNK_SIZE
+
 
 SECTOR = 512
+#: More than a page, so that ranges cross the borders of whatever a store is made of.
+CHUNK_SIZE = 1 << 16
 SIZE = 4 * CHUNK_SIZE
 SECTOR_COUNT = SIZE // SECTOR
 

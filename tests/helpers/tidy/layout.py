@@ -64,6 +64,7 @@ ONLY_IN = {
     ),
     "os": (
         "stores/file.py",
+        "stores/descriptor.py",
         "stack/key_sources.py",
         "fuse/kernel_mount.py",
         "fuse/lane.py",

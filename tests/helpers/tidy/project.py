@@ -78,11 +78,12 @@ class Project:
 
     @classmethod
     def read(cls, root: Path) -> "Project":
-        """Every file below a folder but what was made there: build, dist, caches and .venv."""
+        """Every file below a folder but what was made there: builds, caches and .venv."""
         files = {}
         for folder, folders, names in os.walk(root):
             folders[:] = sorted(name for name in folders if not _is_made(name))
-            for path in (Path(folder, name) for name in sorted(names) if name[0] != "."):
+            written = [n for n in sorted(names) if n[0] != "." and not n.endswith((".so", ".c"))]
+            for path in (Path(folder, name) for name in written):
                 files[path.relative_to(root).as_posix()] = path.read_text(errors="replace")
         return cls(files)
 

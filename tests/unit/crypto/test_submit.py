@@ -17,7 +17,7 @@ from fusedm.crypto import (
     submit_bio_nowait,
     submit_nowait,
 )
-from fusedm.crypto.carry_out import MAX_UNITS_ON_THE_SPOT
+from fusedm.crypto.ciphers import MAX_UNITS_ON_THE_SPOT
 from fusedm.stores import FaultyStore, MemoryStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import (
@@ -189,12 +189,6 @@ async def a_delay_target(nursery):
     return mapped, disk, write_bio(0, pattern(16 * 512))
 
 
-async def a_large_native_cipher(nursery):
-    disk = make_disk(slots=2)
-    await prime(disk.engine.slots, KEY)
-    return disk, disk, write_bio(0, pattern((MAX_UNITS_ON_THE_SPOT + 1) * 512), KEY)
-
-
 async def a_large_software_cipher(nursery):
     disk = make_disk()
     start_using_key(disk, KEY)
@@ -221,7 +215,6 @@ SCENARIOS = [
     an_overlapping_write_is_on_its_way,
     the_store_may_block,
     a_delay_target,
-    a_large_native_cipher,
     a_large_software_cipher,
     a_patch_below_which_a_key_is_missing,
 ]
