@@ -15,6 +15,7 @@ from fusedm.block import (
     Limits,
     Op,
     RangeLocks,
+    Span,
 )
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
@@ -44,7 +45,7 @@ class Disk:
         self.stats = IoStats()
         #: The whole disk is one extent.
         self.counts = CryptoCounts()
-        self._range_locks = RangeLocks()
+        self.range_locks = RangeLocks()
         self._threads = trio.CapacityLimiter(MAX_STORE_THREADS)
 
     @property
@@ -67,8 +68,23 @@ class Disk:
             )
         builder.visits.append((self.stats, bio.op, bio.sector_count))
         if bio.op.changes_medium:
-            builder.extents.append((self._range_locks, bio.sector, bio.end_sector))
+            builder.extents.append((self.range_locks, bio.sector, bio.end_sector))
         return LeafIO(self, bio, route)
+
+    def span(self, sector: int) -> Span:
+        """The whole disk is one stretch."""
+        return Span(
+            begin=0,
+            end=self.sector_count,
+            leaf=self,
+            is_writable=not self.read_only,
+            visits=(self.stats,),
+            route=(self.counts,),
+        )
+
+    def direct_fd(self) -> int | None:
+        """The store's, if it has one."""
+        return self.store.direct_fd()
 
     def may_block(self, op: Op) -> bool:
         """Whether the store may block the thread."""

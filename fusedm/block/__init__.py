@@ -7,6 +7,7 @@ from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig, CryptoKey
 from fusedm.block.device import BlockDevice, KeyHolder
 from fusedm.block.limits import Limits
 from fusedm.block.range_locks import RangeLocks
+from fusedm.block.span import Generation, Span
 from fusedm.block.stats import CryptoCounts, IoStats
 
 __all__ = [
@@ -22,11 +23,13 @@ __all__ = [
     "CryptoConfig",
     "CryptoCounts",
     "CryptoKey",
+    "Generation",
     "IoStats",
     "KeyHolder",
     "Limits",
     "Op",
     "RangeLocks",
+    "Span",
     "crypt_ctx",
     "errors",
     "plan",

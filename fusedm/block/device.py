@@ -15,6 +15,7 @@ from fusedm.block.capabilities import Capabilities
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.limits import Limits
 from fusedm.block.plan import Node, PlanBuilder, Route
+from fusedm.block.span import Span
 from fusedm.block.stats import IoStats
 
 
@@ -53,6 +54,12 @@ class BlockDevice(Protocol):
 
         Raises: BlockIOError if it cannot be done at all, WouldBlock if it has to wait (suspended).
         Await:  never (pure, but for visits and extents noted in the builder).
+        """
+
+    def span(self, sector: int) -> Span:
+        """What is known of where a sector and its neighbours lie, whatever the bio.
+
+        Raises: BlockIOError without a medium, WouldBlock while suspended.
         """
 
     def underlying(self) -> "Iterable[BlockDevice]":

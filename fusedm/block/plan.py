@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fusedm.block.bio import Bio, Op
+from fusedm.block.capabilities import Capabilities
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import BlockIOError
-from fusedm.block.range_locks import Extent
+from fusedm.block.range_locks import Extent, RangeLocks
 from fusedm.block.stats import CryptoCounts, IoStats
 
 #: The extents a bio has passed on its way down, whose counters learn how it was encrypted.
@@ -59,6 +60,7 @@ class KeyslotSource(Protocol):
 class Leaf(Protocol):
     """Where a bio ends: it reads and writes bytes of a medium.
 
+    direct_fd is a descriptor of the medium whose use never blocks, at the leaf's own offsets.
     perform may block its thread where may_block says so; then it runs in a worker thread.
     """
 
@@ -67,7 +69,13 @@ class Leaf(Protocol):
     @property
     def engine_slots(self) -> KeyslotSource: ...
 
+    @property
+    def range_locks(self) -> RangeLocks: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+
     def may_block(self, op: Op) -> bool: ...
+    def direct_fd(self) -> int | None: ...
     def perform(self, bio: Bio, cipher: Cipher | None) -> None: ...
     def run_in_thread(self, work: Callable[[], None]) -> Awaitable[None]: ...
 

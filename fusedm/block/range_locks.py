@@ -46,6 +46,11 @@ class RangeLocks:
         self.serial = next(_serials)
         self._holds: list[Hold] = []
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds or waits for anything."""
+        return not self._holds
+
     def is_free(self, begin: int, end: int) -> bool:
         """Whether nobody holds or waits for a sector of the range."""
         return self._is_free(((begin, end),), self._holds)

@@ -55,6 +55,15 @@ class IoStats:
             if self.on_idle is not None:
                 self.on_idle()
 
+    def add(self, op: Op, ios: int, sector_count: int, nanoseconds: int) -> None:
+        """Bios that were done one after the other, and have been counted elsewhere meanwhile."""
+        column = _COLUMN[op]
+        self.ios[column] += ios
+        self.sectors[column] += sector_count
+        self.seconds[column] += nanoseconds / 1e9
+        if not self.in_flight:
+            self.busy_seconds += nanoseconds / 1e9
+
     def stat_line(self) -> str:
         """The 17 columns of the kernel's /sys/block/DEV/stat; times in milliseconds.
 

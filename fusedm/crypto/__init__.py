@@ -2,6 +2,7 @@
 
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
+from fusedm.crypto.evp import EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.submit import (
     PatchBlock,
@@ -17,12 +18,14 @@ from fusedm.crypto.submit import (
 )
 
 __all__ = [
+    "EvpCipher",
     "Fallback",
     "InlineEngine",
     "PatchBlock",
     "Request",
     "decrypt_data",
     "evict_key",
+    "libcrypto_version",
     "plan_bio",
     "start_using_key",
     "submit",

@@ -25,10 +25,12 @@ from fusedm.block import (
     BlockDevice,
     Capabilities,
     CryptoKey,
+    Generation,
     IoStats,
     KeyHolder,
     Limits,
     Op,
+    Span,
 )
 from fusedm.block.errors import (
     BlockIOError,
@@ -66,6 +68,7 @@ class MappedDevice:
         self.read_only = False
         self._inactive_read_only = False
         self._limits = Limits()
+        self._generation = Generation()
         #: For each key started here, the devices it was started on, those of old tables included.
         self._key_devices: dict[CryptoKey, dict[BlockDevice, None]] = {}
         self._changing = trio.Lock()
@@ -104,12 +107,50 @@ class MappedDevice:
 
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
+        live = self._table_for(bio)
+        builder.visits.append((self.stats, bio.op, bio.sector_count))
+        return self._plan_on(live, bio, builder, route)
+
+    def span(self, sector: int) -> Span:
+        """Where the target of a sector sends its neighbours, as far as all go the same way.
+
+        Raises: BlockIOError without a live table; DeviceSuspended.
+        """
+        live = self._table_for("a search")
+        entry = live.find(sector)
+        own = sector - entry.start_sector
+        begin, end = entry.start_sector, entry.end_sector
+        chunk = entry.target.max_io_sectors
+        if chunk is not None:
+            begin = sector - own % chunk
+            end = min(end, begin + chunk)
+        action = entry.target.map(Bio(Op.READ, own, 1)) if entry.target.is_steady else Complete()
+        if not isinstance(action, Remap):
+            return Span(begin, end)
+        below = action.device.span(action.bio.sector)
+        shift = action.bio.sector - sector
+        return Span(
+            begin=max(begin, below.begin - shift),
+            end=min(end, below.end - shift),
+            leaf=below.leaf,
+            shift=shift + below.shift,
+            is_writable=below.is_writable and not self.read_only,
+            passes_crypto=below.passes_crypto and entry.target.passes_crypto,
+            visits=(self.stats, *below.visits),
+            route=(entry.counts, *below.route),
+            guards=((self._generation, self._generation.number), *below.guards),
+        )
+
+    def _table_for(self, what: object) -> Table:
+        """The live table, while bios are let in.
+
+        Raises: BlockIOError without a live table; DeviceSuspended.
+        """
         if self.is_suspending:
             raise DeviceSuspended(self._resumed.wait)
         if self.live is None:
-            raise BlockIOError(Status.IOERR, self.name, f"{bio} without a live table")
-        builder.visits.append((self.stats, bio.op, bio.sector_count))
-        return self._plan_on(self.live, bio, builder, route)
+            raise BlockIOError(Status.IOERR, self.name, f"{what} without a live table")
+        return self.live
 
     def _plan_on(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         if bio.op is Op.FLUSH:
@@ -206,6 +247,7 @@ class MappedDevice:
 
     def _let_bios_in(self) -> None:
         self.suspended = False
+        self._generation.advance()
         # Delayed bios in flight wait for this event: it is only replaced once it has woken them.
         if self._suspending.is_set():
             self._suspending = trio.Event()
@@ -216,6 +258,7 @@ class MappedDevice:
             return
         self._resumed = trio.Event()
         self._suspending.set()
+        self._generation.advance()
         try:
             if self.stats.in_flight:
                 drained = trio.Event()
@@ -248,6 +291,7 @@ class MappedDevice:
 
     def refresh(self) -> None:
         """Take over what has changed below: limits, and whether it may be written."""
+        self._generation.advance()
         if self.live is not None:
             self._limits = stack_limits(self.live)
             below = self.live.devices()

@@ -1,16 +1,18 @@
 """What an open file is, to whoever answers its requests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fusedm.system import View
 
 
 @dataclass(slots=True)
 class OpenDevice:
-    """An open device file."""
+    """An open device file. stretches is what the lane has found out about it (routes.py)."""
 
     view: View
     durable_writes: bool
+    stretches: list[Any] = field(default_factory=list)
 
 
 #: By the number the kernel knows it by; the bytes of a text file are made when it is opened.

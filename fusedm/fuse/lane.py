@@ -23,7 +23,9 @@ import trio
 
 from fusedm.block.errors import BlockIOError, FusedmError, Status, WouldBlock
 from fusedm.fuse import device_file, wire
+from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express
 from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.fuse.routes import Routes
 from fusedm.fuse.wire import Opcode
 from fusedm.system import System
 
@@ -31,8 +33,8 @@ MAX_PAGES = 256
 #: Asynchronous requests the kernel keeps in flight for one mount. Its own 12 would let 12 held
 #: requests on one file stall every other file.
 MAX_BACKGROUND = 1024
-#: A WRITE of MAX_PAGES and its headers fit; the kernel asks for a page more than the payload.
-BUFFER_SIZE = (MAX_PAGES + 1) * wire.PAGE_SIZE
+#: The longest reply of libfuse: a text file or a directory.
+MAX_REPLY_SIZE = (MAX_PAGES + 1) * wire.PAGE_SIZE
 #: Requests at libfuse at once. A socket holds some 200 small replies, or 50 of a page.
 MAX_FORWARDED = 32
 #: Inodes forgotten in one message to libfuse: 64 KiB. The kernel sends as many as fit the buffer.
@@ -63,6 +65,11 @@ _ZEROING = {
 log = logging.getLogger(__name__)
 
 
+def log_refused_reply(number: int, length: int) -> None:
+    """The kernel did not take a reply, which is a bug here: it ends the request with EIO."""
+    log.error("a reply of %d bytes: %s", length, os.strerror(number))
+
+
 class Lane:
     """The lane of one mount.
 
@@ -76,8 +83,10 @@ class Lane:
         self._libfuse.setblocking(False)
         self._handles = handles
         self._system = system
-        self._buffer = bytearray(BUFFER_SIZE)
-        self._view = memoryview(self._buffer)
+        routes = Routes(handles, system)
+        self._express = Express(
+            device, MAX_PAGES * wire.PAGE_SIZE, routes.find, routes.end_batch, log_refused_reply
+        )
         self._forwarded = 0
         self._room = trio.Event()
         self._reading = trio.CancelScope()
@@ -110,34 +119,34 @@ class Lane:
             nursery.cancel_scope.cancel()
 
     async def _drain_device(self, in_hand: trio.Nursery) -> None:
-        """Read requests until there is no mount to read them from."""
-        turn_began = answered = time.monotonic()
+        """Take requests until there is no mount to take them from."""
+        turn_began = time.monotonic()
         while True:
-            now = time.monotonic()
             # What libfuse has in hand it answers in a few turns; it should not wait long for them.
-            if self._forwarded or now - turn_began > TURN_SECONDS:
+            left = turn_began + TURN_SECONDS - time.monotonic()
+            if self._forwarded or left <= 0:
                 await trio.lowlevel.checkpoint()
                 turn_began = time.monotonic()
+                left = 0.0 if self._forwarded else TURN_SECONDS
             try:
-                length = os.readv(self._device, [self._buffer])
-            except BlockingIOError:
-                if now - answered > SPIN_SECONDS:
-                    await trio.lowlevel.wait_readable(self._device)
-                    turn_began = answered = time.monotonic()
-                continue
-            except OSError as error:
-                if error.errno in (errno.EINTR, errno.ENOENT):
-                    continue  # The request was taken back before we had it.
+                length = self._express.next(SPIN_SECONDS, left)
+            except OSError:
                 return  # ENODEV: unmounted or aborted.
-            if not length:
-                return
-            request = self._view[:length]
-            try:
-                if not self._answer(request, in_hand):
-                    await self._forward(request)
-            except struct.error:
+            if length == NOTHING_CAME:
+                await trio.lowlevel.wait_readable(self._device)
+                turn_began = time.monotonic()
+            elif length != TURN_OVER:
+                await self._take(self._express.requests[:length], in_hand)
+
+    async def _take(self, request: memoryview, in_hand: trio.Nursery) -> None:
+        """Answer a request or pass it on, whatever it is."""
+        try:
+            if wire.IN_HEADER.unpack_from(request)[0] != len(request):
                 self._refuse_malformed(request)
-            answered = time.monotonic()
+            elif not self._answer(request, in_hand):
+                await self._forward(request)
+        except struct.error:
+            self._refuse_malformed(request)
 
     def _answer(self, request: memoryview, in_hand: trio.Nursery) -> bool:
         """Answer a request, now or in a task; False if it is libfuse's.
@@ -273,7 +282,7 @@ class Lane:
             # ENOENT: nobody waits for it any more. ENODEV: unmounted. At anything else the kernel
             # has ended the request with EIO; the other requests must not suffer for it.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
-                log.error("a reply of %d bytes: %s", sum(map(len, parts)), error)
+                log_refused_reply(error.errno or 0, sum(map(len, parts)))
 
     async def _forward(self, request: memoryview) -> None:
         """Pass a request on to libfuse, when it has room for the reply.
@@ -315,7 +324,7 @@ class Lane:
         while True:
             await trio.lowlevel.wait_readable(self._libfuse)
             try:
-                reply = self._libfuse.recv(BUFFER_SIZE)
+                reply = self._libfuse.recv(MAX_REPLY_SIZE)
             except BlockingIOError:
                 continue
             if not reply:

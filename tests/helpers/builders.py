@@ -132,4 +132,4 @@ def assert_nothing_is_held(*devices: Disk | MappedDevice) -> None:
             assert not any(slot.users for slot in profile.slots.slots)
             assert not profile._waiters
         if isinstance(device, Disk):
-            assert not device._range_locks._holds
+            assert not device.range_locks._holds

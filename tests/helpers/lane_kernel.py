@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fusedm.fuse import wire
 from fusedm.fuse.handles import Handles, OpenDevice
-from fusedm.fuse.lane import BUFFER_SIZE, Lane
+from fusedm.fuse.lane import MAX_REPLY_SIZE, Lane
 from fusedm.fuse.wire import Opcode
 from fusedm.stores import FaultyStore, MemoryStore, VolatileCacheStore
 from fusedm.system import System
@@ -89,13 +89,13 @@ class Kernel:
         """The next reply."""
         with trio.fail_after(5):
             await trio.lowlevel.wait_readable(self.socket)
-        return self.socket.recv(BUFFER_SIZE)
+        return self.socket.recv(MAX_REPLY_SIZE)
 
     async def passed_on(self) -> bytes:
         """The next request that libfuse gets."""
         with trio.fail_after(5):
             await trio.lowlevel.wait_readable(self.libfuse)
-        return self.libfuse.recv(BUFFER_SIZE)
+        return self.libfuse.recv(MAX_REPLY_SIZE)
 
     async def all_passed_on(self) -> list[bytes]:
         """Every request that libfuse gets by the time nothing moves any more."""
@@ -103,7 +103,7 @@ class Kernel:
         messages = []
         while True:
             try:
-                messages.append(self.libfuse.recv(BUFFER_SIZE))
+                messages.append(self.libfuse.recv(MAX_REPLY_SIZE))
             except BlockingIOError:
                 return messages
 
@@ -111,7 +111,7 @@ class Kernel:
         """There is no reply, and there will be none as things are."""
         await wait_all_tasks_blocked(0.01)
         with pytest.raises(BlockingIOError):
-            self.socket.recv(BUFFER_SIZE)
+            self.socket.recv(MAX_REPLY_SIZE)
 
 
 def request(opcode: int, unique: int, body: bytes = b"") -> bytes:

@@ -18,6 +18,7 @@ class Linear(Target):
 
     name = "linear"
     passes_crypto = True
+    is_steady = True
     usage = "dev offset"
 
     sector_count: int

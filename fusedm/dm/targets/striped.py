@@ -21,6 +21,7 @@ class Striped(Target):
 
     name = "striped"
     passes_crypto = True
+    is_steady = True
     usage = "stripes chunk [dev offset]+"
 
     sector_count: int

@@ -232,7 +232,7 @@ def everything_about(disk):
         ],
         [list(stats.ios), list(stats.sectors), stats.in_flight, stats.busy_seconds],
         (disk.counts.native, disk.counts.fallback),
-        len(disk._range_locks._holds),
+        len(disk.range_locks._holds),
         contents(getattr(disk.store, "inner", disk.store)),
     )
 

@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fusedm.fuse import wire
 from fusedm.fuse.handles import OpenDevice
-from fusedm.fuse.lane import BUFFER_SIZE
+from fusedm.fuse.lane import MAX_REPLY_SIZE
 from fusedm.fuse.wire import Opcode
 from tests.helpers.builders import contents
 from tests.helpers.lane_kernel import (
@@ -126,7 +126,7 @@ def keep_asking(kernel: Kernel, count: int) -> None:
         for _ in range(8):
             asking.send(message)
         for _ in range(count):
-            asking.recv(BUFFER_SIZE)
+            asking.recv(MAX_REPLY_SIZE)
             asking.send(message)
         for _ in range(8):
-            asking.recv(BUFFER_SIZE)
+            asking.recv(MAX_REPLY_SIZE)

@@ -1,0 +1,144 @@
+"""What the compiled loop of the lane may do by itself, and the books it cannot keep.
+
+A stretch of an open file whose bios all go to one place in memory, natively encrypted or not at
+all, has a Path. It is found by the rules by which bios are planned (BlockDevice.span), and is good
+until a device on the way changes. Keyslots and range locks are looked at anew for each batch: a
+batch is one synchronous step, so what holds at its first request holds until its last.
+"""
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+from operator import attrgetter
+
+from fusedm.block import Op, Span
+from fusedm.block.errors import BlockIOError, WouldBlock
+from fusedm.block.plan import KeyslotSource, SlotHold
+from fusedm.block.units import SECTOR_SHIFT
+from fusedm.crypto import EvpCipher
+from fusedm.fuse.express import Path
+from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.system import System, View
+
+#: Stretches remembered for an open file; a file that has more forgets them all at once. They are a
+#: few hundred bytes each, and found anew in some ten microseconds.
+MAX_STRETCHES = 4096
+
+_BEGIN = attrgetter("begin")
+
+
+@dataclass(slots=True)
+class Stretch:
+    """A part of a file that lies in one span, and its Path if it can have one.
+
+    Units: bytes of the file; whole blocks, except where there is no Path.
+    """
+
+    begin: int
+    end: int
+    view: View
+    span: Span
+    path: Path | None = None
+    slots: KeyslotSource | None = None
+    hold: SlotHold | None = None
+
+
+class Routes:
+    """Finds paths for the requests of a batch, and settles what a batch has done when it ends."""
+
+    def __init__(self, handles: Handles, system: System) -> None:
+        self._handles = handles
+        self._system = system
+        self._in_batch: dict[Path, Stretch] = {}
+
+    def find(self, handle: int, offset: int, size: int) -> Path | None:
+        """A Path for a request, ready to be used until the batch ends; None if there is none."""
+        opened = self._handles.get(handle)
+        if not isinstance(opened, OpenDevice):
+            return None
+        stretch = _known(opened, offset) or _find(opened, offset)
+        if stretch is None or stretch.path is None or offset + size > stretch.end:
+            return None
+        if stretch.path not in self._in_batch and not self._begin(stretch, stretch.path):
+            return None
+        return stretch.path
+
+    def end_batch(self) -> None:
+        """Count what was done on each path, and give its keyslot back."""
+        for path, stretch in self._in_batch.items():
+            if stretch.hold is not None:
+                stretch.hold.release()
+                stretch.hold = path.cipher = None
+            for stats in stretch.span.visits:
+                stats.add(Op.READ, path.reads, path.read_bytes >> SECTOR_SHIFT, path.read_time)
+                stats.add(Op.WRITE, path.writes, path.write_bytes >> SECTOR_SHIFT, path.write_time)
+            if stretch.slots is not None:
+                for counts in stretch.span.route:
+                    counts.native += path.reads + path.writes
+            if path.writes:
+                self._system.note_write(stretch.view.name)
+            path.clear()
+        self._in_batch.clear()
+
+    def _begin(self, stretch: Stretch, path: Path) -> bool:
+        """Ready a path for this batch; False if its key is in no keyslot, or bios wait for one."""
+        key, span = stretch.view.key, stretch.span
+        assert span.leaf is not None, "a path leads to a leaf"
+        if stretch.slots is not None and key is not None:
+            if not stretch.slots.is_ready(key):
+                return False
+            hold = stretch.slots.take_now(key)
+            if not isinstance(hold.cipher, EvpCipher):
+                hold.release()
+                return False
+            stretch.hold, path.cipher = hold, hold.cipher
+        path.may_write = span.is_writable and span.leaf.range_locks.is_idle
+        self._in_batch[path] = stretch
+        return True
+
+
+def _known(opened: OpenDevice, offset: int) -> Stretch | None:
+    """The stretch found before that holds an offset, if it is still as it was."""
+    stretches: list[Stretch] = opened.stretches
+    index = bisect_right(stretches, offset, key=_BEGIN) - 1
+    if index < 0 or offset >= stretches[index].end:
+        return None
+    if not stretches[index].span.is_current():
+        stretches.clear()
+        return None
+    return stretches[index]
+
+
+def _find(opened: OpenDevice, offset: int) -> Stretch | None:
+    """Find a stretch out, and remember it."""
+    view = opened.view
+    try:
+        span = view.device.span(offset >> SECTOR_SHIFT)
+    except (BlockIOError, WouldBlock):
+        return None
+    stretch = _stretch(view, span)
+    if len(opened.stretches) >= MAX_STRETCHES:
+        opened.stretches.clear()
+    # A block that a border cuts is in two spans, and in no path.
+    if stretch.begin <= offset < stretch.end:
+        insort(opened.stretches, stretch, key=_BEGIN)
+    return stretch
+
+
+def _stretch(view: View, span: Span) -> Stretch:
+    begin, end = span.begin << SECTOR_SHIFT, span.end << SECTOR_SHIFT
+    block = view.block_size
+    whole = Stretch(begin + -begin % block, min(end - end % block, view.size), view, span)
+    bare = Stretch(begin, end, view, span)
+    if span.leaf is None or whole.begin >= whole.end:
+        return bare
+    if view.key is not None:
+        if not span.passes_crypto or not span.leaf.capabilities.supports(view.key.config):
+            return bare
+        whole.slots = span.leaf.engine_slots
+    descriptor = span.leaf.direct_fd()
+    if descriptor is None:
+        return bare
+    unit = view.key.config.data_unit_size if view.key is not None else block
+    shift = span.shift << SECTOR_SHIFT
+    whole.path = Path(whole.begin, whole.end, descriptor, shift, block, view.dun_base, unit)
+    return whole
