@@ -1,6 +1,8 @@
 """A disk: the leaf where bios end. A store, and perhaps an inline engine in front of it."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -22,6 +24,8 @@ from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, 
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
 from fusedm.crypto import Fallback, InlineEngine, decrypt_data, plan_bio
 from fusedm.stores import Store
+
+T = TypeVar("T")
 
 #: Calls on one store at a time that may block; more wait for these, so that a hung store ties up
 #: no more threads than this. 8 keeps a disk with some latency busy.
@@ -118,9 +122,23 @@ class Disk:
         except OSError as error:
             raise BlockIOError(error.errno or Status.IOERR, self.name, str(bio)) from error
 
-    async def run_in_thread(self, work: Callable[[], None]) -> None:
+    async def seek(self, offset: int, for_data: bool) -> int:
+        """Where the store has data, or a hole, at offset or after it.
+
+        Raises: BlockIOError with the store's errno.
+        """
+        find = partial(self.store.seek_data if for_data else self.store.seek_hole, offset)
+        try:
+            if self.may_block(Op.READ):
+                return await self.run_in_thread(find)
+            return find()
+        except OSError as error:
+            text = f"seek of {'data' if for_data else 'a hole'} from {offset}"
+            raise BlockIOError(error.errno or Status.IOERR, self.name, text) from error
+
+    async def run_in_thread(self, work: Callable[[], T]) -> T:
         """Run work in one of this disk's worker threads."""
-        await trio.to_thread.run_sync(work, limiter=self._threads)
+        return await trio.to_thread.run_sync(work, limiter=self._threads)
 
     def underlying(self) -> Iterable["Disk"]:
         """Nothing lies below a disk."""

@@ -8,7 +8,7 @@ effect: which devices the bio passes, and which leaf sectors will be written.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fusedm.block.bio import Bio, Op
 from fusedm.block.capabilities import Capabilities
@@ -16,6 +16,8 @@ from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import BlockIOError
 from fusedm.block.range_locks import Extent, RangeLocks
 from fusedm.block.stats import CryptoCounts, IoStats
+
+T = TypeVar("T")
 
 #: The extents a bio has passed on its way down, whose counters learn how it was encrypted.
 Route = tuple[CryptoCounts, ...]
@@ -60,7 +62,8 @@ class KeyslotSource(Protocol):
 class Leaf(Protocol):
     """Where a bio ends: it reads and writes bytes of a medium.
 
-    direct_fd is a descriptor of the medium whose use never blocks, at the leaf's own offsets.
+    direct_fd is a descriptor of the medium whose use never blocks, at the leaf's own offsets. seek
+    finds where data begin, or what is none, at a byte offset or after it.
     perform may block its thread where may_block says so; then it runs in a worker thread.
     """
 
@@ -76,8 +79,9 @@ class Leaf(Protocol):
 
     def may_block(self, op: Op) -> bool: ...
     def direct_fd(self) -> int | None: ...
+    def seek(self, offset: int, for_data: bool) -> Awaitable[int]: ...
     def perform(self, bio: Bio, cipher: Cipher | None) -> None: ...
-    def run_in_thread(self, work: Callable[[], None]) -> Awaitable[None]: ...
+    def run_in_thread(self, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ cdef class EvpCipher:
 
 
 cdef bint transform_units(
-    Context context, uint64_t low, uint64_t high, const unsigned char *source,
-    unsigned char *target, size_t length, size_t unit,
+    EVP_CIPHER_CTX *data, EVP_CIPHER_CTX *iv_maker, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length, size_t unit,
 ) noexcept nogil
 cdef bint decrypt_units(
-    Context context, uint64_t low, uint64_t high, const unsigned char *source,
-    unsigned char *target, size_t length, size_t unit,
+    EVP_CIPHER_CTX *data, EVP_CIPHER_CTX *iv_maker, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length, size_t unit,
 ) noexcept nogil
 cdef bint is_zero(const unsigned char *data, size_t length) noexcept nogil

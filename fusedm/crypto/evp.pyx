@@ -106,7 +106,8 @@ cdef class EvpCipher:
         context = self.take(encrypts)
         with nogil:
             done = transform_units(
-                context, low, high, &src[0], &dst[0], length, self.data_unit_size
+                context.data, context.iv, low, high, &src[0], &dst[0], length,
+                self.data_unit_size,
             )
         if not done:  # The context is in an unknown state: it is not used again.
             raise CryptoError("libcrypto failed", errno.EIO)
@@ -163,8 +164,8 @@ cdef Context empty_context(bint has_iv):
 
 
 cdef bint transform_units(
-    Context context, uint64_t low, uint64_t high, const unsigned char *source,
-    unsigned char *target, size_t length, size_t unit,
+    EVP_CIPHER_CTX *data, EVP_CIPHER_CTX *iv_maker, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length, size_t unit,
 ) noexcept nogil:
     """Transform whole data units, the first with DUN high * 2**64 + low; False if libcrypto fails.
 
@@ -176,11 +177,11 @@ cdef bint transform_units(
     while done < length:
         memcpy(iv, &low, 8)
         memcpy(iv + 8, &high, 8)
-        if context.iv and EVP_CipherUpdate(context.iv, iv, &count, iv, IV_SIZE) != 1:
+        if iv_maker and EVP_CipherUpdate(iv_maker, iv, &count, iv, IV_SIZE) != 1:
             return False
-        if EVP_CipherInit_ex(context.data, NULL, NULL, NULL, iv, -1) != 1:
+        if EVP_CipherInit_ex(data, NULL, NULL, NULL, iv, -1) != 1:
             return False
-        if EVP_CipherUpdate(context.data, target + done, &count, source + done, <int>unit) != 1:
+        if EVP_CipherUpdate(data, target + done, &count, source + done, <int>unit) != 1:
             return False
         done += unit
         low += 1
@@ -190,8 +191,8 @@ cdef bint transform_units(
 
 
 cdef bint decrypt_units(
-    Context context, uint64_t low, uint64_t high, const unsigned char *source,
-    unsigned char *target, size_t length, size_t unit,
+    EVP_CIPHER_CTX *data, EVP_CIPHER_CTX *iv_maker, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length, size_t unit,
 ) noexcept nogil:
     """The same, but a data unit of zeros is a hole and stays zeros."""
     cdef size_t begin = 0, end
@@ -202,7 +203,8 @@ cdef bint decrypt_units(
             end += unit
         first = low + begin // unit
         if end > begin and not transform_units(
-            context, first, high + (first < low), source + begin, target + begin, end - begin, unit
+            data, iv_maker, first, high + (first < low), source + begin, target + begin,
+            end - begin, unit,
         ):
             return False
         if end < length:

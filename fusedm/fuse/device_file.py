@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import trio
 
 from fusedm.block import FLUSH, NO_DATA, Bio, Op
-from fusedm.block.errors import BlockIOError, Status
+from fusedm.block.errors import BlockIOError
 from fusedm.block.units import bytes_to_sectors
 from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made, submit_nowait
 from fusedm.fuse.byte_io import cover, split_write
@@ -68,27 +68,28 @@ def write_nowait(view: View, offset: int, data: memoryview) -> None:
 async def zero(view: View, offset: int, length: int, punch: bool) -> None:
     """Make a range read as zeros through this view; punch gives its space up as well.
 
-    Without a key the stores make a hole, and blocks at the ends are patched. Under a key a hole
-    would read as noise, so zeros are encrypted and written like any data; that gives no space up,
-    and whoever only discards (mkfs, fstrim) is better off without it: punch is refused.
-    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP for punch under a key and where a target
-            cannot.
+    The stores make a hole of whole blocks, which a view reads as zeros; blocks at the ends are
+    patched. Where a target cannot and nothing has to be given up, zeros are written like any data.
+    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP for punch where a target cannot.
     """
-    if view.key is not None and punch:
-        text = "a hole would not read as zeros under a key"
-        raise BlockIOError(Status.NOTSUPP, view.name, text)
     if offset >= view.size:
         text = f"zeroing {length} bytes at {offset} begins past the end at {view.size}"
         raise BlockIOError(errno.EINVAL, view.name, text)
     end = min(offset + length, view.size)
     first, last = offset + -offset % view.block_size, end - end % view.block_size
-    if view.key is not None or first >= last:
+    if first >= last:
         await _write_zeros(view, offset, end)
         return
     await _write_zeros(view, offset, first)
     op = Op.DISCARD if punch else Op.WRITE_ZEROES
     bio = Bio(op, bytes_to_sectors(first), bytes_to_sectors(last - first))
-    await submit_bio(view.device, bio)
+    try:
+        await submit_bio(view.device, bio)
+    except BlockIOError as error:
+        # As blkdev_issue_zeroout: zeroing may fall back to writing, punching may not.
+        if punch or error.errno != errno.EOPNOTSUPP:
+            raise
+        await _write_zeros(view, first, last)
     await _write_zeros(view, last, end)
 
 

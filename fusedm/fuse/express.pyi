@@ -8,18 +8,9 @@ NOTHING_CAME: int
 TURN_OVER: int
 
 class Path:
-    begin: int
-    end: int
-    cipher: EvpCipher | None
-    may_write: bool
-    reads: int
-    read_bytes: int
-    read_time: int
-    writes: int
-    write_bytes: int
-    write_time: int
     def __init__(
         self,
+        handle: int,
         begin: int,
         end: int,
         fd: int,
@@ -28,7 +19,8 @@ class Path:
         dun_base: int,
         data_unit_size: int,
     ) -> None: ...
-    def clear(self) -> None: ...
+    def set_out(self, cipher: EvpCipher | None, may_write: bool) -> None: ...
+    def come_back(self) -> tuple[int, int, int, int, int, int]: ...
 
 class Express:
     def __init__(
@@ -39,6 +31,5 @@ class Express:
         end_batch: Callable[[], None],
         reply_failed: Callable[[int, int], None],
     ) -> None: ...
-    @property
-    def requests(self) -> memoryview: ...
-    def next(self, spin_seconds: float, turn_seconds: float) -> int: ...
+    def next(self, spin_seconds: float, turn_seconds: float) -> memoryview | int: ...
+    def close(self) -> None: ...

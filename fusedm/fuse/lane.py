@@ -23,9 +23,10 @@ import trio
 
 from fusedm.block.errors import BlockIOError, FusedmError, Status, WouldBlock
 from fusedm.fuse import device_file, wire
-from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express
+from fusedm.fuse.express import NOTHING_CAME, Express
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.routes import Routes
+from fusedm.fuse.seek import seek
 from fusedm.fuse.wire import Opcode
 from fusedm.system import System
 
@@ -51,6 +52,7 @@ _OURS = {
     Opcode.WRITE: wire.IO_IN,
     Opcode.FSYNC: wire.FSYNC_IN,
     Opcode.FALLOCATE: wire.FALLOCATE_IN,
+    Opcode.LSEEK: wire.LSEEK_IN,
 }
 
 FALLOC_FL_KEEP_SIZE = 0x01
@@ -99,6 +101,7 @@ class Lane:
 
     def close(self) -> None:
         """Close what is ours."""
+        self._express.close()
         self._libfuse.close()
         self._libfuse_side.close()
         os.close(self._device)
@@ -129,14 +132,14 @@ class Lane:
                 turn_began = time.monotonic()
                 left = 0.0 if self._forwarded else TURN_SECONDS
             try:
-                length = self._express.next(SPIN_SECONDS, left)
+                came = self._express.next(SPIN_SECONDS, left)
             except OSError:
                 return  # ENODEV: unmounted or aborted.
-            if length == NOTHING_CAME:
+            if isinstance(came, memoryview):
+                await self._take(came, in_hand)
+            elif came == NOTHING_CAME:
                 await trio.lowlevel.wait_readable(self._device)
                 turn_began = time.monotonic()
-            elif length != TURN_OVER:
-                await self._take(self._express.requests[:length], in_hand)
 
     async def _take(self, request: memoryview, in_hand: trio.Nursery) -> None:
         """Answer a request or pass it on, whatever it is."""
@@ -192,6 +195,9 @@ class Lane:
             return False
         if text is not None and opcode == Opcode.READ:
             self._reply(unique, text[words[1] : words[1] + words[2]])
+        elif text is not None and opcode == Opcode.LSEEK:
+            # All is data; ENOSYS would have the kernel never ask again, for any file.
+            self._reply_error(unique, errno.EOPNOTSUPP)
         else:
             self._reply_error(unique, errno.EBADF)
         return True
@@ -221,6 +227,8 @@ class Lane:
                 return self._write(unique, opened, words[1], memoryview(bytearray(data)), words[5])
             case Opcode.FALLOCATE:
                 return self._allocate(unique, opened, *words[1:4])
+            case Opcode.LSEEK:
+                return self._seek(unique, opened, words[1], words[2])
             case _:
                 return self._fsync(unique, opened)
 
@@ -236,6 +244,12 @@ class Lane:
     async def _fsync(self, unique: int, opened: OpenDevice) -> None:
         await device_file.flush(opened.view)
         self._reply(unique)
+
+    async def _seek(self, unique: int, opened: OpenDevice, offset: int, whence: int) -> None:
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise BlockIOError(Status.INVAL, opened.view.name, f"lseek with whence {whence}")
+        found = await seek(opened.view, offset, for_data=whence == os.SEEK_DATA)
+        self._reply(unique, wire.LSEEK_OUT.pack(found))
 
     async def _allocate(
         self, unique: int, opened: OpenDevice, offset: int, length: int, mode: int

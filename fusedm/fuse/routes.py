@@ -6,6 +6,7 @@ until a device on the way changes. Keyslots and range locks are looked at anew f
 batch is one synchronous step, so what holds at its first request holds until its last.
 """
 
+import logging
 from bisect import bisect_right, insort
 from dataclasses import dataclass
 from operator import attrgetter
@@ -24,6 +25,8 @@ from fusedm.system import System, View
 MAX_STRETCHES = 4096
 
 _BEGIN = attrgetter("begin")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,10 +55,17 @@ class Routes:
 
     def find(self, handle: int, offset: int, size: int) -> Path | None:
         """A Path for a request, ready to be used until the batch ends; None if there is none."""
-        opened = self._handles.get(handle)
-        if not isinstance(opened, OpenDevice):
+        try:
+            return self._find(handle, offset, size)
+        except Exception:  # A bug in one request must not end the mount.
+            log.exception("bug in finding a path")
             return None
-        stretch = _known(opened, offset) or _find(opened, offset)
+
+    def _find(self, handle: int, offset: int, size: int) -> Path | None:
+        opened = self._handles.get(handle)
+        if not isinstance(opened, OpenDevice) or offset + size > opened.view.size:
+            return None
+        stretch = _known(opened, offset) or _find(handle, opened, offset)
         if stretch is None or stretch.path is None or offset + size > stretch.end:
             return None
         if stretch.path not in self._in_batch and not self._begin(stretch, stretch.path):
@@ -65,24 +75,25 @@ class Routes:
     def end_batch(self) -> None:
         """Count what was done on each path, and give its keyslot back."""
         for path, stretch in self._in_batch.items():
+            reads, read_bytes, read_time, writes, write_bytes, write_time = path.come_back()
             if stretch.hold is not None:
                 stretch.hold.release()
-                stretch.hold = path.cipher = None
+                stretch.hold = None
             for stats in stretch.span.visits:
-                stats.add(Op.READ, path.reads, path.read_bytes >> SECTOR_SHIFT, path.read_time)
-                stats.add(Op.WRITE, path.writes, path.write_bytes >> SECTOR_SHIFT, path.write_time)
+                stats.add(Op.READ, reads, read_bytes >> SECTOR_SHIFT, read_time)
+                stats.add(Op.WRITE, writes, write_bytes >> SECTOR_SHIFT, write_time)
             if stretch.slots is not None:
                 for counts in stretch.span.route:
-                    counts.native += path.reads + path.writes
-            if path.writes:
+                    counts.native += reads + writes
+            if writes:
                 self._system.note_write(stretch.view.name)
-            path.clear()
         self._in_batch.clear()
 
     def _begin(self, stretch: Stretch, path: Path) -> bool:
         """Ready a path for this batch; False if its key is in no keyslot, or bios wait for one."""
         key, span = stretch.view.key, stretch.span
         assert span.leaf is not None, "a path leads to a leaf"
+        cipher: EvpCipher | None = None
         if stretch.slots is not None and key is not None:
             if not stretch.slots.is_ready(key):
                 return False
@@ -90,8 +101,8 @@ class Routes:
             if not isinstance(hold.cipher, EvpCipher):
                 hold.release()
                 return False
-            stretch.hold, path.cipher = hold, hold.cipher
-        path.may_write = span.is_writable and span.leaf.range_locks.is_idle
+            stretch.hold, cipher = hold, hold.cipher
+        path.set_out(cipher, span.is_writable and span.leaf.range_locks.is_idle)
         self._in_batch[path] = stretch
         return True
 
@@ -108,14 +119,14 @@ def _known(opened: OpenDevice, offset: int) -> Stretch | None:
     return stretches[index]
 
 
-def _find(opened: OpenDevice, offset: int) -> Stretch | None:
+def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch | None:
     """Find a stretch out, and remember it."""
     view = opened.view
     try:
         span = view.device.span(offset >> SECTOR_SHIFT)
     except (BlockIOError, WouldBlock):
         return None
-    stretch = _stretch(view, span)
+    stretch = _stretch(handle, view, span)
     if len(opened.stretches) >= MAX_STRETCHES:
         opened.stretches.clear()
     # A block that a border cuts is in two spans, and in no path.
@@ -124,7 +135,7 @@ def _find(opened: OpenDevice, offset: int) -> Stretch | None:
     return stretch
 
 
-def _stretch(view: View, span: Span) -> Stretch:
+def _stretch(handle: int, view: View, span: Span) -> Stretch:
     begin, end = span.begin << SECTOR_SHIFT, span.end << SECTOR_SHIFT
     block = view.block_size
     whole = Stretch(begin + -begin % block, min(end - end % block, view.size), view, span)
@@ -140,5 +151,5 @@ def _stretch(view: View, span: Span) -> Stretch:
         return bare
     unit = view.key.config.data_unit_size if view.key is not None else block
     shift = span.shift << SECTOR_SHIFT
-    whole.path = Path(whole.begin, whole.end, descriptor, shift, block, view.dun_base, unit)
+    whole.path = Path(handle, whole.begin, whole.end, descriptor, shift, block, view.dun_base, unit)
     return whole

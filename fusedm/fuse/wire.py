@@ -18,6 +18,9 @@ WRITE_OUT = struct.Struct("=II")
 FSYNC_IN = struct.Struct("=QII")
 #: fh, offset, length, mode, padding.
 FALLOCATE_IN = struct.Struct("=QQQII")
+#: fh, offset, whence, padding.
+LSEEK_IN = struct.Struct("=QQII")
+LSEEK_OUT = struct.Struct("=Q")
 #: count, padding; then count times an inode and how often it was looked up.
 BATCH_FORGET_IN = struct.Struct("=II")
 FORGET_ONE_SIZE = 16
@@ -45,6 +48,7 @@ class Opcode(IntEnum):
     BATCH_FORGET = 42
     FALLOCATE = 43
     READDIRPLUS = 44
+    LSEEK = 46
 
 
 FUSE_ASYNC_READ = 1 << 0

@@ -168,13 +168,17 @@ async def test_zeroing_zeroes_its_bytes_only(kernel: Kernel, handle: int, mode: 
     assert await kernel.reply() == done(3, b"x" * 1000 + bytes(9000) + b"x" * 6384)
 
 
-async def test_a_hole_under_a_key_is_eopnotsupp_and_changes_nothing(kernel: Kernel) -> None:
-    kernel.write(HOME, 1, 0, b"x" * 4096)
+async def test_a_hole_under_a_key_reads_as_zeros_and_so_do_the_ends_of_units_it_cuts(
+    kernel: Kernel,
+) -> None:
+    kernel.write(HOME, 1, 0, b"x" * 16384)
     await kernel.reply()
-    kernel.allocate(HOME, 2, 0x03, 0, 4096)
-    assert await kernel.reply() == failed(2, errno.EOPNOTSUPP)
-    kernel.read(HOME, 3, 0, 4096)
-    assert await kernel.reply() == done(3, b"x" * 4096)
+    kernel.allocate(HOME, 2, 0x03, 4000, 8200)
+    assert await kernel.reply() == done(2)
+    kernel.read(HOME, 3, 0, 16384)
+    assert await kernel.reply() == done(3, b"x" * 4000 + bytes(8200) + b"x" * 4184)
+    kernel.read(D0, 4, 4096, 4096)
+    assert await kernel.reply() == done(4, bytes(4096)), "a whole unit is given up on the medium"
 
 
 @pytest.mark.parametrize("mode", [0x00, 0x01, 0x02, 0x08, 0x20, 0x40])
