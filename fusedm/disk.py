@@ -9,6 +9,7 @@ import trio
 from fusedm.block import (
     NO_CAPABILITIES,
     Bio,
+    BlockDevice,
     Capabilities,
     CryptoCounts,
     CryptoKey,
@@ -47,6 +48,7 @@ class Disk:
         self.limits = Limits(store.logical_block_size, store.logical_block_size)
         self.read_only = store.read_only
         self.stats = IoStats()
+        self.holders: dict[BlockDevice, None] = {}
         #: The whole disk is one extent.
         self.counts = CryptoCounts()
         self.range_locks = RangeLocks()

@@ -76,6 +76,7 @@ class System:
         self.created: dict[str, float] = {}
         self.written: dict[str, float] = {}
         self._open: Counter[str] = Counter()
+        self._views_on: dict[BlockDevice, dict[str, None]] = {}
 
     # Looking up.
 
@@ -119,8 +120,8 @@ class System:
         """The mapped devices (through either table) and views directly on a device."""
         device = self.device(name)
         return [
-            *(mapped.name for mapped in self.mapped.values() if device in mapped.underlying()),
-            *(view.name for view in self.views.values() if view.device is device),
+            *(holder.name for holder in device.holders),
+            *self._views_on.get(device, ()),
         ]
 
     def check_free(self, kind: str, name: str) -> None:
@@ -188,6 +189,7 @@ class System:
         start_using_key(device, key)
         self._claim("view", name)
         self.views[name] = view
+        self._views_on.setdefault(device, {})[name] = None
         return view
 
     def load(self, name: str, table_text: str, read_only: bool = False) -> None:
@@ -205,12 +207,13 @@ class System:
         """
         changed = self.mapped_device(name)
         await changed.resume()
-        seen = [changed]
-        for device in seen:
-            for above in self.mapped.values():
-                if device in above.underlying() and above not in seen:
-                    above.refresh()
-                    seen.append(above)
+        seen: dict[BlockDevice, None] = {changed: None}
+        to_tell = list(changed.holders)
+        for above in to_tell:
+            if isinstance(above, MappedDevice) and above not in seen:
+                above.refresh()
+                seen[above] = None
+                to_tell.extend(above.holders)
 
     async def resume_all(self) -> None:
         """Resume every suspended device that has a table, so that nothing waits for it any more."""
@@ -260,7 +263,10 @@ class System:
         self._check_unused(name, ())
         self._evict_unshared(self.views[name])
         self._release(name)
-        del self.views[name]
+        view = self.views.pop(name)
+        del self._views_on[view.device][name]
+        if not self._views_on[view.device]:
+            del self._views_on[view.device]
 
     def remove_key(self, name: str) -> None:
         """Forget a key and overwrite its bytes.

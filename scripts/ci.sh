@@ -26,6 +26,8 @@ from cryptography.hazmat.backends.openssl import backend
 print("Python", platform.python_version())
 print("pyfuse3", pyfuse3.__version__)
 print("cryptography", cryptography.__version__, "with", backend.openssl_version_text())
+from fusedm.crypto import libcrypto_version
+print("compiled ciphers with", libcrypto_version())
 END
 }
 
@@ -42,12 +44,14 @@ print(*left_behind(sys.argv[1]), sep="\n")' "$TMPDIR")
 check_wheel() {
     mkdir "$base/source"
     cp -r pyproject.toml README.md fusedm "$base/source"
+    find "$base/source" -name '*.so' -delete
     .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
         --wheel-dir "$base" "$base/source"
-    (cd "$base/source" && find fusedm -name '*.py' -o -name '*.md' -o -name '*.toml') |
-        sort >"$base/wanted"
+    # What is compiled counts as its source.
+    (cd "$base/source" && find fusedm -name '*.py' -o -name '*.pyi' -o -name '*.md' \
+        -o -name '*.toml' -o -name '*.pyx') | sort >"$base/wanted"
     .venv/bin/python -m zipfile -l "$base"/fusedm-*.whl | awk '$1 ~ "^fusedm/" { print $1 }' |
-        sort >"$base/packed"
+        sed -E 's/[.]cpython-[^/]*[.]so$/.pyx/' | sort >"$base/packed"
     diff "$base/wanted" "$base/packed" || fail "the wheel is not the package (< missing, > extra)"
 }
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
+packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
     e2fsprogs xfsprogs fio util-linux mount)
 stamp=.venv/set-up-stamp
 
@@ -66,7 +66,7 @@ END
 state() {
     pwd
     .venv/bin/python -V
-    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt
+    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt fusedm/*/*.px[id]
 }
 
 is_set_up() {

@@ -71,8 +71,9 @@ def machine(tmp_path: Path) -> Machine:
     made.program("apt-get", 'echo "apt-get $*" >>log')
     made.program("python3", PYTHON)
     made.installed()
-    (made.clone / "scripts").mkdir(parents=True)
-    for path in ("pyproject.toml", "scripts/setup.sh", "scripts/constraints.txt"):
+    compiled = sorted(path.relative_to(ROOT) for path in ROOT.glob("fusedm/*/*.px[id]"))
+    for path in ("pyproject.toml", "scripts/setup.sh", "scripts/constraints.txt", *compiled):
+        (made.clone / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, made.clone / path)
     return made
 
@@ -153,9 +154,10 @@ def test_a_moved_clone_is_set_up_anew(machine: Machine):
     assert machine.log() == ["venv", "pip"] * 2
 
 
-def test_changed_requirements_are_set_up_anew(machine: Machine):
+@pytest.mark.parametrize("path", ["pyproject.toml", "fusedm/crypto/evp.pyx"])
+def test_changed_requirements_and_compiled_modules_are_set_up_anew(machine: Machine, path: str):
     machine.set_up()
-    (machine.clone / "pyproject.toml").write_text("[project]\n")
+    (machine.clone / path).write_text("# Changed.\n")
     assert machine.set_up().returncode == 0
     assert machine.log() == ["venv", "pip"] * 2
 

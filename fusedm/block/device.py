@@ -49,6 +49,10 @@ class BlockDevice(Protocol):
     def stats(self) -> IoStats:
         """Its counters."""
 
+    @property
+    def holders(self) -> "dict[BlockDevice, None]":
+        """The mapped devices that use this one through either table, oldest first."""
+
     def plan(self, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         """What is to be done for the bio.
 

@@ -33,7 +33,7 @@ from fusedm.host.interrupts import (
     let_in,
     restore_defaults,
 )
-from fusedm.host.process import end_with, mark_io_flusher
+from fusedm.host.process import allow_many_files, end_with, mark_io_flusher
 from fusedm.stack import Stack, StackSpec
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def run_daemon(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
     Raises: FusedmError, OSError if it cannot start; then nothing is left.
     """
     mark_io_flusher()
+    allow_many_files()
     run_file = RunFile(str(config.mount_point), config.stack_file)
     deadline = Deadline(config.mount_point)
     try:

@@ -26,7 +26,7 @@ class Fallback:
     def __init__(self, device_name: str) -> None:
         self._device_name = device_name
         self._started: set[str] = set()
-        #: Made at the first start: most devices of a large stack never need it.
+        #: Made when the first bio needs it: most devices of a large stack never do.
         self._profile: KeyslotProfile | None = None
 
     def start(self, mode: str) -> None:
@@ -34,8 +34,6 @@ class Fallback:
 
         Source: blk_crypto_fallback_start_using_mode.
         """
-        if self._profile is None:
-            self._profile = KeyslotProfile(FALLBACK_KEYSLOTS)
         self._started.add(mode)
 
     def plan(self, bio: Bio, route: Route, below: Callable[[Bio], Node]) -> SoftwareCrypt:
@@ -57,15 +55,18 @@ class Fallback:
 
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether the key is in a slot and nobody is waiting."""
-        return self._slots().is_ready(key)
+        return self._profile is not None and self._profile.is_ready(key)
 
     def take_now(self, key: CryptoKey) -> SlotHold:
         """A slot that has the key; only after is_ready."""
-        return self._slots().take_now(key)
+        assert self._profile is not None, "only after is_ready"
+        return self._profile.take_now(key)
 
     async def take(self, key: CryptoKey) -> SlotHold:
         """A slot with the key, waited for if need be."""
-        return await self._slots().take(key)
+        if self._profile is None:
+            self._profile = KeyslotProfile(FALLBACK_KEYSLOTS)
+        return await self._profile.take(key)
 
     def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
         """Whether a worker thread should do it."""
@@ -80,7 +81,3 @@ class Fallback:
         """Forget the key."""
         if self._profile is not None:
             self._profile.evict(key)
-
-    def _slots(self) -> KeyslotProfile:
-        assert self._profile is not None, "plan() lets no bio this far before start()"
-        return self._profile

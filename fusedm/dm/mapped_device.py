@@ -61,6 +61,7 @@ class MappedDevice:
         self.inactive: Table | None = None
         self.suspended = False
         self.stats = IoStats()
+        self.holders: dict[BlockDevice, None] = {}
         self.fallback = Fallback(name)
         #: Whether the live table was loaded read-only.
         self.is_table_read_only = False
@@ -212,11 +213,12 @@ class MappedDevice:
             for device in table.devices():
                 device.start_using_key(key)
                 started[device] = None
-        self.inactive, self._inactive_read_only = table, read_only
+        self._inactive_read_only = read_only
+        self._set_tables(self.live, table)
 
     def clear(self) -> None:
         """Drop the inactive table, if there is one."""
-        self.inactive = None
+        self._set_tables(self.live, None)
 
     async def suspend(self) -> None:
         """Let no new bio in and wait for those in flight; a delayed one goes on at once.
@@ -242,8 +244,17 @@ class MappedDevice:
 
     def close(self) -> None:
         """Drop both tables; bios that wait for a resume fail."""
-        self.live = self.inactive = None
+        self._set_tables(None, None)
         self._let_bios_in()
+
+    def _set_tables(self, live: Table | None, inactive: Table | None) -> None:
+        """Change tables, and hold the devices below them and no others."""
+        before = self.underlying()
+        self.live, self.inactive = live, inactive
+        for device in before:
+            device.holders.pop(self, None)
+        for device in self.underlying():
+            device.holders[self] = None
 
     def _let_bios_in(self) -> None:
         self.suspended = False
@@ -278,14 +289,15 @@ class MappedDevice:
         new, old = self.inactive, self.live
         if new is None:
             return
-        self.inactive = None
         try:
             check_table(new)
         except TableError:
+            self._set_tables(old, None)
             if not was_suspended:
                 self._let_bios_in()
             raise
-        self.live, self.is_table_read_only = new, self._inactive_read_only
+        self.is_table_read_only = self._inactive_read_only
+        self._set_tables(new, None)
         self.refresh()
         self._evict_from_dropped(old)
 

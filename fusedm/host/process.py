@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 
 _PR_SET_PDEATHSIG = 1
@@ -27,3 +28,13 @@ def mark_io_flusher() -> bool:
     Without it, memory reclaim could wait for the daemon while the daemon waits for memory.
     """
     return bool(_libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0)
+
+
+def allow_many_files() -> int:
+    """Raise the limit on open descriptors as far as this process may; what it is now.
+
+    Each disk in use has one, and the usual limit of 1024 is kept low for the sake of select().
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -69,6 +69,12 @@ def test_attach_takes_block_size_and_direct_io(image: Path, logical_block_size: 
     assert loop.attached(str(image.parent)) == [device]
 
 
+def test_attach_has_the_kernel_read_ahead_a_whole_request(image: Path) -> None:
+    device = loop.attach(str(image), 512)
+    queue = loop.SYS_BLOCK / os.path.basename(device.node) / "queue"
+    assert int((queue / "read_ahead_kb").read_text()) << 10 == loop.READAHEAD_BYTES
+
+
 def test_attach_gives_the_bytes_of_the_file(image: Path) -> None:
     with image.open("r+b") as file:
         file.write(b"x" * 4096)
