@@ -66,7 +66,7 @@ END
 state() {
     pwd
     .venv/bin/python -V
-    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt fusedm/*/*.px[id]
+    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt fusedm/*/*.p[xy][xd]
 }
 
 is_set_up() {
