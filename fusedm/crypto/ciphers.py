@@ -1,60 +1,143 @@
 """Software ciphers, on `cryptography`: the only place where it is imported.
 
-A cipher here is a key made ready. A further mode is one class here and one row in block's MODES.
+A cipher here is a key made ready. A further mode is one row in the table below and one in block's
+MODES. What a mode does with its block cipher is in a module of its own: xts, essiv, adiantum.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+import errno
+import sys
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 
+import numpy as np
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers import (
+    BlockCipherAlgorithm,
+    CipherContext,
+    algorithms,
+    modes,
+)
 from cryptography.hazmat.primitives.ciphers import Cipher as _Cipher
-from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
+from fusedm.crypto.adiantum import Adiantum
+from fusedm.crypto.blocks import BLOCK_BYTES, Blocks
 from fusedm.crypto.data_units import split_at_data_units
+from fusedm.crypto.essiv import CbcEssiv
+from fusedm.crypto.xts import Xts
+
+#: From this data unit size on, and up to this many data units, the library's own XTS with a call
+#: for each data unit is not slower than the arithmetic on arrays of crypto/xts.py.
+_LARGE_UNIT = 4096
+_FEW_UNITS = 24
 
 
-class CipherMaker(Protocol):
-    """A cipher class: made from a key, or refusing it with CryptoError."""
+class _EcbBlocks:
+    """A block cipher on many blocks: electronic codebook is only the way to call it.
 
-    def __call__(self, key: CryptoKey) -> Cipher: ...
+    A context is made for each call, as two threads cannot share one.
+    Raises: UnsupportedAlgorithm, which the library does only when a context is made.
+    """
+
+    def __init__(self, algorithm: BlockCipherAlgorithm) -> None:
+        self._cipher = _Cipher(algorithm, modes.ECB())
+        self._cipher.encryptor()
+
+    def encrypt(self, blocks: Blocks) -> Blocks:
+        """Each block encrypted."""
+        return _through(self._cipher.encryptor(), blocks)
+
+    def decrypt(self, blocks: Blocks) -> Blocks:
+        """Each block decrypted."""
+        return _through(self._cipher.decryptor(), blocks)
+
+
+def _through(context: CipherContext, blocks: Blocks) -> Blocks:
+    # update_into asks for a block's room, less one byte, behind its output.
+    result = np.empty(blocks.nbytes + BLOCK_BYTES - 1, np.uint8)
+    context.update_into(blocks.data.cast("B"), result.data)
+    return result[: blocks.nbytes].view("<u8").reshape(blocks.shape)
 
 
 class AesXts:
-    """AES-256 in XTS mode, one data unit at a time, as a context cannot be used for a second unit.
-
-    Raises: CryptoError(EINVAL) for a key whose halves are equal.
-    Source: IEEE 1619; the kernel's fallback forbids equal halves (CRYPTO_TFM_REQ_FORBID_WEAK_KEYS).
-    """
+    """AES-256 in XTS mode: small data units all at once if they are many, else one by one."""
 
     def __init__(self, key: CryptoKey) -> None:
-        half = len(key.raw) // 2
-        if key.raw[:half] == key.raw[half:]:
-            raise CryptoError(
-                f"key {key.name!r}: the two halves of an XTS key are equal, which gives its tweak "
-                f"away; use {2 * half} random bytes"
-            )
         self._config = key.config
+        self._batched = _xts(key, algorithms.AES)
         self._aes = algorithms.AES(bytes(key.raw))
+        size = key.config.data_unit_size
+        self._few_bytes = _FEW_UNITS * size if size < _LARGE_UNIT else sys.maxsize
 
     def encrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
         """Encrypt each data unit of src into dst."""
+        if len(src) > self._few_bytes:
+            self._batched.encrypt(dun, src, dst)
+            return
         for iv, unit in split_at_data_units(self._config, dun, len(src)):
             _Cipher(self._aes, modes.XTS(iv)).encryptor().update_into(src[unit], dst[unit])
 
     def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
         """Decrypt each data unit of src into dst."""
+        if len(src) > self._few_bytes:
+            self._batched.decrypt(dun, src, dst)
+            return
         for iv, unit in split_at_data_units(self._config, dun, len(src)):
             _Cipher(self._aes, modes.XTS(iv)).decryptor().update_into(src[unit], dst[unit])
 
 
-CIPHERS: Mapping[str, CipherMaker] = {"AES-256-XTS": AesXts}
+def _sm4_xts(key: CryptoKey) -> Cipher:
+    """SM4 in XTS mode, with the tweaks of IEEE 1619 as the kernel's xts(sm4) has them."""
+    return _xts(key, algorithms.SM4)
+
+
+def _xts(key: CryptoKey, algorithm: Callable[[bytes], BlockCipherAlgorithm]) -> Xts:
+    """XTS over a block cipher; the key's second half is that of the tweaks.
+
+    Raises: CryptoError(EINVAL) for a key whose halves are equal.
+    Source: IEEE 1619; the kernel's fallback forbids equal halves (CRYPTO_TFM_REQ_FORBID_WEAK_KEYS).
+    """
+    half = len(key.raw) // 2
+    first, second = bytes(key.raw[:half]), bytes(key.raw[half:])
+    if first == second:
+        raise CryptoError(
+            f"key {key.name!r}: the two halves of an XTS key are equal, which gives its tweak "
+            f"away; use {2 * half} random bytes"
+        )
+    return Xts(key.config, _EcbBlocks(algorithm(first)), _EcbBlocks(algorithm(second)))
+
+
+def _aes_cbc_essiv(key: CryptoKey) -> Cipher:
+    """AES-128 in CBC mode; the IVs are encrypted by AES-256 under the SHA-256 of the key."""
+    aes = algorithms.AES(bytes(key.raw))
+    chain = _Cipher(aes, modes.CBC(bytes(BLOCK_BYTES)))
+    iv_cipher = _EcbBlocks(algorithms.AES(sha256(key.raw).digest()))
+    return CbcEssiv(key.config, _EcbBlocks(aes), iv_cipher, chain.encryptor)
+
+
+def _adiantum(key: CryptoKey) -> Cipher:
+    """Adiantum with XChaCha12 and AES-256."""
+    return Adiantum(key.config, key.raw, lambda raw: _EcbBlocks(algorithms.AES(bytes(raw))))
+
+
+#: Made from a key, or refusing it with CryptoError.
+CIPHERS: Mapping[str, Callable[[CryptoKey], Cipher]] = {
+    "AES-256-XTS": AesXts,
+    "AES-128-CBC-ESSIV": _aes_cbc_essiv,
+    "Adiantum": _adiantum,
+    "SM4-XTS": _sm4_xts,
+}
 
 
 def make_cipher(key: CryptoKey) -> Cipher:
     """A key made ready for use.
 
-    Raises: CryptoError(EINVAL) for a key the mode refuses.
+    Raises: CryptoError(EINVAL) for a key the mode refuses, ENOPKG for a mode the library lacks.
     """
-    return CIPHERS[key.config.mode](key)
+    try:
+        return CIPHERS[key.config.mode](key)
+    except UnsupportedAlgorithm:
+        text = "cannot be done here: OpenSSL was built without its block cipher"
+        raise CryptoError(f"key {key.name!r}: {key.config.mode} {text}", errno.ENOPKG) from None
