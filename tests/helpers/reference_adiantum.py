@@ -4,6 +4,8 @@ It shares no code with fusedm, and takes data units of any length from 16 bytes 
 Source: the Adiantum paper (Crowley and Biggers 2018); RFC 8439 for the quarter round and Poly1305.
 """
 
+from functools import cache
+
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 BLOCK = 16
@@ -23,12 +25,18 @@ def decrypt(key: bytes, unit: int, dun: int, data: bytes) -> bytes:
 
 
 def _units(key: bytes, unit: int, dun: int, data: bytes, forward: bool) -> bytes:
-    derived = xchacha12(key, b"\x01" + bytes(23), 32 + 16 + 16 + NH_KEY)
+    derived = _derived(key)
     result = b""
     for at in range(0, len(data), unit):
         tweak = (dun + at // unit).to_bytes(32, "little")
         result += _unit(key, derived, tweak, data[at : at + unit], forward)
     return result
+
+
+@cache
+def _derived(key: bytes) -> bytes:
+    """The keys of AES, of both polynomials, and of NH."""
+    return xchacha12(key, b"\x01" + bytes(23), 32 + 16 + 16 + NH_KEY)
 
 
 def _unit(key: bytes, derived: bytes, tweak: bytes, data: bytes, forward: bool) -> bytes:
