@@ -31,7 +31,15 @@ class CryptoMode:
 
 #: A further mode is one row here and one cipher in crypto/ciphers.py.
 MODES: Mapping[str, CryptoMode] = MappingProxyType(
-    {mode.name: mode for mode in (CryptoMode("AES-256-XTS", key_size=64, iv_size=16),)}
+    {
+        mode.name: mode
+        for mode in (
+            CryptoMode("AES-256-XTS", key_size=64, iv_size=16),
+            CryptoMode("AES-128-CBC-ESSIV", key_size=16, iv_size=16),
+            CryptoMode("Adiantum", key_size=32, iv_size=32),
+            CryptoMode("SM4-XTS", key_size=32, iv_size=16),
+        )
+    }
 )
 
 

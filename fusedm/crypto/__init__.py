@@ -2,7 +2,7 @@
 
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
-from fusedm.crypto.evp import EvpCipher, libcrypto_version
+from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.submit import (
     PatchBlock,
@@ -18,6 +18,7 @@ from fusedm.crypto.submit import (
 )
 
 __all__ = [
+    "EVP_MODES",
     "EvpCipher",
     "Fallback",
     "InlineEngine",

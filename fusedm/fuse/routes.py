@@ -15,7 +15,7 @@ from fusedm.block import Op, Span
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.crypto import EvpCipher
+from fusedm.crypto import EVP_MODES, EvpCipher
 from fusedm.fuse.express import Path
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.system import System, View
@@ -144,7 +144,10 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
     if span.leaf is None or whole.begin >= whole.end:
         return bare
     if view.key is not None:
-        if not span.passes_crypto or not span.leaf.capabilities.supports(view.key.config):
+        config = view.key.config
+        if config.mode not in EVP_MODES or not span.passes_crypto:
+            return bare
+        if not span.leaf.capabilities.supports(config):
             return bare
         whole.slots = span.leaf.engine_slots
     descriptor = span.leaf.direct_fd()
