@@ -40,6 +40,16 @@ def let_in() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold them for the time of a with block; those that came meanwhile come at its end."""
+    hold()
+    try:
+        yield
+    finally:
+        let_in()
+
+
 def restore_defaults() -> None:
     """Let each of them end this process, as in one that has just been started."""
     for number in ENDING_SIGNALS:

@@ -8,6 +8,7 @@ import pytest
 
 from fusedm.host.interrupts import (
     ENDING_SIGNALS,
+    held,
     hold,
     interruptible,
     let_in,
@@ -54,3 +55,11 @@ def test_a_signal_that_is_held_comes_when_it_is_let_in():
         with pytest.raises(KeyboardInterrupt):
             let_in()
     assert came == ["held"]
+
+
+def test_what_is_held_for_a_while_comes_at_its_end():
+    came = []
+    with pytest.raises(KeyboardInterrupt), interruptible(), held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        came.append("after the signal")
+    assert came == ["after the signal"]
