@@ -44,7 +44,7 @@ check_wheel() {
     cp -r pyproject.toml README.md fusedm "$base/source"
     .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
         --wheel-dir "$base" "$base/source"
-    (cd "$base/source" && find fusedm -name '*.py' -o -name '*.md' -o -name '*.toml') |
+    (cd "$base/source" && find fusedm -name '*.py' -o -name '*.md' -o -name '*.toml' -o -name '*.fio') |
         sort >"$base/wanted"
     .venv/bin/python -m zipfile -l "$base"/fusedm-*.whl | awk '$1 ~ "^fusedm/" { print $1 }' |
         sort >"$base/packed"
