@@ -59,7 +59,11 @@ def test_a_signal_that_is_held_comes_when_it_is_let_in():
 
 def test_what_is_held_for_a_while_comes_at_its_end():
     came = []
-    with pytest.raises(KeyboardInterrupt), interruptible(), held():
+
+    def be_signalled():
         os.kill(os.getpid(), signal.SIGTERM)
         came.append("after the signal")
+
+    with pytest.raises(KeyboardInterrupt), interruptible(), held():
+        be_signalled()
     assert came == ["after the signal"]
