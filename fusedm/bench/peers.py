@@ -20,6 +20,8 @@ NBD = ("nbdfuse", "nbdkit")
 
 #: What LUKS takes to derive its key, in milliseconds: it is no part of what is measured.
 _LUKS_ITER_MS = 10
+#: On a busy machine qemu-img may not be able to tell how long that takes, and gives up.
+_LUKS_TRIES = 5
 #: openssl takes whole seconds only.
 _OPENSSL_SECONDS = 1
 
@@ -116,11 +118,18 @@ def _raw_image(place: Place, name: str) -> Path:
 
 def _luks_image(place: Place, name: str, size: int) -> Path:
     image = place.folder / f"{name}.img"
-    run_tied(
+    command = (
         "qemu-img", "create", "-q", "-f", "luks",
         "--object", f"secret,id=secret,file={passphrase_file(place)}",
         "-o", f"key-secret=secret,iter-time={_LUKS_ITER_MS}", str(image), str(size),
     )  # fmt: skip
+    for tries_left in reversed(range(_LUKS_TRIES)):
+        try:
+            run_tied(*command)
+            break
+        except StackError:
+            if not tries_left:
+                raise
     return image
 
 

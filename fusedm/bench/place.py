@@ -16,7 +16,7 @@ from typing import Protocol
 from fusedm.bench.processes import Children
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import format_size
-from fusedm.control import bring_down, reap, stack_at
+from fusedm.control import bring_down, log_path, reap, stack_at
 from fusedm.host import loop, mounts
 
 DEFAULT_FOLDER = "/dev/shm"
@@ -25,6 +25,8 @@ MIB = 1 << 20
 #: How long what was told to go may take to be gone.
 GONE_SECONDS = 10.0
 POLL_SECONDS = 0.02
+#: How long a daemon may take to release what lies over it.
+DAEMON_SECONDS = 60.0
 
 
 class Teller(Protocol):
@@ -91,10 +93,11 @@ def make_folder(parent: str) -> Path:
     return folder
 
 
-def clear(folder: Path, children: Children) -> None:
+def clear(folder: Path, children: Children) -> str:
     """Undo all that was made below a folder, in order, and look for what may be left.
 
-    What a dying process undoes at the same time may make a step fail; only what is left counts.
+    Returns what the daemon had logged. A step may fail on what another process undoes at the same
+    time; only what is left counts.
     Raises: StackError for what is left, with the first thing that went wrong.
     """
     steps: tuple[Callable[[], object], ...] = (
@@ -117,6 +120,31 @@ def clear(folder: Path, children: Children) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise StackError(f"left behind: {folder}{first}")
+    return _taken_log(folder)
+
+
+def wait_for_daemon(folder: Path) -> None:
+    """Wait until a daemon that was told to end has done so, if there is one.
+
+    It releases its loop devices itself, and two that do so at once are in each other's way.
+    """
+    deadline = time.monotonic() + DAEMON_SECONDS
+    while time.monotonic() < deadline:
+        running = stack_at(str(folder / "mnt"))
+        if running is None or not running.is_alive:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _taken_log(folder: Path) -> str:
+    """What the daemon has logged, which nobody would look for when its stack is gone."""
+    log = log_path(str(folder / "mnt"))
+    try:
+        said = log.read_text(errors="replace").strip()
+        log.unlink()
+    except FileNotFoundError:
+        return ""
+    return said
 
 
 def _release_loops(folder: Path) -> None:

@@ -58,7 +58,7 @@ def run_pairs(options: Options, say: Teller) -> Record:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise UsageError(f"--require-peers: {reasons}")
     place = _place(options, say, lambda place: needed_bytes(place, pairs, missing))
-    with supervised(place.folder, place.children):
+    with supervised(place):
         about = estimate_seconds(pairs, missing, options.rounds, options.seconds)
         _announce(options, say, about)
         for name, reason in missing.items():
@@ -76,7 +76,7 @@ def run_layers(options: Options, say: Teller) -> Record:
     Raises: as run_pairs.
     """
     place = _place(options, say, lambda place: place.size)
-    with supervised(place.folder, place.children):
+    with supervised(place):
         each = len(CHAIN) * len(REQUESTS) * options.seconds
         _announce(options, say, options.rounds * each + 2)
         conditions = machine()
@@ -93,7 +93,7 @@ def run_memory(options: Options, say: Teller) -> Record:
     if without_fio is not None:
         raise UsageError(without_fio)
     place = _place(options, say, lambda place: MEMORY_CHECK_BYTES)
-    with supervised(place.folder, place.children):
+    with supervised(place):
         _announce(options, say, options.minutes * 60 + 30)
         conditions = machine()
         devices = (QUICK_DEVICES,) if options.quick else ()

@@ -10,20 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from fusedm.bench.place import clear
-from fusedm.bench.processes import Children
+from fusedm.bench.place import Place, clear, wait_for_daemon
 from fusedm.block.errors import StackError
 from fusedm.host.interrupts import ENDING_SIGNALS, interruptible, let_in, uninterruptible
 from fusedm.host.process import end_with
 
 
 @contextmanager
-def supervised(folder: Path, children: Children) -> Iterator[None]:
+def supervised(place: Place) -> Iterator[None]:
     """Run the with block in a child of this process, and clear the folder after it.
 
     The signals must be held already. Only the child enters the block and returns; here the outcome
@@ -36,10 +34,11 @@ def supervised(folder: Path, children: Children) -> Iterator[None]:
     sys.stderr.flush()
     child = os.fork()
     if child:
-        _wait_and_exit(child, folder)
+        _wait_and_exit(child, place)
     os.setsid()
     end_with(parent)
-    with interruptible():
+    # What came to both of us before we had a session of our own is handed on to us as well.
+    with interruptible(once=True):
         try:
             let_in()
             yield
@@ -47,10 +46,17 @@ def supervised(folder: Path, children: Children) -> Iterator[None]:
             raise StackError("the benchmark was interrupted") from None
         finally:
             with uninterruptible():
-                clear(folder, children)
+                _clear(place)
 
 
-def _wait_and_exit(child: int, folder: Path) -> NoReturn:
+def _clear(place: Place) -> None:
+    said = clear(place.folder, place.children)
+    if said:
+        with suppress(OSError):  # Who reads it may be gone.
+            place.say.line(f"the daemon said: {said}")
+
+
+def _wait_and_exit(child: int, place: Place) -> NoReturn:
     """Wait for the child, handing the first signal on to it, and exit as it did."""
     told: list[int] = []
 
@@ -67,6 +73,7 @@ def _wait_and_exit(child: int, folder: Path) -> NoReturn:
     with uninterruptible():
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
-            clear(folder, Children())
+            wait_for_daemon(place.folder)
+            _clear(place)
             raise StackError(f"the benchmark was killed by signal {-code}; nothing of it is left")
     sys.exit(code)

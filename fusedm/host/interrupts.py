@@ -10,11 +10,17 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Let each of them raise KeyboardInterrupt, so that all is undone on the way out."""
+def interruptible(once: bool = False) -> Iterator[None]:
+    """Let each of them raise KeyboardInterrupt, so that all is undone on the way out.
+
+    once lets only the first do so: a second cannot come between that and the teardown.
+    """
+    came: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        came.append(number)
+        if len(came) == 1 or not once:
+            raise KeyboardInterrupt
 
     with _handled_by(interrupt):
         yield
