@@ -1,8 +1,9 @@
 """The ratios of a run as a picture: grouped bars, their spread, and the goals."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusedm.bench.figures import spread
 from fusedm.bench.record import Ratio, Record
@@ -42,11 +43,13 @@ _LEAST_JOBS = 6
 def check_plot(path: str) -> None:
     """Refuse what could not be drawn after the run.
 
+    matplotlib is only looked for: it would start threads, and a run begins with a fork.
     Raises: UsageError if the name has no ending that is known, or matplotlib is not installed.
     """
     if Path(path).suffix not in ENDINGS:
         raise UsageError(f"--plot {path}: must end in {' or '.join(ENDINGS)}")
-    _figure_class()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("--plot: matplotlib is not installed (pip install 'fusedm[bench]')")
 
 
 def panels(ratios: Sequence[Ratio]) -> list[tuple[str, list[Ratio]]]:
@@ -68,11 +71,13 @@ def draw(record: Record, path: str) -> None:
 
     Raises: StackError if there is nothing to draw or it cannot be written.
     """
+    from matplotlib.figure import Figure
+
     groups = panels(record.ratios)
     if not groups:
         raise StackError(f"--plot {path}: there is no ratio to draw")
     heights = [1.6 if len(members) == 1 else 3.0 for _, members in groups]
-    figure = _figure_class()(figsize=(11, sum(heights) + 1.4 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(11, sum(heights) + 1.4 * len(groups)), layout="constrained")
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)
     for (title, members), axis in zip(groups, axes[:, 0], strict=True):
         _draw_panel(axis, title, members)
@@ -82,16 +87,6 @@ def draw(record: Record, path: str) -> None:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise StackError(f"--plot {path}: {error.strerror}", error.errno) from None
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise UsageError(
-            "--plot: matplotlib is not installed (pip install 'fusedm[bench]')"
-        ) from None
-    return Figure
 
 
 def _draw_panel(axis: "Axes", title: str, members: Sequence[Ratio]) -> None:

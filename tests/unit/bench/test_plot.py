@@ -42,7 +42,7 @@ def test_another_ending_is_refused():
 
 
 def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"not installed \(pip install 'fusedm\[bench\]'\)"):
         check_plot("a.png")
 

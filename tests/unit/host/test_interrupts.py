@@ -68,7 +68,7 @@ def test_what_is_held_for_a_while_comes_at_its_end():
     came = []
 
     def be_signalled():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         came.append("after the signal")
 
     with pytest.raises(KeyboardInterrupt), interruptible(), held():
