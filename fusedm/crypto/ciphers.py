@@ -118,9 +118,9 @@ def _adiantum(key: CryptoKey) -> Cipher:
     return Adiantum(key.config, key.raw, lambda raw: _EcbBlocks(algorithms.AES(bytes(raw))))
 
 
-#: Data units of each mode transformed on the spot in software; more go to a worker thread. A hop to
-#: a thread and back costs about 100 microseconds, a unit of AES 11: 32 units keep the stack busy for
-#: 0.4 ms. A call for the others costs as much before its first byte.
+#: Data units of each mode transformed on the spot in software; more go to a worker thread. A hop
+#: to a thread and back costs about 100 microseconds, a unit of AES 11: 32 units keep the stack busy
+#: for 0.4 ms. A call for the others costs as much before its first byte.
 UNITS_ON_THE_SPOT: Mapping[str, int] = {
     "AES-256-XTS": 32,
     "AES-128-CBC-ESSIV": 32,

@@ -21,8 +21,9 @@ LEVELS = {
     "stack": 4,
     "fuse": 5,
     "control": 6,
-    "cli": 7,
-    "__main__": 8,
+    "bench": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 #: The rooms whose modules are open to everyone above: words, and what the machine offers.
@@ -46,7 +47,8 @@ ONLY_IN = {
     # The demo decrypts what lies on the disks without any of our code.
     "cryptography": ("crypto/ciphers.py", "cli/demo_proof.py"),
     "numpy": ("crypto/*",),
-    "click": ("cli/main.py", "cli/devices.py"),
+    "click": ("cli/main.py", "cli/devices.py", "cli/bench_command.py"),
+    "matplotlib": ("bench/plot.py",),
     "socket": (
         "fuse/kernel_mount.py",
         "fuse/lane.py",
@@ -54,7 +56,12 @@ ONLY_IN = {
         "control/client.py",
         "control/daemon.py",
     ),
-    "subprocess": ("fuse/kernel_mount.py", "host/mounts.py", "cli/run_command.py"),
+    "subprocess": (
+        "fuse/kernel_mount.py",
+        "host/mounts.py",
+        "bench/processes.py",
+        "cli/run_command.py",
+    ),
     "ctypes": (
         "stores/host.py",
         "stack/key_sources.py",
@@ -71,6 +78,7 @@ ONLY_IN = {
         "fuse/lane.py",
         "host/*",
         "control/*",
+        "bench/layers.py",
         "cli/*",
     ),
 }
