@@ -8,56 +8,17 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from time import monotonic, time
 
-from fusedm.block import Bio, BlockDevice, CryptContext, CryptoKey, KeyHolder, Op
-from fusedm.block.capabilities import MAX_DUN_BYTES
-from fusedm.block.crypt_ctx import dun_limit
-from fusedm.block.errors import CryptoError, StackError, TableError
+from fusedm.block import BlockDevice, CryptoKey, KeyHolder
+from fusedm.block.errors import StackError, TableError
 from fusedm.block.names import check_name
-from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
 from fusedm.crypto import start_using_key
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, parse_table
+from fusedm.view import View, check_view
 
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A device as it is opened: with a key and a DUN base, every bio carries a context.
-
-    Without a key it is the device itself, as disks/ and mapper/ show it.
-    """
-
-    name: str
-    device: BlockDevice
-    key: CryptoKey | None = None
-    dun_base: int = 0
-
-    @property
-    def block_size(self) -> int:
-        """Bytes; the larger of the device's logical block size and the data unit size."""
-        own = self.key.config.data_unit_size if self.key is not None else SECTOR_SIZE
-        return max(self.device.limits.logical_block_size, own)
-
-    @property
-    def size(self) -> int:
-        """Bytes; the device's, down to whole blocks."""
-        size = self.device.sector_count << SECTOR_SHIFT
-        return size - size % self.block_size
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the device is."""
-        return self.device.read_only
-
-    def bio(self, op: Op, offset: int, data: memoryview) -> Bio:
-        """A READ or WRITE of whole blocks at a byte offset, with the context that goes with it."""
-        crypt = None
-        if self.key is not None:
-            unit = self.key.config.data_unit_size
-            crypt = CryptContext(self.key, self.dun_base + offset // unit, zeros_are_holes=True)
-        return Bio(op, offset >> SECTOR_SHIFT, len(data) >> SECTOR_SHIFT, data, crypt)
+__all__ = ["System", "View"]
 
 
 class System:
@@ -166,25 +127,27 @@ class System:
             raise StackError(f"key {key.name!r} is there already", errno.EEXIST)
         self.keys[key.name] = key
 
-    def add_view(self, name: str, device_name: str, key_name: str, dun_base: int = 0) -> View:
-        """Open a device under a key: the key is started on it.
+    def add_view(
+        self,
+        name: str,
+        device_name: str,
+        key_name: str,
+        dun_base: int = 0,
+        start: int = 0,
+        length: int | None = None,
+    ) -> View:
+        """Open a device, or length bytes of it from start on, under a key, which is started on it.
 
-        Raises: StackError for names; CryptoError(EINVAL) for a DUN base that does not fit, and for
-                whatever start_using_key refuses.
+        Raises: StackError for names, and for a range that is not of whole blocks of the device;
+                CryptoError(EINVAL) for a DUN base that does not fit, and for whatever
+                start_using_key refuses.
         """
         device = self.device(device_name)
         key = self.keys.get(key_name)
         if key is None:
             raise StackError(f"{key_name!r} is not a key of this stack", errno.ENXIO)
-        view = View(name, device, key, dun_base)
-        if dun_base.bit_length() > 8 * MAX_DUN_BYTES:
-            raise CryptoError(f"view {name!r}: dun_base has more than {8 * MAX_DUN_BYTES} bits")
-        last = dun_base + max(view.size // key.config.data_unit_size, 1) - 1
-        if dun_base < 0 or last >= dun_limit(key.config):
-            raise CryptoError(
-                f"view {name!r}: data unit numbers {dun_base}..{last} do not fit the "
-                f"{key.config.dun_bytes} DUN bytes of key {key_name!r}"
-            )
+        view = View(name, device, key, dun_base, start, length)
+        check_view(view, key)
         self.check_free("view", name)
         start_using_key(device, key)
         self._claim("view", name)

@@ -79,7 +79,7 @@ def disk_add(
     args = {
         "name": name,
         "store": absolute_store(store, Path.cwd()),
-        "size": _size(size) if size is not None else None,
+        "size": _size("--size", size) if size is not None else None,
         "read_only": read_only,
         "engine": engine,
     }
@@ -220,9 +220,20 @@ def view_group() -> None:
 @click.option("--device", required=True, help="A disk or mapped device.")
 @click.option("--key", required=True, help="The key of its data.")
 @click.option("--dun-base", type=int, default=0, show_default=True, help="Of its first unit.")
-def view_add(stack: str | None, name: str, device: str, key: str, dun_base: int) -> None:
-    """Add a view: data unit number = dun base + offset / data unit size."""
-    call(stack, "view.add", name=name, device=device, key=key, dun_base=dun_base)
+@click.option("--start", default="0", show_default=True, help="In the device, such as 1MiB.")
+@click.option("--size", help="Such as 64MiB; else all that follows.")
+def view_add(
+    stack: str | None,
+    name: str,
+    device: str,
+    key: str,
+    dun_base: int,
+    start: str,
+    size: str | None,
+) -> None:
+    """Add a view: data unit number = dun base + offset in the view / data unit size."""
+    args = {"device": device, "key": key, "dun_base": dun_base, "start": _size("--start", start)}
+    call(stack, "view.add", name=name, **args, size=_size("--size", size) if size else None)
 
 
 def _add_common_verbs() -> None:
@@ -300,11 +311,11 @@ def _table(file: str | None, text: str | None) -> str:
         raise StackError(f"{file}: byte {error.start} is not UTF-8") from None
 
 
-def _size(word: str) -> int:
+def _size(option: str, word: str) -> int:
     try:
         return parse_size(word)
     except ValueError as error:
-        raise UsageError(f"--size: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _mode(word: str) -> tuple[str, list[int]]:

@@ -213,9 +213,17 @@ class Commands:
 
     # Views.
 
-    def verb_view_add(self, name: str, device: str, key: str, dun_base: int = 0) -> None:
-        """Add a view."""
-        self._stack.add_view(ViewSpec(name, device, key, dun_base))
+    def verb_view_add(
+        self,
+        name: str,
+        device: str,
+        key: str,
+        dun_base: int = 0,
+        start: int = 0,
+        size: int | None = None,
+    ) -> None:
+        """Add a view; start and size in bytes."""
+        self._stack.add_view(ViewSpec(name, device, key, dun_base, start, size))
 
     def verb_view_remove(self, name: str) -> None:
         """Remove a view."""
@@ -244,7 +252,7 @@ class Commands:
             "suspended": isinstance(view.device, MappedDevice) and view.device.suspended,
         }
         if view.key is not None:
-            told |= {"key": view.key.name, "dun_base": view.dun_base}
+            told |= {"key": view.key.name, "dun_base": view.dun_base, "start": view.start}
         return told
 
     def _describe(self, device: BlockDevice) -> Json:

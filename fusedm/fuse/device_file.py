@@ -82,7 +82,7 @@ async def zero(view: View, offset: int, length: int, punch: bool) -> None:
         return
     await _write_zeros(view, offset, first)
     op = Op.DISCARD if punch else Op.WRITE_ZEROES
-    bio = Bio(op, bytes_to_sectors(first), bytes_to_sectors(last - first))
+    bio = Bio(op, view.sector(first), bytes_to_sectors(last - first))
     try:
         await submit_bio(view.device, bio)
     except BlockIOError as error:

@@ -123,7 +123,7 @@ def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch | None:
     """Find a stretch out, and remember it."""
     view = opened.view
     try:
-        span = view.device.span(offset >> SECTOR_SHIFT)
+        span = view.device.span(view.sector(offset))
     except (BlockIOError, WouldBlock):
         return None
     stretch = _stretch(handle, view, span)
@@ -136,11 +136,13 @@ def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch | None:
 
 
 def _stretch(handle: int, view: View, span: Span) -> Stretch:
-    begin, end = span.begin << SECTOR_SHIFT, span.end << SECTOR_SHIFT
+    begin = max((span.begin << SECTOR_SHIFT) - view.start, 0)
+    end = (span.end << SECTOR_SHIFT) - view.start
     block = view.block_size
     whole = Stretch(begin + -begin % block, min(end - end % block, view.size), view, span)
     bare = Stretch(begin, end, view, span)
-    if span.leaf is None or whole.begin >= whole.end:
+    # Blocks may have grown since the view was made: the device refuses bios that are out of line.
+    if span.leaf is None or whole.begin >= whole.end or view.start % block:
         return bare
     if view.key is not None:
         if not span.passes_crypto or not span.leaf.capabilities.supports(view.key.config):
@@ -150,6 +152,6 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
     if descriptor is None:
         return bare
     unit = view.key.config.data_unit_size if view.key is not None else block
-    shift = span.shift << SECTOR_SHIFT
+    shift = view.start + (span.shift << SECTOR_SHIFT)
     whole.path = Path(handle, whole.begin, whole.end, descriptor, shift, block, view.dun_base, unit)
     return whole

@@ -49,10 +49,10 @@ async def _from(view: View, at: int, for_data: bool) -> int:
     for _ in range(MAX_SPANS):
         if at >= view.size:
             return view.size
-        span = await _span_when_possible(view, at >> SECTOR_SHIFT)
-        end = min(span.end << SECTOR_SHIFT, view.size)
+        span = await _span_when_possible(view, view.sector(at))
+        end = min((span.end << SECTOR_SHIFT) - view.start, view.size)
         if span.leaf is not None:
-            shift = span.shift << SECTOR_SHIFT
+            shift = view.start + (span.shift << SECTOR_SHIFT)
             found = await span.leaf.seek(at + shift, for_data) - shift
             if found < end:
                 return found

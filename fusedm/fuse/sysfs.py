@@ -45,6 +45,7 @@ def _of_device(system: System, device: BlockDevice) -> Directory:
 def _of_view(view: View) -> Directory:
     return directory(
         {
+            "start": line(view.sector(0)),
             "size": line(view.size >> SECTOR_SHIFT),
             "ro": line(int(view.read_only)),
             "slaves": _links([view.device.name]),

@@ -25,7 +25,7 @@ def _settings(item: Item | EngineSpec) -> Iterator[tuple[str, object]]:
         value = getattr(item, known.name)
         if known.name in ("name", "line") or value is None or value == known.default:
             continue
-        yield known.name, format_size(value) if known.name == "size" else value
+        yield known.name, format_size(value) if known.name in ("size", "start") else value
 
 
 def _format(value: object) -> str:

@@ -84,12 +84,17 @@ class KeySpec:
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """A device seen through a key; dun_base is the DUN of its first data unit."""
+    """A device, or size bytes of it from start on, seen through a key.
+
+    dun_base is the DUN of its first data unit; size None is all that follows.
+    """
 
     name: str
     device: str
     key: str
     dun_base: int = 0
+    start: int = 0
+    size: int | None = None
     line: int = field(default=0, compare=False)
 
 
@@ -187,7 +192,7 @@ def _disk(name: str, table: TomlTable) -> DiskSpec:
     table.only(_keys_of(DiskSpec))
     return DiskSpec(
         name,
-        _size(table),
+        _size(table, "size", 1),
         table.need("store", str),
         _engine(table.table("engine")) if "engine" in table.values else None,
         table.get("read_only", bool) or False,
@@ -195,15 +200,15 @@ def _disk(name: str, table: TomlTable) -> DiskSpec:
     )
 
 
-def _size(table: TomlTable) -> int | None:
-    word = table.get("size", str)
+def _size(table: TomlTable, key: str, least_sectors: int) -> int | None:
+    word = table.get(key, str)
     if word is None:
         return None
-    with table.locating("size"):
+    with table.locating(key):
         size = parse_size(word)
         sector_count = bytes_to_sectors(size)
-        if not 0 < sector_count <= MAX_SECTORS:
-            raise ValueError(f"{sector_count} sectors is not in 1..{MAX_SECTORS}")
+        if not least_sectors <= sector_count <= MAX_SECTORS:
+            raise ValueError(f"{sector_count} sectors is not in {least_sectors}..{MAX_SECTORS}")
     return size
 
 
@@ -270,6 +275,8 @@ def _view(name: str, table: TomlTable) -> ViewSpec:
         table.need("device", str),
         table.need("key", str),
         table.get("dun_base", int) or 0,
+        _size(table, "start", 0) or 0,
+        _size(table, "size", 1),
         table.line,
     )
 

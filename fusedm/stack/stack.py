@@ -230,7 +230,9 @@ class Stack:
 
         Raises: StackError, CryptoError.
         """
-        return self.system.add_view(spec.name, spec.device, spec.key, spec.dun_base)
+        return self.system.add_view(
+            spec.name, spec.device, spec.key, spec.dun_base, spec.start, spec.size
+        )
 
     def spec(self) -> StackSpec:
         """What would build the stack as it is now; paths are absolute, key bytes are in none."""
@@ -248,7 +250,14 @@ class Stack:
             for name, mapped in self.system.mapped.items()
         }
         views = {
-            view.name: ViewSpec(view.name, view.device.name, view.key.name, view.dun_base)
+            view.name: ViewSpec(
+                view.name,
+                view.device.name,
+                view.key.name,
+                view.dun_base,
+                view.start,
+                view.length,
+            )
             for view in self.system.views.values()
             if view.key is not None
         }

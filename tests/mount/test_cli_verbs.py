@@ -224,6 +224,11 @@ def test_a_view_is_added_listed_shown_and_removed(stack: Place):
     assert stack.ok("view", "list").split() == ["home", "v"]
     assert json.loads(stack.ok("view", "show", "v"))["dun_base"] == 7
     stack.ok("view", "remove", "v")
+    words = ["--device", "plain0", "--key", "alice", "--start", "8KiB", "--size", "4KiB"]
+    stack.ok("view", "add", "part", *words)
+    told = json.loads(stack.ok("view", "show", "part"))
+    assert (told["start"], told["size"]) == (8192, 4096)
+    stack.ok("view", "remove", "part")
 
 
 @pytest.mark.parametrize(
@@ -232,6 +237,7 @@ def test_a_view_is_added_listed_shown_and_removed(stack: Place):
         (["add", "v", "--device", "home", "--key", "alice"], "'home' is a view, not a device"),
         (["add", "v", "--device", "data", "--key", "bob"], "'bob' is not a key"),
         (["add", "v", "--device", "data", "--key", "alice", "--dun-base", "-1"], "-1"),
+        (["add", "v", "--device", "data", "--key", "alice", "--start", "512"], "not a multiple"),
         (["show", "data"], "'data' is not a view"),
         (["remove", "data"], "'data' is not a view"),
     ],
