@@ -6,14 +6,14 @@ in use cannot be removed: the refusal says by whom.
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from time import monotonic, time
 
 from fusedm.block import BlockDevice, CryptoKey, KeyHolder
 from fusedm.block.errors import StackError, TableError
 from fusedm.block.names import check_name
-from fusedm.crypto import start_using_key
+from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, parse_table
 from fusedm.view import View, check_view
@@ -170,13 +170,30 @@ class System:
         """
         changed = self.mapped_device(name)
         await changed.resume()
-        seen: dict[BlockDevice, None] = {changed: None}
-        to_tell = list(changed.holders)
-        for above in to_tell:
-            if isinstance(above, MappedDevice) and above not in seen:
-                above.refresh()
-                seen[above] = None
-                to_tell.extend(above.holders)
+        self._tell_those_above(changed)
+
+    def swap_engine(self, name: str, engine: InlineEngine | None) -> Callable[[], Awaitable[None]]:
+        """Give a disk another engine, or take it away, while bios flow; returns a wait for the end.
+
+        First everything that may fail is done, on every device concerned, and changes nothing; then
+        the engine is changed, which cannot fail. What is waited for is the last bio on the old one.
+        Raises: StackError(ENXIO); CryptoError for a key in use that could not be used any more.
+        """
+        disk = self.disk(name)
+        above = _all_above(disk)
+        concerned = {disk, *above}
+        keys = {v.key: None for v in self.views.values() if v.key and v.device in concerned}
+        disk.prepare_engine(engine, keys)
+        for device in above:
+            device.prepare_change()
+        wait_ended = disk.swap_engine(engine)
+        for device in above:
+            device.refresh()
+        return wait_ended
+
+    def _tell_those_above(self, changed: BlockDevice) -> None:
+        for device in _all_above(changed):
+            device.refresh()
 
     async def resume_all(self) -> None:
         """Resume every suspended device that has a table, so that nothing waits for it any more."""
@@ -299,6 +316,17 @@ class System:
             holder.check_evictable(view.key)
         for holder in own:
             holder.evict(view.key)
+
+
+def _all_above(device: BlockDevice) -> list[MappedDevice]:
+    """Every mapped device over a device, near ones first, each once."""
+    seen: dict[BlockDevice, None] = dict.fromkeys(device.holders)
+    to_visit = list(seen)
+    for above in to_visit:
+        new = [holder for holder in above.holders if holder not in seen]
+        seen.update(dict.fromkeys(new))
+        to_visit.extend(new)
+    return [above for above in seen if isinstance(above, MappedDevice) and above is not device]
 
 
 def _check_idle(device: BlockDevice) -> None:

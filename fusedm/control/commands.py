@@ -128,6 +128,16 @@ class Commands:
         """Lose what a disk's volatile cache has not flushed."""
         await self._stack.lose_power(name, keep)
 
+    async def verb_disk_loseengine(self, name: str) -> None:
+        """Take the engine of a disk away under I/O."""
+        await self._stack.lose_engine(name)
+
+    async def verb_disk_gainengine(self, name: str, engine: dict[str, Any]) -> None:
+        """Give a disk without engine one under I/O; engine as for disk.add."""
+        spec = _engine(engine)
+        assert spec is not None, "an engine was given"
+        await self._stack.gain_engine(name, spec)
+
     # Mapped devices.
 
     async def verb_dm_add(
@@ -318,9 +328,7 @@ def _engine(told: dict[str, Any] | None) -> EngineSpec | None:
         return None
     hints = get_type_hints(EngineSpec)
     if told.keys() != hints.keys() or not all(_fits(told[key], hints[key]) for key in hints):
-        raise ControlError(
-            "disk.add: engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}"
-        )
+        raise ControlError("engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}")
     return EngineSpec(**told)
 
 

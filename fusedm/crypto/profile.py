@@ -127,6 +127,12 @@ class KeyslotProfile:
         if index is not None:
             self._registers[index].loaded = None
 
+    def evict_all(self) -> None:
+        """Clear every slot but those that bios use."""
+        for slot in self.slots.slots:
+            if slot.key is not None and slot.state is SlotState.IDLE:
+                self.evict(slot.key)
+
     async def _claim(self, key: CryptoKey) -> int:
         """A slot found in use or chosen for programming, after those who came earlier."""
         index = None if self._waiters else self._try_claim(key)
@@ -209,6 +215,10 @@ class PassthroughProfile:
     def evict(self, key: CryptoKey) -> None:
         """Forget the key."""
         self._keys.pop(key, None)
+
+    def evict_all(self) -> None:
+        """Forget every key."""
+        self._keys.clear()
 
 
 Profile = KeyslotProfile | PassthroughProfile

@@ -209,10 +209,13 @@ class MappedDevice:
         """
         if self in _all_below(table.devices()):
             raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
-        for key, started in self._key_devices.items():
-            for device in table.devices():
+        devices = table.devices()
+        for key in self._key_devices:
+            for device in devices:
                 device.start_using_key(key)
-                started[device] = None
+        # Nothing below can fail.
+        for started in self._key_devices.values():
+            started.update(dict.fromkeys(devices))
         self._inactive_read_only = read_only
         self._set_tables(self.live, table)
 
@@ -314,10 +317,18 @@ class MappedDevice:
     def start_using_key(self, key: CryptoKey) -> None:
         """Ready the fallback here and every software path below, in both tables."""
         self.fallback.start(key.config.mode)
-        started = self._key_devices.setdefault(key, {})
-        for device in self.underlying():
+        devices = self.underlying()
+        for device in devices:
             device.start_using_key(key)
-            started[device] = None
+        self._key_devices.setdefault(key, {}).update(dict.fromkeys(devices))
+
+    def prepare_change(self) -> None:
+        """Ready what every key here may need once less can be done natively below.
+
+        Raises: CryptoError; nothing has changed then.
+        """
+        for key in self._key_devices:
+            self.fallback.start(key.config.mode)
 
     def key_users(self, key: CryptoKey) -> Iterable[KeyHolder]:
         """Everything here and below that may hold the key, devices of old tables included."""
