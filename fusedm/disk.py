@@ -24,7 +24,7 @@ from fusedm.block import (
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
-from fusedm.crypto import Fallback, InlineEngine, decrypt_data, plan_bio
+from fusedm.crypto import Fallback, InlineEngine, decrypt_data, not_native, plan_bio
 from fusedm.stores import Store
 
 T = TypeVar("T")
@@ -50,6 +50,9 @@ class Disk:
         self.sector_count = bytes_to_sectors(store.size)
         self.limits = Limits(store.logical_block_size, store.logical_block_size)
         self.read_only = store.read_only
+        self.strict = False
+        #: In strict mode, the modes of the engine it was made with.
+        self.told_modes: frozenset[str] | None = None
         self.stats = IoStats()
         self.holders: dict[BlockDevice, None] = {}
         #: The whole disk is one extent.
@@ -73,10 +76,19 @@ class Disk:
         assert self.engine is not None, f"{self.name} has no engine"
         return self.engine.slots
 
+    def become_strict(self) -> None:
+        """Follow the kernel's decisions to the letter from now on."""
+        self.strict = True
+        self.told_modes = frozenset(self.capabilities.modes)
+        if self.engine is not None:
+            self.engine.take_weak_keys()
+
     def plan(self, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         """Straight to the store, through the engine if it can; else the fallback comes first."""
         route = (*route, self.counts)
         if bio.crypt is not None and not self.capabilities.supports(bio.crypt.key.config):
+            if self.strict and len(route) > 1:
+                raise not_native(self.name, bio)
             return self.fallback.plan(
                 bio, route, lambda clear: plan_bio(self, clear, builder, route)
             )
@@ -188,6 +200,8 @@ class Disk:
         old, in_flight, ended = self.engine, self._on_engine, trio.Event()
         self.engine, self._on_engine = engine, IoStats()
         self._generation.advance()
+        if engine is not None and self.strict:
+            engine.take_weak_keys()
         if old is None:
             ended.set()
             return ended.wait

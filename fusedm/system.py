@@ -24,11 +24,13 @@ __all__ = ["System", "View"]
 class System:
     """Everything one mount shows.
 
+    strict has it follow the kernel's decisions, refusals and errnos where it goes its own way else.
     Owns: its disks, mapped devices, keys and views. Lives: until close().
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, strict: bool = False) -> None:
         self._clock = clock
+        self.strict = strict
         self.disks: dict[str, Disk] = {}
         self.mapped: dict[str, MappedDevice] = {}
         self.keys: dict[str, CryptoKey] = {}
@@ -102,6 +104,8 @@ class System:
         Raises: StackError for an illegal (EINVAL) or taken (EEXIST) name.
         """
         self._claim("disk", disk.name)
+        if self.strict:
+            disk.become_strict()
         self.disks[disk.name] = disk
 
     def add_mapped(self, name: str, uuid: str = "") -> MappedDevice:
@@ -114,7 +118,7 @@ class System:
         if uuid and any(uuid == mapped.uuid for mapped in self.mapped.values()):
             raise StackError(f"UUID {uuid!r} is taken", errno.EEXIST)
         self._claim("mapped device", name)
-        self.mapped[name] = MappedDevice(name, uuid)
+        self.mapped[name] = MappedDevice(name, uuid, self.strict)
         return self.mapped[name]
 
     def add_key(self, key: CryptoKey) -> None:
@@ -146,7 +150,7 @@ class System:
         key = self.keys.get(key_name)
         if key is None:
             raise StackError(f"{key_name!r} is not a key of this stack", errno.ENXIO)
-        view = View(name, device, key, dun_base, start, length)
+        view = View(name, device, key, dun_base, start, length, zeros_are_holes=not self.strict)
         check_view(view, key)
         self.check_free("view", name)
         start_using_key(device, key)

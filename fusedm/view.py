@@ -15,7 +15,7 @@ class View:
 
     It begins at start and has length, or all that follows; its data unit at offset 0 has the DUN
     dun_base, wherever it begins. Without a key it is the device itself, as disks/ and mapper/ show
-    it.
+    it. zeros_are_holes: data units of zeros on the medium read as zeros (see CryptContext).
     Units: start and length in bytes of the device; offsets everywhere else are of the view.
     """
 
@@ -25,6 +25,7 @@ class View:
     dun_base: int = 0
     start: int = 0
     length: int | None = None
+    zeros_are_holes: bool = True
 
     @property
     def block_size(self) -> int:
@@ -45,6 +46,11 @@ class View:
         """Whether the device is."""
         return self.device.read_only
 
+    @property
+    def has_holes(self) -> bool:
+        """Whether what is given up on the medium reads as zeros here."""
+        return self.key is None or self.zeros_are_holes
+
     def sector(self, offset: int) -> int:
         """The sector of the device at a byte offset."""
         return (self.start + offset) >> SECTOR_SHIFT
@@ -54,7 +60,7 @@ class View:
         crypt = None
         if self.key is not None:
             unit = self.key.config.data_unit_size
-            crypt = CryptContext(self.key, self.dun_base + offset // unit, zeros_are_holes=True)
+            crypt = CryptContext(self.key, self.dun_base + offset // unit, self.zeros_are_holes)
         return Bio(op, self.sector(offset), len(data) >> SECTOR_SHIFT, data, crypt)
 
 

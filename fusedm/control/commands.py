@@ -73,6 +73,7 @@ class Commands:
         return {
             "mount_point": str(self._mount_point),
             "pid": os.getpid(),
+            "strict": "linux" if system.strict else None,
             "disks": len(system.disks),
             "mapped": len(system.mapped),
             "keys": len(system.keys),

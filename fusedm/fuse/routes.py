@@ -145,7 +145,10 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
     if span.leaf is None or whole.begin >= whole.end or view.start % block:
         return bare
     if view.key is not None:
-        if not span.passes_crypto or not span.leaf.capabilities.supports(view.key.config):
+        able = span.leaf.capabilities
+        if span.native is not None:
+            able = able.intersect(span.native)
+        if not span.passes_crypto or not able.supports(view.key.config):
             return bare
         whole.slots = span.leaf.engine_slots
     descriptor = span.leaf.direct_fd()
@@ -153,5 +156,15 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
         return bare
     unit = view.key.config.data_unit_size if view.key is not None else block
     shift = view.start + (span.shift << SECTOR_SHIFT)
-    whole.path = Path(handle, whole.begin, whole.end, descriptor, shift, block, view.dun_base, unit)
+    whole.path = Path(
+        handle,
+        whole.begin,
+        whole.end,
+        descriptor,
+        shift,
+        block,
+        view.dun_base,
+        unit,
+        view.has_holes,
+    )
     return whole

@@ -1,7 +1,8 @@
 """Where the data and the holes of a file are (SEEK_DATA, SEEK_HOLE), as the stores below say.
 
 What a span does not lead to a leaf for is data: so is everything, to be safe, that nobody can tell.
-A data unit is a hole only as a whole, since a part of its ciphertext decrypts to nothing of use.
+A data unit is a hole only as a whole, since a part of its ciphertext decrypts to nothing of use. To
+a view that decrypts zeros, as in strict mode, nothing is a hole.
 """
 
 import errno
@@ -23,6 +24,8 @@ async def seek(view: View, offset: int, for_data: bool) -> int:
     """
     if offset >= view.size:
         raise BlockIOError(errno.ENXIO, view.name, f"{offset} is past the end at {view.size}")
+    if not view.has_holes:
+        return offset if for_data else view.size
     begin = offset - offset % view.block_size
     found = await _data_from(view, begin)
     if not for_data:

@@ -10,7 +10,8 @@ from fusedm.stack.toml_lines import format_key, format_string
 
 def format_spec(spec: StackSpec) -> str:
     """The text of a stack file that parse_spec reads as an equal spec; defaults are left out."""
-    parts = [f"version = {spec.version}"]
+    strict = f"\nstrict = {format_string(spec.strict)}" if spec.strict else ""
+    parts = [f"version = {spec.version}{strict}"]
     for section in SECTIONS:
         items: dict[str, Item] = getattr(spec, section)
         for name, item in items.items():

@@ -20,6 +20,9 @@ from fusedm.stack.toml_lines import KeyPath, SourceText, TomlTable, did_you_mean
 #: The version of the stack files read and written here.
 VERSION = 1
 
+#: What `strict` may name: whose decisions are followed to the letter.
+STRICT = "linux"
+
 #: Engines in hardware have 16 to 64; above this a number is a mistake.
 MAX_KEYSLOTS = 1024
 
@@ -104,13 +107,17 @@ Item = DiskSpec | MapperSpec | KeySpec | ViewSpec
 
 @dataclass(frozen=True)
 class StackSpec:
-    """A whole stack, by name; the source is where it was read, for errors found later."""
+    """A whole stack, by name; the source is where it was read, for errors found later.
+
+    strict is "" or STRICT.
+    """
 
     version: int = VERSION
     disks: dict[str, DiskSpec] = field(default_factory=dict)
     mapper: dict[str, MapperSpec] = field(default_factory=dict)
     keys: dict[str, KeySpec] = field(default_factory=dict)
     views: dict[str, ViewSpec] = field(default_factory=dict)
+    strict: str = ""
     source: SourceText = field(
         default_factory=lambda: SourceText("stack", ""), compare=False, repr=False
     )
@@ -138,13 +145,17 @@ def parse_spec(text: str, file_name: str) -> StackSpec:
     version = root.need("version", int)
     if version != VERSION:
         raise root.error("version", f"{version} is not {VERSION}, the one version known here")
-    root.only(("version", *SECTIONS))
+    root.only(("version", "strict", *SECTIONS))
+    strict = root.get("strict", str)
+    if strict not in (None, STRICT):
+        raise root.error("strict", f"{strict!r} is not {STRICT!r}, the one model known here")
     spec = StackSpec(
         version,
         disks=root.tables("disks", _disk),
         mapper=root.tables("mapper", _mapper),
         keys=root.tables("keys", _key),
         views=root.tables("views", _view),
+        strict=strict or "",
         source=source,
     )
     _check_names(spec)

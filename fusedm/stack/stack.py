@@ -83,7 +83,7 @@ class Stack:
     """
 
     def __init__(self, spec: StackSpec, base_dir: Path, mount_point: Path | None = None) -> None:
-        self.system = System()
+        self.system = System(strict=bool(spec.strict))
         self._base_dir = base_dir.absolute()
         self._mount_point = mount_point
         self._to_build = spec
@@ -286,7 +286,10 @@ class Stack:
             for view in self.system.views.values()
             if view.key is not None
         }
-        return StackSpec(disks=disks, mapper=mapper, keys=dict(self._keys), views=views)
+        strict = self._to_build.strict
+        return StackSpec(
+            disks=disks, mapper=mapper, keys=dict(self._keys), views=views, strict=strict
+        )
 
     @classmethod
     def _dry(cls, spec: StackSpec, base_dir: Path) -> "Stack":

@@ -15,6 +15,7 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "fuse/*")
 COPIES = {
     ("crypto/carry_out.py", "complete"): "zeros for a READ that no device answers",
     ("crypto/ciphers.py", "AesXts.__init__"): "the key, once for each cipher made",
+    ("crypto/ciphers.py", "EqualHalvesXts.__init__"): "half a key, once for each cipher made",
     ("fuse/device_file.py", ""): "zeros to be written, once for all",
 }
 

@@ -74,7 +74,7 @@ async def test_a_key_that_one_leg_cannot_ready_is_not_started_on_the_mapped_devi
         start_using_key(mapped, KEY)
     assert caught.value.errno == errno.ENOPKG
     await load(mapped, "0 64 linear d0 0", d0)
-    assert mapped._key_devices == {}
+    assert list(mapped._keys) == []
 
 
 async def test_a_table_for_which_a_key_cannot_be_readied_is_not_loaded():
@@ -86,7 +86,7 @@ async def test_a_table_for_which_a_key_cannot_be_readied_is_not_loaded():
     with pytest.raises(CryptoError, match="no software"):
         await load(mapped, "0 64 linear d0 0\n64 64 linear d1 0", d0, d1)
     assert mapped.inactive is inactive
-    assert d1 not in mapped._key_devices[KEY]
+    assert d1.fallback not in list(mapped.key_users(KEY))
     assert list(d1.holders) == []
 
 
@@ -139,7 +139,7 @@ async def test_after_eviction_no_device_remembers_the_key():
     lower = await make_mapped("0 64 linear d0 0", disk, name="lower")
     top = await make_mapped("0 64 linear lower 0", lower, name="top", keys=[KEY])
     evict_key(top, KEY)
-    assert (top._key_devices, lower._key_devices) == ({}, {})
+    assert [list(top._keys), list(lower._keys)] == [[], []]
 
 
 # Where contexts end.
