@@ -162,3 +162,9 @@ async def test_a_view_whose_blocks_have_grown_out_of_line_is_refused_bio_by_bio(
     with pytest.raises(BlockIOError, match="not aligned to 4096-byte logical blocks") as caught:
         await submit_bio(view.device, view.bio(Op.READ, 0, memoryview(bytearray(4096))))
     assert caught.value.errno == errno.EINVAL
+
+
+async def test_a_dun_base_of_more_bits_than_any_mode_has_is_refused_without_its_digits() -> None:
+    system = await make_system()
+    with pytest.raises(CryptoError, match="view 'v': dun_base has more than 256 bits"):
+        system.add_view("v", "d0", "k", 1 << 256)

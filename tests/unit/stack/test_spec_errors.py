@@ -26,7 +26,7 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "version = 1\nviws = 3",
             2,
             "viws: unknown key, did you mean 'views'?; "
-            "known are version, disks, mapper, keys, views",
+            "known are version, strict, disks, mapper, keys, views",
             "viws = 3",
         ),
         (
