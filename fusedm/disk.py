@@ -1,6 +1,6 @@
 """A disk: the leaf where bios end. A store, and perhaps an inline engine in front of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from fusedm.block import (
     Capabilities,
     CryptoCounts,
     CryptoKey,
+    Generation,
     IoStats,
     KeyHolder,
     Limits,
@@ -23,7 +24,7 @@ from fusedm.block import (
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
-from fusedm.crypto import Fallback, InlineEngine, decrypt_data, plan_bio
+from fusedm.crypto import Fallback, InlineEngine, decrypt_data, not_native, plan_bio
 from fusedm.stores import Store
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ MAX_STORE_THREADS = 8
 class Disk:
     """A leaf device.
 
+    An engine may come and go while bios are under way: each finishes where it was planned to be
+    transformed, and what is planned later goes where that can be done then.
     Owns: its store, engine and fallback. Lives: until close().
     """
 
@@ -47,11 +50,19 @@ class Disk:
         self.sector_count = bytes_to_sectors(store.size)
         self.limits = Limits(store.logical_block_size, store.logical_block_size)
         self.read_only = store.read_only
+        self.strict = False
+        #: In strict mode, the modes of the engine it was made with.
+        self.told_modes: frozenset[str] | None = None
         self.stats = IoStats()
         self.holders: dict[BlockDevice, None] = {}
         #: The whole disk is one extent.
         self.counts = CryptoCounts()
         self.range_locks = RangeLocks()
+        self._generation = Generation()
+        #: Bios in flight on the engine.
+        self._on_engine = IoStats()
+        #: Engines that are gone but for bios planned on them.
+        self._leaving: list[InlineEngine] = []
         self._threads = trio.CapacityLimiter(MAX_STORE_THREADS)
 
     @property
@@ -65,17 +76,29 @@ class Disk:
         assert self.engine is not None, f"{self.name} has no engine"
         return self.engine.slots
 
+    def become_strict(self) -> None:
+        """Follow the kernel's decisions to the letter from now on."""
+        self.strict = True
+        self.told_modes = frozenset(self.capabilities.modes)
+        if self.engine is not None:
+            self.engine.take_weak_keys()
+
     def plan(self, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         """Straight to the store, through the engine if it can; else the fallback comes first."""
         route = (*route, self.counts)
         if bio.crypt is not None and not self.capabilities.supports(bio.crypt.key.config):
+            if self.strict and len(route) > 1:
+                raise not_native(self.name, bio)
             return self.fallback.plan(
                 bio, route, lambda clear: plan_bio(self, clear, builder, route)
             )
         builder.visits.append((self.stats, bio.op, bio.sector_count))
         if bio.op.changes_medium:
             builder.extents.append((self.range_locks, bio.sector, bio.end_sector))
-        return LeafIO(self, bio, route)
+        if bio.crypt is None:
+            return LeafIO(self, bio, route)
+        builder.visits.append((self._on_engine, bio.op, bio.sector_count))
+        return LeafIO(self, bio, route, self.engine_slots)
 
     def span(self, sector: int) -> Span:
         """The whole disk is one stretch."""
@@ -86,6 +109,7 @@ class Disk:
             is_writable=not self.read_only,
             visits=(self.stats,),
             route=(self.counts,),
+            guards=((self._generation, self._generation.number),),
         )
 
     def direct_fd(self) -> int | None:
@@ -151,10 +175,49 @@ class Disk:
         self.fallback.start(key.config.mode)
 
     def key_users(self, key: CryptoKey) -> Iterable[KeyHolder]:
-        """The fallback and the engine, whichever holds the key."""
+        """The fallback and the engine, whichever holds the key; engines on their way out too."""
         yield self.fallback
-        if self.engine is not None:
-            yield self.engine.slots
+        for engine in (self.engine, *self._leaving):
+            if engine is not None:
+                yield engine.slots
+
+    def prepare_engine(self, engine: InlineEngine | None, keys: Iterable[CryptoKey]) -> None:
+        """Ready what the keys will need once this is the engine (None: once there is none).
+
+        Raises: CryptoError if some key could not be used then; nothing has changed.
+        """
+        able = engine.capabilities if engine is not None else NO_CAPABILITIES
+        for key in keys:
+            if not able.supports(key.config):
+                self.fallback.start(key.config.mode)
+
+    def swap_engine(self, engine: InlineEngine | None) -> Callable[[], Awaitable[None]]:
+        """Have another engine, or none, from the next bio on; after prepare_engine it cannot fail.
+
+        Bios in flight on the old one finish there; it loses every key when the last has ended.
+        Returns a wait for that, which need not be awaited.
+        """
+        old, in_flight, ended = self.engine, self._on_engine, trio.Event()
+        self.engine, self._on_engine = engine, IoStats()
+        self._generation.advance()
+        if engine is not None and self.strict:
+            engine.take_weak_keys()
+        if old is None:
+            ended.set()
+            return ended.wait
+        self._leaving.append(old)
+
+        def end() -> None:
+            in_flight.on_idle = None
+            old.slots.evict_all()
+            self._leaving.remove(old)
+            ended.set()
+
+        if in_flight.in_flight:
+            in_flight.on_idle = end
+        else:
+            end()
+        return ended.wait
 
     def close(self) -> None:
         """Close the store."""

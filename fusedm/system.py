@@ -6,68 +6,31 @@ in use cannot be removed: the refusal says by whom.
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from time import monotonic, time
 
-from fusedm.block import Bio, BlockDevice, CryptContext, CryptoKey, KeyHolder, Op
-from fusedm.block.capabilities import MAX_DUN_BYTES
-from fusedm.block.crypt_ctx import dun_limit
-from fusedm.block.errors import CryptoError, StackError, TableError
+from fusedm.block import BlockDevice, CryptoKey, KeyHolder
+from fusedm.block.errors import StackError, TableError
 from fusedm.block.names import check_name
-from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
-from fusedm.crypto import start_using_key
+from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, parse_table
+from fusedm.view import View, check_view
 
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A device as it is opened: with a key and a DUN base, every bio carries a context.
-
-    Without a key it is the device itself, as disks/ and mapper/ show it.
-    """
-
-    name: str
-    device: BlockDevice
-    key: CryptoKey | None = None
-    dun_base: int = 0
-
-    @property
-    def block_size(self) -> int:
-        """Bytes; the larger of the device's logical block size and the data unit size."""
-        own = self.key.config.data_unit_size if self.key is not None else SECTOR_SIZE
-        return max(self.device.limits.logical_block_size, own)
-
-    @property
-    def size(self) -> int:
-        """Bytes; the device's, down to whole blocks."""
-        size = self.device.sector_count << SECTOR_SHIFT
-        return size - size % self.block_size
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the device is."""
-        return self.device.read_only
-
-    def bio(self, op: Op, offset: int, data: memoryview) -> Bio:
-        """A READ or WRITE of whole blocks at a byte offset, with the context that goes with it."""
-        crypt = None
-        if self.key is not None:
-            unit = self.key.config.data_unit_size
-            crypt = CryptContext(self.key, self.dun_base + offset // unit, zeros_are_holes=True)
-        return Bio(op, offset >> SECTOR_SHIFT, len(data) >> SECTOR_SHIFT, data, crypt)
+__all__ = ["System", "View"]
 
 
 class System:
     """Everything one mount shows.
 
+    strict has it follow the kernel's decisions, refusals and errnos where it goes its own way else.
     Owns: its disks, mapped devices, keys and views. Lives: until close().
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, strict: bool = False) -> None:
         self._clock = clock
+        self.strict = strict
         self.disks: dict[str, Disk] = {}
         self.mapped: dict[str, MappedDevice] = {}
         self.keys: dict[str, CryptoKey] = {}
@@ -141,6 +104,8 @@ class System:
         Raises: StackError for an illegal (EINVAL) or taken (EEXIST) name.
         """
         self._claim("disk", disk.name)
+        if self.strict:
+            disk.become_strict()
         self.disks[disk.name] = disk
 
     def add_mapped(self, name: str, uuid: str = "") -> MappedDevice:
@@ -153,7 +118,7 @@ class System:
         if uuid and any(uuid == mapped.uuid for mapped in self.mapped.values()):
             raise StackError(f"UUID {uuid!r} is taken", errno.EEXIST)
         self._claim("mapped device", name)
-        self.mapped[name] = MappedDevice(name, uuid)
+        self.mapped[name] = MappedDevice(name, uuid, self.strict)
         return self.mapped[name]
 
     def add_key(self, key: CryptoKey) -> None:
@@ -166,25 +131,27 @@ class System:
             raise StackError(f"key {key.name!r} is there already", errno.EEXIST)
         self.keys[key.name] = key
 
-    def add_view(self, name: str, device_name: str, key_name: str, dun_base: int = 0) -> View:
-        """Open a device under a key: the key is started on it.
+    def add_view(
+        self,
+        name: str,
+        device_name: str,
+        key_name: str,
+        dun_base: int = 0,
+        start: int = 0,
+        length: int | None = None,
+    ) -> View:
+        """Open a device, or length bytes of it from start on, under a key, which is started on it.
 
-        Raises: StackError for names; CryptoError(EINVAL) for a DUN base that does not fit, and for
-                whatever start_using_key refuses.
+        Raises: StackError for names, and for a range that is not of whole blocks of the device;
+                CryptoError(EINVAL) for a DUN base that does not fit, and for whatever
+                start_using_key refuses.
         """
         device = self.device(device_name)
         key = self.keys.get(key_name)
         if key is None:
             raise StackError(f"{key_name!r} is not a key of this stack", errno.ENXIO)
-        view = View(name, device, key, dun_base)
-        if dun_base.bit_length() > 8 * MAX_DUN_BYTES:
-            raise CryptoError(f"view {name!r}: dun_base has more than {8 * MAX_DUN_BYTES} bits")
-        last = dun_base + max(view.size // key.config.data_unit_size, 1) - 1
-        if dun_base < 0 or last >= dun_limit(key.config):
-            raise CryptoError(
-                f"view {name!r}: data unit numbers {dun_base}..{last} do not fit the "
-                f"{key.config.dun_bytes} DUN bytes of key {key_name!r}"
-            )
+        view = View(name, device, key, dun_base, start, length, zeros_are_holes=not self.strict)
+        check_view(view, key)
         self.check_free("view", name)
         start_using_key(device, key)
         self._claim("view", name)
@@ -207,13 +174,30 @@ class System:
         """
         changed = self.mapped_device(name)
         await changed.resume()
-        seen: dict[BlockDevice, None] = {changed: None}
-        to_tell = list(changed.holders)
-        for above in to_tell:
-            if isinstance(above, MappedDevice) and above not in seen:
-                above.refresh()
-                seen[above] = None
-                to_tell.extend(above.holders)
+        self._tell_those_above(changed)
+
+    def swap_engine(self, name: str, engine: InlineEngine | None) -> Callable[[], Awaitable[None]]:
+        """Give a disk another engine, or take it away, while bios flow; returns a wait for the end.
+
+        First everything that may fail is done, on every device concerned, and changes nothing; then
+        the engine is changed, which cannot fail. What is waited for is the last bio on the old one.
+        Raises: StackError(ENXIO); CryptoError for a key in use that could not be used any more.
+        """
+        disk = self.disk(name)
+        above = _all_above(disk)
+        concerned = {disk, *above}
+        keys = {v.key: None for v in self.views.values() if v.key and v.device in concerned}
+        disk.prepare_engine(engine, keys)
+        for device in above:
+            device.prepare_change()
+        wait_ended = disk.swap_engine(engine)
+        for device in above:
+            device.refresh()
+        return wait_ended
+
+    def _tell_those_above(self, changed: BlockDevice) -> None:
+        for device in _all_above(changed):
+            device.refresh()
 
     async def resume_all(self) -> None:
         """Resume every suspended device that has a table, so that nothing waits for it any more."""
@@ -336,6 +320,17 @@ class System:
             holder.check_evictable(view.key)
         for holder in own:
             holder.evict(view.key)
+
+
+def _all_above(device: BlockDevice) -> list[MappedDevice]:
+    """Every mapped device over a device, near ones first, each once."""
+    seen: dict[BlockDevice, None] = dict.fromkeys(device.holders)
+    to_visit = list(seen)
+    for above in to_visit:
+        new = [holder for holder in above.holders if holder not in seen]
+        seen.update(dict.fromkeys(new))
+        to_visit.extend(new)
+    return [above for above in seen if isinstance(above, MappedDevice) and above is not device]
 
 
 def _check_idle(device: BlockDevice) -> None:

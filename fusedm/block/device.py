@@ -46,6 +46,14 @@ class BlockDevice(Protocol):
         """Whether its medium may not be changed."""
 
     @property
+    def strict(self) -> bool:
+        """Whether the kernel's decisions are followed to the letter."""
+
+    @property
+    def told_modes(self) -> frozenset[str] | None:
+        """The modes that sys/ has files of, where that was fixed once; None: those of now."""
+
+    @property
     def stats(self) -> IoStats:
         """Its counters."""
 

@@ -62,8 +62,9 @@ class KeyslotSource(Protocol):
 class Leaf(Protocol):
     """Where a bio ends: it reads and writes bytes of a medium.
 
-    direct_fd is a descriptor of the medium whose use never blocks, at the leaf's own offsets. seek
-    finds where data begin, or what is none, at a byte offset or after it.
+    engine_slots are those of the engine it has now. direct_fd is a descriptor of the medium whose
+    use never blocks, at the leaf's own offsets. seek finds where data begin, or what is none, at a
+    byte offset or after it.
     perform may block its thread where may_block says so; then it runs in a worker thread.
     """
 
@@ -86,11 +87,15 @@ class Leaf(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeafIO:
-    """A bio that has arrived at its leaf; with a context the leaf's engine transforms its data."""
+    """A bio that has arrived at its leaf; with a context the leaf's engine transforms its data.
+
+    slots are the engine's it was planned for: it is carried out there, whatever the leaf has now.
+    """
 
     leaf: Leaf
     bio: Bio
     route: Route
+    slots: KeyslotSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

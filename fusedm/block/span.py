@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fusedm.block.capabilities import Capabilities
 from fusedm.block.plan import Leaf, Route
 from fusedm.block.stats import IoStats
 
@@ -39,6 +40,8 @@ class Span:
     visits: tuple[IoStats, ...] = ()
     route: Route = ()
     guards: tuple[tuple[Generation, int], ...] = ()
+    #: In strict mode, what every device on the way says it can do natively; None: it is the leaf's.
+    native: Capabilities | None = None
 
     def is_current(self) -> bool:
         """Whether no device on the way has changed since."""

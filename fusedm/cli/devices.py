@@ -46,17 +46,31 @@ def disk_group() -> None:
     """Disks: stores, with or without an inline engine."""
 
 
+def engine_options(command: Any) -> Any:
+    """What an inline engine can do."""
+    for option in (
+        click.option(
+            "--mode", "modes", multiple=True, metavar="MODE=SIZES",
+            help="Such as AES-256-XTS=512,4096.",
+        ),
+        click.option(
+            "--max-dun-bytes", type=int, default=8, show_default=True, help="Of the engine."
+        ),
+        click.option(
+            "--keyslots", type=int, help="Of an inline engine; 0: it takes keys with requests."
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @disk_group.command("add", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
 @click.option("--store", required=True, help="memory:, file:PATH, or volatile: before either.")
 @click.option("--size", help="Such as 64MiB; not needed for a file that is there.")
 @click.option("--read-only", is_flag=True, help="Refuse every write.")
-@click.option("--keyslots", type=int, help="Of an inline engine; 0: it takes keys with requests.")
-@click.option("--max-dun-bytes", type=int, default=8, show_default=True, help="Of the engine.")
-@click.option(
-    "--mode", "modes", multiple=True, metavar="MODE=SIZES", help="Such as AES-256-XTS=512,4096."
-)
+@engine_options
 def disk_add(
     stack: str | None,
     name: str,
@@ -70,17 +84,11 @@ def disk_add(
     """Add a disk; with --keyslots and --mode it has an inline engine."""
     engine = None
     if keyslots is not None or modes:
-        if keyslots is None or not modes:
-            raise UsageError("an engine needs both --keyslots and --mode")
-        engine = {
-            "keyslots": keyslots,
-            "max_dun_bytes": max_dun_bytes,
-            "modes": dict(_mode(word) for word in modes),
-        }
+        engine = _engine(keyslots, max_dun_bytes, modes)
     args = {
         "name": name,
         "store": absolute_store(store, Path.cwd()),
-        "size": _size(size) if size is not None else None,
+        "size": _size("--size", size) if size is not None else None,
         "read_only": read_only,
         "engine": engine,
     }
@@ -97,6 +105,25 @@ def disk_add(
 def disk_lose_power(stack: str | None, name: str, keep: str) -> None:
     """Lose what a disk with a volatile: store has not flushed, as a power cut would."""
     call(stack, "disk.losepower", name=name, keep=keep)
+
+
+@disk_group.command("lose-engine", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+def disk_lose_engine(stack: str | None, name: str) -> None:
+    """Take the inline engine of a disk away under I/O; its software fallback goes on."""
+    call(stack, "disk.loseengine", name=name)
+
+
+@disk_group.command("gain-engine", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@engine_options
+def disk_gain_engine(
+    stack: str | None, name: str, keyslots: int | None, max_dun_bytes: int, modes: tuple[str, ...]
+) -> None:
+    """Give a disk without one an inline engine under I/O."""
+    call(stack, "disk.gainengine", name=name, engine=_engine(keyslots, max_dun_bytes, modes))
 
 
 @click.group("dm", epilog=EXIT_CODES)
@@ -223,9 +250,20 @@ def view_group() -> None:
 @click.option("--device", required=True, help="A disk or mapped device.")
 @click.option("--key", required=True, help="The key of its data.")
 @click.option("--dun-base", type=int, default=0, show_default=True, help="Of its first unit.")
-def view_add(stack: str | None, name: str, device: str, key: str, dun_base: int) -> None:
-    """Add a view: data unit number = dun base + offset / data unit size."""
-    call(stack, "view.add", name=name, device=device, key=key, dun_base=dun_base)
+@click.option("--start", default="0", show_default=True, help="In the device, such as 1MiB.")
+@click.option("--size", help="Such as 64MiB; else all that follows.")
+def view_add(
+    stack: str | None,
+    name: str,
+    device: str,
+    key: str,
+    dun_base: int,
+    start: str,
+    size: str | None,
+) -> None:
+    """Add a view: data unit number = dun base + offset in the view / data unit size."""
+    args = {"device": device, "key": key, "dun_base": dun_base, "start": _size("--start", start)}
+    call(stack, "view.add", name=name, **args, size=_size("--size", size) if size else None)
 
 
 def _add_common_verbs() -> None:
@@ -303,11 +341,21 @@ def _table(file: str | None, text: str | None) -> str:
         raise StackError(f"{file}: byte {error.start} is not UTF-8") from None
 
 
-def _size(word: str) -> int:
+def _size(option: str, word: str) -> int:
     try:
         return parse_size(word)
     except ValueError as error:
-        raise UsageError(f"--size: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _engine(keyslots: int | None, max_dun_bytes: int, modes: tuple[str, ...]) -> dict[str, object]:
+    if keyslots is None or not modes:
+        raise UsageError("an engine needs both --keyslots and --mode")
+    return {
+        "keyslots": keyslots,
+        "max_dun_bytes": max_dun_bytes,
+        "modes": dict(_mode(word) for word in modes),
+    }
 
 
 def _mode(word: str) -> tuple[str, list[int]]:

@@ -60,6 +60,7 @@ def lsblk(files: Sequence[File], nodes: Mapping[str, str]) -> dict[str, object]:
                     "suspended": file["suspended"],
                     "key": file.get("key"),
                     "dun_base": file.get("dun_base"),
+                    "start": file.get("start"),
                 },
             }
             for file in files
@@ -78,6 +79,7 @@ def tree(files: Sequence[File]) -> str:
 def _branch(name: str, files: Mapping[str, File], first: str, others: str) -> Iterator[str]:
     file = files[name]
     note = f", key {file['key']}" if "key" in file else ""
+    note += f", from {format_size(file['start'])}" if file.get("start") else ""
     yield f"{first}{name} ({file['kind']}, {format_size(file['size'])}{note})"
     below: Sequence[str] = file["below"]
     for child in below[:-1]:

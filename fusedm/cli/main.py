@@ -285,4 +285,6 @@ def _exit(error: FusedmError, code: int) -> None:
 
 
 def _words(value: object) -> str:
+    if value is None:
+        return "no"
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -73,6 +73,7 @@ class Commands:
         return {
             "mount_point": str(self._mount_point),
             "pid": os.getpid(),
+            "strict": "linux" if system.strict else None,
             "disks": len(system.disks),
             "mapped": len(system.mapped),
             "keys": len(system.keys),
@@ -127,6 +128,16 @@ class Commands:
     ) -> None:
         """Lose what a disk's volatile cache has not flushed."""
         await self._stack.lose_power(name, keep)
+
+    async def verb_disk_loseengine(self, name: str) -> None:
+        """Take the engine of a disk away under I/O."""
+        await self._stack.lose_engine(name)
+
+    async def verb_disk_gainengine(self, name: str, engine: dict[str, Any]) -> None:
+        """Give a disk without engine one under I/O; engine as for disk.add."""
+        spec = _engine(engine)
+        assert spec is not None, "an engine was given"
+        await self._stack.gain_engine(name, spec)
 
     # Mapped devices.
 
@@ -213,9 +224,17 @@ class Commands:
 
     # Views.
 
-    def verb_view_add(self, name: str, device: str, key: str, dun_base: int = 0) -> None:
-        """Add a view."""
-        self._stack.add_view(ViewSpec(name, device, key, dun_base))
+    def verb_view_add(
+        self,
+        name: str,
+        device: str,
+        key: str,
+        dun_base: int = 0,
+        start: int = 0,
+        size: int | None = None,
+    ) -> None:
+        """Add a view; start and size in bytes."""
+        self._stack.add_view(ViewSpec(name, device, key, dun_base, start, size))
 
     def verb_view_remove(self, name: str) -> None:
         """Remove a view."""
@@ -244,7 +263,7 @@ class Commands:
             "suspended": isinstance(view.device, MappedDevice) and view.device.suspended,
         }
         if view.key is not None:
-            told |= {"key": view.key.name, "dun_base": view.dun_base}
+            told |= {"key": view.key.name, "dun_base": view.dun_base, "start": view.start}
         return told
 
     def _describe(self, device: BlockDevice) -> Json:
@@ -310,9 +329,7 @@ def _engine(told: dict[str, Any] | None) -> EngineSpec | None:
         return None
     hints = get_type_hints(EngineSpec)
     if told.keys() != hints.keys() or not all(_fits(told[key], hints[key]) for key in hints):
-        raise ControlError(
-            "disk.add: engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}"
-        )
+        raise ControlError("engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}")
     return EngineSpec(**told)
 
 

@@ -36,10 +36,10 @@ from fusedm.crypto.data_units import decrypt_data
 def can_carry_out_now(node: Node) -> bool:
     """Whether nothing in the plan has to wait; nothing changes."""
     match node:
-        case LeafIO(leaf, bio):
+        case LeafIO(leaf, bio, _, slots):
             if leaf.may_block(bio.op):
                 return False
-            return bio.crypt is None or _can_transform_now(leaf.engine_slots, bio)
+            return slots is None or _can_transform_now(slots, bio)
         case SoftwareCrypt(slots=slots, bio=bio, child=child):
             return _can_transform_now(slots, bio) and can_carry_out_now(child)
         case Concat(parts):
@@ -60,12 +60,12 @@ def carry_out_now(node: Node) -> None:
     Raises: BlockIOError.
     """
     match node:
-        case LeafIO(leaf, bio, route):
-            if bio.crypt is None:
+        case LeafIO(leaf, bio, route, slots):
+            if slots is None:
                 leaf.perform(bio, None)
             else:
                 _count_native(route)
-                hold = _take_now(leaf.engine_slots, bio, leaf.name)
+                hold = _take_now(slots, bio, leaf.name)
                 try:
                     leaf.perform(bio, hold.cipher)
                 finally:
@@ -103,15 +103,14 @@ async def carry_out(node: Node) -> None:
     Raises: BlockIOError.
     """
     match node:
-        case LeafIO(leaf, bio, route):
-            if bio.crypt is None:
+        case LeafIO(leaf, bio, route, slots):
+            if slots is None:
                 await _perform(node, None, False)
             else:
                 _count_native(route)
-                hold = await _take(leaf.engine_slots, bio, leaf.name)
+                hold = await _take(slots, bio, leaf.name)
                 try:
-                    slow = leaf.engine_slots.is_slow(bio.crypt.key, len(bio.data))
-                    await _perform(node, hold.cipher, slow)
+                    await _perform(node, hold.cipher, _is_slow(slots, bio))
                 finally:
                     hold.release()
         case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
@@ -175,7 +174,12 @@ def complete(bio: Bio) -> None:
 
 def _can_transform_now(slots: KeyslotSource, bio: Bio) -> bool:
     assert bio.crypt is not None, "only for bios with a context"
-    return not slots.is_slow(bio.crypt.key, len(bio.data)) and slots.is_ready(bio.crypt.key)
+    return not _is_slow(slots, bio) and slots.is_ready(bio.crypt.key)
+
+
+def _is_slow(slots: KeyslotSource, bio: Bio) -> bool:
+    assert bio.crypt is not None, "only for bios with a context"
+    return slots.is_slow(bio.crypt.key, len(bio.data))
 
 
 def _take_now(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
@@ -204,8 +208,7 @@ async def _perform(node: LeafIO, cipher: Cipher | None, slow: bool) -> None:
 
 
 async def _transform(slots: KeyslotSource, cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
-    assert bio.crypt is not None, "only for bios with a context"
-    if slots.is_slow(bio.crypt.key, len(bio.data)):
+    if _is_slow(slots, bio):
         await trio.to_thread.run_sync(transform, cipher, bio, bounce)
     else:
         transform(cipher, bio, bounce)

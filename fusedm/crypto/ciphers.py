@@ -150,31 +150,87 @@ def make_cipher(key: CryptoKey) -> Cipher:
         raise CryptoError(f"key {key.name!r}: {key.config.mode} {text}", errno.ENOPKG) from None
 
 
+def make_software(key: CryptoKey) -> None:
+    """See that there is software for a key's mode, whatever the key."""
+    CIPHERS[key.config.mode](key)
+
+
 def check_key(key: CryptoKey) -> None:
     """Refuse a key that gives itself away.
 
     Raises: CryptoError(EINVAL) for an XTS key whose halves are equal.
     Source: the kernel's fallback forbids equal halves (CRYPTO_TFM_REQ_FORBID_WEAK_KEYS).
     """
-    half = len(key.raw) // 2
-    if key.config.mode.endswith("-XTS") and key.raw[:half] == key.raw[half:]:
+    if is_weak(key):
         raise CryptoError(
             f"key {key.name!r}: the two halves of an XTS key are equal, which gives its tweak "
-            f"away; use {2 * half} random bytes"
+            f"away; use {len(key.raw)} random bytes"
         )
+
+
+def is_weak(key: CryptoKey) -> bool:
+    """Whether it is an XTS key of equal halves."""
+    half = len(key.raw) // 2
+    return key.config.mode.endswith("-XTS") and key.raw[:half] == key.raw[half:]
+
+
+class EqualHalvesXts:
+    """AES-256 in XTS mode under a key of equal halves, which libraries refuse and hardware takes.
+
+    Source: IEEE 1619, by hand over single blocks; only strict mode comes here.
+    """
+
+    def __init__(self, key: CryptoKey) -> None:
+        self._config = key.config
+        self._ecb = _Cipher(algorithms.AES(bytes(key.raw[: len(key.raw) // 2])), modes.ECB())
+
+    def encrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Encrypt each data unit of src into dst."""
+        self._transform(True, dun, src, dst)
+
+    def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Decrypt each data unit of src into dst."""
+        self._transform(False, dun, src, dst)
+
+    def _transform(self, encrypts: bool, dun: int, src: memoryview, dst: memoryview) -> None:
+        for iv, unit in split_at_data_units(self._config, dun, len(src)):
+            tweaks = self._tweaks(iv, unit.stop - unit.start)
+            ecb = self._ecb.encryptor() if encrypts else self._ecb.decryptor()
+            middle = ecb.update(_xor(src[unit], tweaks))
+            dst[unit] = _xor(middle, tweaks)
+
+    def _tweaks(self, iv: bytes, length: int) -> bytes:
+        """The encrypted IV, doubled from block to block."""
+        tweak = int.from_bytes(self._ecb.encryptor().update(iv), "little")
+        blocks = []
+        for _ in range(length // 16):
+            blocks.append(tweak.to_bytes(16, "little"))
+            tweak = (tweak << 1) ^ (0x87 | 1 << 128 if tweak >> 127 else 0)
+        return b"".join(blocks)
+
+
+def _xor(one: memoryview | bytes, other: bytes) -> bytes:
+    mixed = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    return mixed.to_bytes(len(other), "little")
 
 
 @dataclass(frozen=True, slots=True)
 class CipherKind:
-    """Whose ciphers: an engine's are compiled where there are such, which is much faster."""
+    """Whose ciphers: an engine's are compiled where there are such, which is much faster.
+
+    takes_weak_keys is hardware as it is: it does not look at keys.
+    """
 
     compiled: bool
+    takes_weak_keys: bool = False
 
     def make(self, key: CryptoKey) -> Cipher:
         """A key made ready for use.
 
         Raises: CryptoError as make_cipher.
         """
+        if self.takes_weak_keys and is_weak(key):
+            return EqualHalvesXts(key)
         if self._is_compiled(key):
             check_key(key)
             return EvpCipher(key.config.mode, key.raw, key.config.data_unit_size)
@@ -191,3 +247,4 @@ class CipherKind:
 
 SOFTWARE = CipherKind(compiled=False)
 ENGINE = CipherKind(compiled=True)
+STRICT_ENGINE = CipherKind(compiled=True, takes_weak_keys=True)

@@ -1,7 +1,7 @@
 """The emulated inline encryption engine: capabilities, and a profile that holds its keys."""
 
 from fusedm.block import Capabilities
-from fusedm.crypto.ciphers import ENGINE
+from fusedm.crypto.ciphers import ENGINE, STRICT_ENGINE
 from fusedm.crypto.profile import KeyslotProfile, PassthroughProfile, Profile, ProgramHook
 
 
@@ -26,3 +26,7 @@ class InlineEngine:
             if keyslots
             else PassthroughProfile(ENGINE)
         )
+
+    def take_weak_keys(self) -> None:
+        """Take XTS keys of equal halves, as hardware does; for strict mode."""
+        self.slots.ciphers = STRICT_ENGINE

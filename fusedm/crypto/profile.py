@@ -74,7 +74,7 @@ class KeyslotProfile:
         ciphers: CipherKind = SOFTWARE,
     ) -> None:
         self.is_slow = ciphers.is_slow
-        self._ciphers = ciphers
+        self.ciphers = ciphers
         self.slots = Keyslots(slot_count)
         self._registers = [SlotRegister(self, index) for index in range(slot_count)]
         self._latency = program_latency_seconds
@@ -127,6 +127,12 @@ class KeyslotProfile:
         if index is not None:
             self._registers[index].loaded = None
 
+    def evict_all(self) -> None:
+        """Clear every slot but those that bios use."""
+        for slot in self.slots.slots:
+            if slot.key is not None and slot.state is SlotState.IDLE:
+                self.evict(slot.key)
+
     async def _claim(self, key: CryptoKey) -> int:
         """A slot found in use or chosen for programming, after those who came earlier."""
         index = None if self._waiters else self._try_claim(key)
@@ -154,7 +160,7 @@ class KeyslotProfile:
                 await trio.sleep(self._latency)
             if self._before_program is not None:
                 self._before_program(index, key)
-            self._registers[index].loaded = self._ciphers.make(key)
+            self._registers[index].loaded = self.ciphers.make(key)
         except BaseException:
             self.slots.program_failed(index)
             self._wake_first()
@@ -186,7 +192,7 @@ class PassthroughProfile:
 
     def __init__(self, ciphers: CipherKind = SOFTWARE) -> None:
         self.is_slow = ciphers.is_slow
-        self._ciphers = ciphers
+        self.ciphers = ciphers
         self._keys: dict[CryptoKey, RequestKey] = {}
 
     def is_ready(self, key: CryptoKey) -> bool:
@@ -196,7 +202,7 @@ class PassthroughProfile:
     def take_now(self, key: CryptoKey) -> RequestKey:
         """The key as the request carries it."""
         if key not in self._keys:
-            self._keys[key] = RequestKey(self._ciphers.make(key))
+            self._keys[key] = RequestKey(self.ciphers.make(key))
         return self._keys[key]
 
     async def take(self, key: CryptoKey) -> RequestKey:
@@ -209,6 +215,10 @@ class PassthroughProfile:
     def evict(self, key: CryptoKey) -> None:
         """Forget the key."""
         self._keys.pop(key, None)
+
+    def evict_all(self) -> None:
+        """Forget every key."""
+        self._keys.clear()
 
 
 Profile = KeyslotProfile | PassthroughProfile

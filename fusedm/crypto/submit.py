@@ -19,7 +19,7 @@ from fusedm.block.errors import BlockIOError, DeviceSuspended, Status, WouldBloc
 from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route
 from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
 from fusedm.crypto.carry_out import can_carry_out_now, carry_out, carry_out_now, locked
-from fusedm.crypto.ciphers import make_cipher
+from fusedm.crypto.ciphers import make_cipher, make_software
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,14 @@ def start_using_key(device: BlockDevice, key: CryptoKey) -> None:
 
     Every path is readied even where an engine does the work today, so that a later change of table
     or engine never has to refuse a bio.
-    Raises: CryptoError for a key its mode refuses, before anything has changed.
+    Raises: CryptoError for a key its mode refuses, before anything has changed. In strict mode such
+            a key is started: hardware takes it, and software fails its first bio.
     Source: blk_crypto_start_using_key.
     """
-    make_cipher(key)
+    if not device.strict:
+        make_cipher(key)
+    elif not device.capabilities.supports(key.config):
+        make_software(key)
     device.start_using_key(key)
 
 
@@ -133,6 +137,17 @@ def evict_key(device: BlockDevice, key: CryptoKey) -> None:
         holder.check_evictable(key)
     for holder in holders:
         holder.evict(key)
+
+
+def not_native(device_name: str, bio: Bio) -> BlockIOError:
+    """The error of a bio with a context that a mapped device sent where it cannot be honoured.
+
+    Source: submit_bio_noacct in Linux 7.2, in strict mode only; in 6.12 the fallback of that device
+    does it.
+    """
+    assert bio.crypt is not None, "only for bios with a context"
+    text = f"{bio} with a context for {bio.crypt.key.config}, which is not native here"
+    return BlockIOError(Status.NOTSUPP, device_name, text)
 
 
 def _plan_request(device: BlockDevice, request: Request, builder: PlanBuilder) -> Node:
@@ -174,13 +189,15 @@ def _in_flight(plan: Plan) -> Iterator[None]:
 def _check(device: BlockDevice, bio: Bio) -> None:
     """What every device may rely on; the errnos are the kernel's.
 
-    Source: submit_bio_noacct and bio_split_io_at; a read-only device gives EROFS, not EIO.
+    Source: submit_bio_noacct and bio_split_io_at; unless strict a read-only device gives EROFS, not
+            EIO.
     """
     if bio.sector < 0 or bio.sector_count <= 0 or bio.end_sector > device.sector_count:
         text = f"{bio} is not within the device ({device.sector_count} sectors)"
         raise BlockIOError(Status.IOERR, device.name, text)
     if bio.op.changes_medium and device.read_only:
-        raise BlockIOError(errno.EROFS, device.name, f"{bio} on a read-only device")
+        status = Status.IOERR if device.strict else errno.EROFS
+        raise BlockIOError(status, device.name, f"{bio} on a read-only device")
     block_sectors = device.limits.logical_block_size // SECTOR_SIZE
     if (bio.sector | bio.sector_count) % block_sectors:
         text = f"{bio} is not aligned to {device.limits.logical_block_size}-byte logical blocks"
@@ -196,16 +213,20 @@ def _check(device: BlockDevice, bio: Bio) -> None:
 
 def _check_flush(device: BlockDevice, bio: Bio) -> None:
     """A flush that brings anything would be acknowledged without being carried out as asked."""
-    if bio.sector or bio.sector_count or bio.data or bio.crypt is not None:
-        raise BlockIOError(
-            Status.INVAL, device.name, f"{bio}: a flush has no sectors, data or context"
-        )
+    if bio.crypt is not None:
+        raise _context_without_data(device, bio)
+    if bio.sector or bio.sector_count or bio.data:
+        raise BlockIOError(Status.INVAL, device.name, f"{bio}: a flush has no sectors or data")
+
+
+def _context_without_data(device: BlockDevice, bio: Bio) -> BlockIOError:
+    return BlockIOError(Status.IOERR, device.name, f"{bio} has a context but no data")
 
 
 def _check_context(device: BlockDevice, bio: Bio, length: int) -> None:
     assert bio.crypt is not None, "only for bios with a context"
     if not bio.op.has_data:
-        raise BlockIOError(Status.IOERR, device.name, f"{bio} has a context but no data")
+        raise _context_without_data(device, bio)
     unit = bio.crypt.key.config.data_unit_size
     if length % unit:
         text = f"{bio} is {length} bytes, not a multiple of the data unit size {unit}"

@@ -11,11 +11,11 @@ What may change with a table: size, limits and capabilities. The system refreshe
 holders; capabilities are computed when they are asked for. Where each data unit is transformed is
 decided bio by bio, and the ciphertext is the same wherever that is. So a table may have fewer
 capabilities than the one before: every key in use has its software paths readied at load, before
-anything changes.
+anything changes. In strict mode it may not, and the choice is made once for a whole bio, as in the
+kernel (fixed_profile.py).
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 import trio
 
@@ -35,15 +35,16 @@ from fusedm.block import (
 from fusedm.block.errors import (
     BlockIOError,
     DeviceSuspended,
-    KeyBusy,
     StackError,
     Status,
     TableError,
 )
 from fusedm.block.plan import Completed, Concat, Delayed, Failed, Hooked, Node, PlanBuilder, Route
-from fusedm.crypto import Fallback, plan_bio
+from fusedm.crypto import Fallback, not_native, plan_bio
+from fusedm.dm.fixed_profile import FixedProfile, check_writable
 from fusedm.dm.mapping import Piece, split_bio
 from fusedm.dm.stacking import stack_capabilities, stack_limits
+from fusedm.dm.started_keys import StartedKeys
 from fusedm.dm.table import Table, TableEntry, check_table
 from fusedm.dm.target import Action, Complete, Defer, Fail, Many, Remap, Target
 
@@ -54,7 +55,7 @@ class MappedDevice:
     Owns: its tables and its fallback, not the devices below. Lives: until the stack removes it.
     """
 
-    def __init__(self, name: str, uuid: str = "") -> None:
+    def __init__(self, name: str, uuid: str = "", strict: bool = False) -> None:
         self.name = name
         self.uuid = uuid
         self.live: Table | None = None
@@ -70,8 +71,8 @@ class MappedDevice:
         self._inactive_read_only = False
         self._limits = Limits()
         self._generation = Generation()
-        #: For each key started here, the devices it was started on, those of old tables included.
-        self._key_devices: dict[CryptoKey, dict[BlockDevice, None]] = {}
+        self._fixed = FixedProfile() if strict else None
+        self._keys = StartedKeys()
         self._changing = trio.Lock()
         self._suspending = trio.Event()
         self._resumed = trio.Event()
@@ -87,9 +88,21 @@ class MappedDevice:
         return self._limits
 
     @property
+    def strict(self) -> bool:
+        """Whether the kernel's decisions are followed to the letter."""
+        return self._fixed is not None
+
+    @property
     def capabilities(self) -> Capabilities:
-        """The intersection of what lies below, as it is now."""
+        """The intersection of what lies below, as it is now; in strict mode as it was at load."""
+        if self._fixed is not None:
+            return self._fixed.capabilities
         return stack_capabilities(self.live) if self.live is not None else NO_CAPABILITIES
+
+    @property
+    def told_modes(self) -> frozenset[str] | None:
+        """In strict mode those of the first table."""
+        return self._fixed.told_modes if self._fixed is not None else None
 
     @property
     def is_suspending(self) -> bool:
@@ -109,6 +122,16 @@ class MappedDevice:
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
         live = self._table_for(bio)
+        if self._fixed is not None and bio.crypt is not None:
+            config = bio.crypt.key.config
+            if not self._fixed.capabilities.supports(config):
+                if route:
+                    raise not_native(self.name, bio)
+                entries = {id(piece.entry): piece.entry for piece in split_bio(live, bio)}
+                touched = tuple(entry.counts for entry in entries.values())
+                return self.fallback.plan(
+                    bio, touched, lambda clear: plan_bio(self, clear, builder)
+                )
         builder.visits.append((self.stats, bio.op, bio.sector_count))
         return self._plan_on(live, bio, builder, route)
 
@@ -140,7 +163,15 @@ class MappedDevice:
             visits=(self.stats, *below.visits),
             route=(entry.counts, *below.route),
             guards=((self._generation, self._generation.number), *below.guards),
+            native=self._native_with(below.native),
         )
+
+    def _native_with(self, below: Capabilities | None) -> Capabilities | None:
+        """In strict mode what this device and those below all say they can do natively."""
+        if self._fixed is None:
+            return below
+        own = self._fixed.capabilities
+        return own if below is None else own.intersect(below)
 
     def _table_for(self, what: object) -> Table:
         """The live table, while bios are let in.
@@ -205,14 +236,20 @@ class MappedDevice:
     def load(self, table: Table, read_only: bool = False) -> None:
         """Put a table into the inactive slot; one that was there is dropped.
 
-        Raises: TableError(EINVAL) if this device would end up below itself.
+        Raises: TableError(EINVAL) if this device would end up below itself; in strict mode also for
+                less crypto capabilities, and EACCES for what lies below read-only. CryptoError for
+                a key in use that could not be used on it. Nothing has changed then.
         """
         if self in _all_below(table.devices()):
             raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
-        for key, started in self._key_devices.items():
-            for device in table.devices():
-                device.start_using_key(key)
-                started[device] = None
+        if self._fixed is None:
+            self._keys.start_all(table.devices())
+        else:
+            if not read_only:
+                check_writable(table)
+            new = self._fixed.check(table)
+            self._keys.start_all(table.devices())
+            self._fixed.load(new)
         self._inactive_read_only = read_only
         self._set_tables(self.live, table)
 
@@ -293,13 +330,17 @@ class MappedDevice:
             check_table(new)
         except TableError:
             self._set_tables(old, None)
-            if not was_suspended:
+            # The kernel leaves the device suspended: a further resume brings the old table back.
+            if not was_suspended and not self.strict:
                 self._let_bios_in()
             raise
         self.is_table_read_only = self._inactive_read_only
         self._set_tables(new, None)
+        if self._fixed is not None:
+            self._fixed.swap()
         self.refresh()
-        self._evict_from_dropped(old)
+        dropped = set(old.devices() if old is not None else ()) - set(self.underlying())
+        self._keys.evict_from(dropped)
 
     def refresh(self) -> None:
         """Take over what has changed below: limits, and whether it may be written."""
@@ -314,33 +355,20 @@ class MappedDevice:
     def start_using_key(self, key: CryptoKey) -> None:
         """Ready the fallback here and every software path below, in both tables."""
         self.fallback.start(key.config.mode)
-        started = self._key_devices.setdefault(key, {})
-        for device in self.underlying():
-            device.start_using_key(key)
-            started[device] = None
+        self._keys.start(key, self.underlying())
+
+    def prepare_change(self) -> None:
+        """Ready what every key here may need once less can be done natively below.
+
+        Raises: CryptoError; nothing has changed then.
+        """
+        for key in self._keys:
+            self.fallback.start(key.config.mode)
 
     def key_users(self, key: CryptoKey) -> Iterable[KeyHolder]:
         """Everything here and below that may hold the key, devices of old tables included."""
         yield self.fallback
-        for device in self._key_devices.get(key, ()):
-            yield from device.key_users(key)
-        yield self
-
-    def check_evictable(self, key: CryptoKey) -> None:
-        """Nothing here is ever busy: this device only remembers where the key was started."""
-
-    def evict(self, key: CryptoKey) -> None:
-        """Forget on which devices the key was started."""
-        self._key_devices.pop(key, None)
-
-    def _evict_from_dropped(self, old: Table | None) -> None:
-        """Evict every key from devices no longer used; one busy through another holder stays."""
-        dropped = set(old.devices() if old is not None else ()) - set(self.underlying())
-        for key, started in self._key_devices.items():
-            for device in dropped:
-                with suppress(KeyBusy):
-                    _evict_from_slots(device, key)
-                    started.pop(device, None)
+        yield from self._keys.users(key)
 
 
 def _all_below(devices: Iterable[BlockDevice]) -> set[BlockDevice]:
@@ -353,18 +381,6 @@ def _all_below(devices: Iterable[BlockDevice]) -> set[BlockDevice]:
             found.add(device)
             to_visit.extend(device.underlying())
     return found
-
-
-def _evict_from_slots(device: BlockDevice, key: CryptoKey) -> None:
-    """Evict, but let mapped devices remember the key: others may use it there, through new tables.
-
-    Raises: KeyBusy; then nothing has changed.
-    """
-    holders = [each for each in device.key_users(key) if not isinstance(each, MappedDevice)]
-    for holder in holders:
-        holder.check_evictable(key)
-    for holder in holders:
-        holder.evict(key)
 
 
 def _has_hook(target: Target) -> bool:

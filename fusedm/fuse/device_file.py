@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import trio
 
 from fusedm.block import FLUSH, NO_DATA, Bio, Op
-from fusedm.block.errors import BlockIOError
+from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import bytes_to_sectors
 from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made, submit_nowait
 from fusedm.fuse.byte_io import cover, split_write
@@ -70,19 +70,23 @@ async def zero(view: View, offset: int, length: int, punch: bool) -> None:
 
     The stores make a hole of whole blocks, which a view reads as zeros; blocks at the ends are
     patched. Where a target cannot and nothing has to be given up, zeros are written like any data.
-    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP for punch where a target cannot.
+    So they are in strict mode under a key, where a hole would read as noise.
+    Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP for punch where a target or the view
+            cannot.
     """
+    if punch and not view.has_holes:
+        raise BlockIOError(Status.NOTSUPP, view.name, "a hole would read as noise under a key")
     if offset >= view.size:
         text = f"zeroing {length} bytes at {offset} begins past the end at {view.size}"
         raise BlockIOError(errno.EINVAL, view.name, text)
     end = min(offset + length, view.size)
     first, last = offset + -offset % view.block_size, end - end % view.block_size
-    if first >= last:
+    if first >= last or not view.has_holes:
         await _write_zeros(view, offset, end)
         return
     await _write_zeros(view, offset, first)
     op = Op.DISCARD if punch else Op.WRITE_ZEROES
-    bio = Bio(op, bytes_to_sectors(first), bytes_to_sectors(last - first))
+    bio = Bio(op, view.sector(first), bytes_to_sectors(last - first))
     try:
         await submit_bio(view.device, bio)
     except BlockIOError as error:

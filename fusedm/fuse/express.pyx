@@ -149,6 +149,7 @@ cdef struct Way:
     uint64_t dun_low, dun_high
     size_t unit
     bint may_write
+    bint zeros_are_holes
     Contexts encryption[WORKERS]
     Contexts decryption[WORKERS]
     Tally tallies[WORKERS]
@@ -181,12 +182,14 @@ cdef class Path:
     cdef list contexts
 
     def __init__(self, uint64_t handle, int64_t begin, int64_t end, int fd, int64_t shift,
-                 uint64_t block_size, object dun_base, size_t data_unit_size):
+                 uint64_t block_size, object dun_base, size_t data_unit_size,
+                 bint zeros_are_holes=True):
         self.way.handle = handle
         self.way.begin, self.way.end, self.way.shift = begin, end, shift
         self.way.fd, self.way.block_mask = fd, block_size - 1
         self.way.dun_low, self.way.dun_high = dun_base & 0xFFFFFFFFFFFFFFFF, dun_base >> 64
         self.way.unit = data_unit_size
+        self.way.zeros_are_holes = zeros_are_holes
         self.contexts = []
 
     def set_out(self, EvpCipher cipher, bint may_write):
@@ -582,12 +585,20 @@ cdef bint read_from(
             return False
         if contexts.data:
             first_dun(way, offset + done, &low, &high)
-            if not decrypt_units(
-                contexts.data, contexts.iv, low, high, data + done, data + done, piece, way.unit
-            ):
+            if not decrypt(way, contexts, low, high, data + done, piece):
                 return False
         done += piece
     return True
+
+
+cdef bint decrypt(
+    const Way *way, Contexts *contexts, uint64_t low, uint64_t high, unsigned char *data,
+    size_t size,
+) noexcept nogil:
+    """Decrypt data in place, all but holes if the way has any."""
+    if way.zeros_are_holes:
+        return decrypt_units(contexts.data, contexts.iv, low, high, data, data, size, way.unit)
+    return transform_units(contexts.data, contexts.iv, low, high, data, data, size, way.unit)
 
 
 cdef bint write_to(

@@ -127,7 +127,7 @@ def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch:
     Raises: BlockIOError, WouldBlock as the device's span.
     """
     view = opened.view
-    stretch = _stretch(handle, view, view.device.span(offset >> SECTOR_SHIFT))
+    stretch = _stretch(handle, view, view.device.span(view.sector(offset)))
     if len(opened.stretches) >= MAX_STRETCHES:
         opened.stretches.clear()
     # A block that a border cuts is in two spans, and in no path.
@@ -137,23 +137,36 @@ def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch:
 
 
 def _stretch(handle: int, view: View, span: Span) -> Stretch:
-    begin, end = span.begin << SECTOR_SHIFT, span.end << SECTOR_SHIFT
+    begin = max((span.begin << SECTOR_SHIFT) - view.start, 0)
+    end = (span.end << SECTOR_SHIFT) - view.start
     block = view.block_size
     whole = Stretch(begin + -begin % block, min(end - end % block, view.size), view, span)
     bare = Stretch(begin, end, view, span)
-    if span.leaf is None or whole.begin >= whole.end:
+    # Blocks may have grown since the view was made: the device refuses bios that are out of line.
+    if span.leaf is None or whole.begin >= whole.end or view.start % block:
         return bare
     if view.key is not None:
         config = view.key.config
-        if config.mode not in EVP_MODES or not span.passes_crypto:
-            return bare
-        if not span.leaf.capabilities.supports(config):
+        able = span.leaf.capabilities
+        if span.native is not None:
+            able = able.intersect(span.native)
+        if config.mode not in EVP_MODES or not span.passes_crypto or not able.supports(config):
             return bare
         whole.slots = span.leaf.engine_slots
     descriptor = span.leaf.direct_fd()
     if descriptor is None:
         return bare
     unit = view.key.config.data_unit_size if view.key is not None else block
-    shift = span.shift << SECTOR_SHIFT
-    whole.path = Path(handle, whole.begin, whole.end, descriptor, shift, block, view.dun_base, unit)
+    shift = view.start + (span.shift << SECTOR_SHIFT)
+    whole.path = Path(
+        handle,
+        whole.begin,
+        whole.end,
+        descriptor,
+        shift,
+        block,
+        view.dun_base,
+        unit,
+        view.has_holes,
+    )
     return whole

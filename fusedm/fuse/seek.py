@@ -1,7 +1,8 @@
 """Where the data and the holes of a file are (SEEK_DATA, SEEK_HOLE), as the stores below say.
 
 What a span does not lead to a leaf for is data: so is everything, to be safe, that nobody can tell.
-A data unit is a hole only as a whole, since a part of its ciphertext decrypts to nothing of use.
+A data unit is a hole only as a whole, since a part of its ciphertext decrypts to nothing of use. To
+a view that decrypts zeros, as in strict mode, nothing is a hole.
 """
 
 import errno
@@ -23,6 +24,8 @@ async def seek(view: View, offset: int, for_data: bool) -> int:
     """
     if offset >= view.size:
         raise BlockIOError(errno.ENXIO, view.name, f"{offset} is past the end at {view.size}")
+    if not view.has_holes:
+        return offset if for_data else view.size
     begin = offset - offset % view.block_size
     found = await _data_from(view, begin)
     if not for_data:
@@ -49,10 +52,10 @@ async def _from(view: View, at: int, for_data: bool) -> int:
     for _ in range(MAX_SPANS):
         if at >= view.size:
             return view.size
-        span = await _span_when_possible(view, at >> SECTOR_SHIFT)
-        end = min(span.end << SECTOR_SHIFT, view.size)
+        span = await _span_when_possible(view, view.sector(at))
+        end = min((span.end << SECTOR_SHIFT) - view.start, view.size)
         if span.leaf is not None:
-            shift = span.shift << SECTOR_SHIFT
+            shift = view.start + (span.shift << SECTOR_SHIFT)
             found = await span.leaf.seek(at + shift, for_data) - shift
             if found < end:
                 return found

@@ -4,7 +4,7 @@ The folder fusedm/ in it is not the kernel's: there is what only this project ha
 Source: Documentation/ABI/stable/sysfs-block; dm_attr_* in dm-sysfs.c; blk-crypto-sysfs.c.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fusedm.block import BlockDevice, Capabilities
 from fusedm.block.units import SECTOR_SHIFT
@@ -45,6 +45,7 @@ def _of_device(system: System, device: BlockDevice) -> Directory:
 def _of_view(view: View) -> Directory:
     return directory(
         {
+            "start": line(view.sector(0)),
             "size": line(view.size >> SECTOR_SHIFT),
             "ro": line(int(view.read_only)),
             "slaves": _links([view.device.name]),
@@ -61,13 +62,15 @@ def _queue(device: BlockDevice) -> Directory:
         "optimal_io_size": line(device.limits.io_opt_bytes),
     }
     capabilities = device.capabilities
-    if capabilities:
-        children["crypto"] = _crypto(capabilities, keyslot_count(device))
+    told = device.told_modes
+    names = capabilities.modes.keys() if told is None else told
+    if names:
+        children["crypto"] = _crypto(capabilities, keyslot_count(device), sorted(names))
     return directory(children)
 
 
-def _crypto(capabilities: Capabilities, slots: int) -> Directory:
-    modes = {name: line(f"{mask:#x}") for name, mask in capabilities.modes.items()}
+def _crypto(capabilities: Capabilities, slots: int, names: Iterable[str]) -> Directory:
+    modes = {name: line(f"{capabilities.modes.get(name, 0):#x}") for name in names}
     return directory(
         {
             "max_dun_bits": line(8 * capabilities.max_dun_bytes),

@@ -10,7 +10,8 @@ from fusedm.stack.toml_lines import format_key, format_string
 
 def format_spec(spec: StackSpec) -> str:
     """The text of a stack file that parse_spec reads as an equal spec; defaults are left out."""
-    parts = [f"version = {spec.version}"]
+    strict = f"\nstrict = {format_string(spec.strict)}" if spec.strict else ""
+    parts = [f"version = {spec.version}{strict}"]
     for section in SECTIONS:
         items: dict[str, Item] = getattr(spec, section)
         for name, item in items.items():
@@ -25,7 +26,7 @@ def _settings(item: Item | EngineSpec) -> Iterator[tuple[str, object]]:
         value = getattr(item, known.name)
         if known.name in ("name", "line") or value is None or value == known.default:
             continue
-        yield known.name, format_size(value) if known.name == "size" else value
+        yield known.name, format_size(value) if known.name in ("size", "start") else value
 
 
 def _format(value: object) -> str:

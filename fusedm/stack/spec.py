@@ -20,6 +20,9 @@ from fusedm.stack.toml_lines import KeyPath, SourceText, TomlTable, did_you_mean
 #: The version of the stack files read and written here.
 VERSION = 1
 
+#: What `strict` may name: whose decisions are followed to the letter.
+STRICT = "linux"
+
 #: Engines in hardware have 16 to 64; above this a number is a mistake.
 MAX_KEYSLOTS = 1024
 
@@ -84,12 +87,17 @@ class KeySpec:
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """A device seen through a key; dun_base is the DUN of its first data unit."""
+    """A device, or size bytes of it from start on, seen through a key.
+
+    dun_base is the DUN of its first data unit; size None is all that follows.
+    """
 
     name: str
     device: str
     key: str
     dun_base: int = 0
+    start: int = 0
+    size: int | None = None
     line: int = field(default=0, compare=False)
 
 
@@ -99,13 +107,17 @@ Item = DiskSpec | MapperSpec | KeySpec | ViewSpec
 
 @dataclass(frozen=True)
 class StackSpec:
-    """A whole stack, by name; the source is where it was read, for errors found later."""
+    """A whole stack, by name; the source is where it was read, for errors found later.
+
+    strict is "" or STRICT.
+    """
 
     version: int = VERSION
     disks: dict[str, DiskSpec] = field(default_factory=dict)
     mapper: dict[str, MapperSpec] = field(default_factory=dict)
     keys: dict[str, KeySpec] = field(default_factory=dict)
     views: dict[str, ViewSpec] = field(default_factory=dict)
+    strict: str = ""
     source: SourceText = field(
         default_factory=lambda: SourceText("stack", ""), compare=False, repr=False
     )
@@ -133,13 +145,17 @@ def parse_spec(text: str, file_name: str) -> StackSpec:
     version = root.need("version", int)
     if version != VERSION:
         raise root.error("version", f"{version} is not {VERSION}, the one version known here")
-    root.only(("version", *SECTIONS))
+    root.only(("version", "strict", *SECTIONS))
+    strict = root.get("strict", str)
+    if strict not in (None, STRICT):
+        raise root.error("strict", f"{strict!r} is not {STRICT!r}, the one model known here")
     spec = StackSpec(
         version,
         disks=root.tables("disks", _disk),
         mapper=root.tables("mapper", _mapper),
         keys=root.tables("keys", _key),
         views=root.tables("views", _view),
+        strict=strict or "",
         source=source,
     )
     _check_names(spec)
@@ -187,7 +203,7 @@ def _disk(name: str, table: TomlTable) -> DiskSpec:
     table.only(_keys_of(DiskSpec))
     return DiskSpec(
         name,
-        _size(table),
+        _size(table, "size", 1),
         table.need("store", str),
         _engine(table.table("engine")) if "engine" in table.values else None,
         table.get("read_only", bool) or False,
@@ -195,15 +211,15 @@ def _disk(name: str, table: TomlTable) -> DiskSpec:
     )
 
 
-def _size(table: TomlTable) -> int | None:
-    word = table.get("size", str)
+def _size(table: TomlTable, key: str, least_sectors: int) -> int | None:
+    word = table.get(key, str)
     if word is None:
         return None
-    with table.locating("size"):
+    with table.locating(key):
         size = parse_size(word)
         sector_count = bytes_to_sectors(size)
-        if not 0 < sector_count <= MAX_SECTORS:
-            raise ValueError(f"{sector_count} sectors is not in 1..{MAX_SECTORS}")
+        if not least_sectors <= sector_count <= MAX_SECTORS:
+            raise ValueError(f"{sector_count} sectors is not in {least_sectors}..{MAX_SECTORS}")
     return size
 
 
@@ -270,6 +286,8 @@ def _view(name: str, table: TomlTable) -> ViewSpec:
         table.need("device", str),
         table.need("key", str),
         table.get("dun_base", int) or 0,
+        _size(table, "start", 0) or 0,
+        _size(table, "size", 1),
         table.line,
     )
 

@@ -29,6 +29,7 @@ from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
     MAX_KEYSLOTS,
     DiskSpec,
+    EngineSpec,
     KeySpec,
     MapperSpec,
     StackSpec,
@@ -82,7 +83,7 @@ class Stack:
     """
 
     def __init__(self, spec: StackSpec, base_dir: Path, mount_point: Path | None = None) -> None:
-        self.system = System()
+        self.system = System(strict=bool(spec.strict))
         self._base_dir = base_dir.absolute()
         self._mount_point = mount_point
         self._to_build = spec
@@ -138,7 +139,7 @@ class Stack:
         Raises: StoreError, StackError, CryptoError.
         """
         self.system.check_free("disk", spec.name)
-        engine = _engine(spec)
+        engine = _engine(spec.engine)
         try:
             store = await trio.to_thread.run_sync(opener or self._open_store, spec)
         except ValueError as error:  # The host takes no such path: it has a NUL or half surrogate.
@@ -179,6 +180,30 @@ class Stack:
             raise StackError(text, errno.EOPNOTSUPP)
         with _store_errors(name):
             await disk.run_in_thread(partial(disk.store.lose_power, keep))
+
+    async def lose_engine(self, name: str) -> None:
+        """Take the engine of a disk away under I/O: its fallback goes on.
+
+        Raises: StackError(EOPNOTSUPP) for a disk without one; CryptoError as System.swap_engine.
+        Await:  until the last bio on it has ended; cancelled, it is gone all the same.
+        """
+        if self.system.disk(name).engine is None:
+            raise StackError(f"{name!r} has no engine to lose", errno.EOPNOTSUPP)
+        await self._swap_engine(name, None)
+
+    async def gain_engine(self, name: str, engine: EngineSpec) -> None:
+        """Give a disk an engine under I/O.
+
+        Raises: StackError(EEXIST) for a disk that has one; CryptoError, StackError for the engine.
+        """
+        if self.system.disk(name).engine is not None:
+            raise StackError(f"{name!r} has an engine: lose it first", errno.EEXIST)
+        await self._swap_engine(name, engine)
+
+    async def _swap_engine(self, name: str, engine: EngineSpec | None) -> None:
+        wait_ended = self.system.swap_engine(name, _engine(engine))
+        self._disks[name] = replace(self._disks[name], engine=engine)
+        await wait_ended()
 
     async def add_mapped(self, spec: MapperSpec) -> None:
         """Create a mapped device; a table is loaded and made live.
@@ -230,7 +255,9 @@ class Stack:
 
         Raises: StackError, CryptoError.
         """
-        return self.system.add_view(spec.name, spec.device, spec.key, spec.dun_base)
+        return self.system.add_view(
+            spec.name, spec.device, spec.key, spec.dun_base, spec.start, spec.size
+        )
 
     def spec(self) -> StackSpec:
         """What would build the stack as it is now; paths are absolute, key bytes are in none."""
@@ -248,11 +275,21 @@ class Stack:
             for name, mapped in self.system.mapped.items()
         }
         views = {
-            view.name: ViewSpec(view.name, view.device.name, view.key.name, view.dun_base)
+            view.name: ViewSpec(
+                view.name,
+                view.device.name,
+                view.key.name,
+                view.dun_base,
+                view.start,
+                view.length,
+            )
             for view in self.system.views.values()
             if view.key is not None
         }
-        return StackSpec(disks=disks, mapper=mapper, keys=dict(self._keys), views=views)
+        strict = self._to_build.strict
+        return StackSpec(
+            disks=disks, mapper=mapper, keys=dict(self._keys), views=views, strict=strict
+        )
 
     @classmethod
     def _dry(cls, spec: StackSpec, base_dir: Path) -> "Stack":
@@ -314,13 +351,12 @@ def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
         raise located from None
 
 
-def _engine(spec: DiskSpec) -> InlineEngine | None:
-    if spec.engine is None:
+def _engine(spec: EngineSpec | None) -> InlineEngine | None:
+    if spec is None:
         return None
-    if not 0 <= spec.engine.keyslots <= MAX_KEYSLOTS:
-        raise StackError(f"keyslots {spec.engine.keyslots} is not in 0..{MAX_KEYSLOTS}")
-    capabilities = Capabilities.of(spec.engine.modes, spec.engine.max_dun_bytes)
-    return InlineEngine(capabilities, spec.engine.keyslots)
+    if not 0 <= spec.keyslots <= MAX_KEYSLOTS:
+        raise StackError(f"keyslots {spec.keyslots} is not in 0..{MAX_KEYSLOTS}")
+    return InlineEngine(Capabilities.of(spec.modes, spec.max_dun_bytes), spec.keyslots)
 
 
 def absolute_source(source: str, base_dir: Path) -> str:

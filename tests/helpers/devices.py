@@ -38,6 +38,8 @@ class RecordingDevice:
         self.capabilities = capabilities
         self.limits = limits or Limits()
         self.read_only = False
+        self.strict = False
+        self.told_modes: frozenset[str] | None = None
         self.stats = IoStats()
         self.locks = RangeLocks()
         self.planned: list[Bio] = []

@@ -121,6 +121,22 @@ def test_power_is_lost_on_a_volatile_disk_only(stack: Place):
     assert "no volatile cache" in stack.refused(1, "disk", "lose-power", "ufs0")
 
 
+def test_an_engine_is_lost_and_gained_and_sys_follows(stack: Place):
+    crypto = stack.mount_point / "sys/block/ufs0/queue/crypto"
+    view = stack.mount_point / "views/home"
+    before, slots = view.read_bytes()[:65536], (crypto / "num_keyslots").read_text()
+    stack.ok("disk", "lose-engine", "ufs0")
+    assert not crypto.exists()
+    assert view.read_bytes()[:65536] == before
+    assert "no engine to lose" in stack.refused(1, "disk", "lose-engine", "ufs0")
+    assert "both --keyslots and --mode" in stack.refused(2, "disk", "gain-engine", "ufs0")
+    mode = ["--mode", "AES-256-XTS=512,4096"]
+    stack.ok("disk", "gain-engine", "ufs0", "--keyslots", slots.strip(), *mode)
+    assert (crypto / "num_keyslots").read_text() == slots
+    assert view.read_bytes()[:65536] == before
+    assert "lose it first" in stack.refused(1, "disk", "gain-engine", "ufs0", "--keyslots=7", *mode)
+
+
 # Mapped devices.
 
 
@@ -224,6 +240,11 @@ def test_a_view_is_added_listed_shown_and_removed(stack: Place):
     assert stack.ok("view", "list").split() == ["home", "v"]
     assert json.loads(stack.ok("view", "show", "v"))["dun_base"] == 7
     stack.ok("view", "remove", "v")
+    words = ["--device", "plain0", "--key", "alice", "--start", "8KiB", "--size", "4KiB"]
+    stack.ok("view", "add", "part", *words)
+    told = json.loads(stack.ok("view", "show", "part"))
+    assert (told["start"], told["size"]) == (8192, 4096)
+    stack.ok("view", "remove", "part")
 
 
 @pytest.mark.parametrize(
@@ -232,6 +253,7 @@ def test_a_view_is_added_listed_shown_and_removed(stack: Place):
         (["add", "v", "--device", "home", "--key", "alice"], "'home' is a view, not a device"),
         (["add", "v", "--device", "data", "--key", "bob"], "'bob' is not a key"),
         (["add", "v", "--device", "data", "--key", "alice", "--dun-base", "-1"], "-1"),
+        (["add", "v", "--device", "data", "--key", "alice", "--start", "512"], "not a multiple"),
         (["show", "data"], "'data' is not a view"),
         (["remove", "data"], "'data' is not a view"),
     ],

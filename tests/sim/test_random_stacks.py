@@ -1,4 +1,4 @@
-"""Long seeded runs: random stacks, random I/O by many tasks, table swaps, suspends and faults.
+"""Long seeded runs: random stacks and I/O by many tasks, tables and engines changing, faults.
 
 Each task owns a stretch of the device, so the order of its operations is known; the stretches are
 not aligned to anything, so data units of neighbours meet on the same boundaries. Faults come from
@@ -158,6 +158,17 @@ class Run:
                 await trio.sleep(self.random.choice([0.0, 0.003]))
             await self.device.resume()
 
+    async def change_engines(self):
+        """Engines come and go, of every kind; nobody waits for the last bio on one."""
+        while True:
+            await trio.sleep(self.random.choice([0.001, 0.004]))
+            disk = self.random.choice(self.disks)
+            slots = self.random.choice([None, None, 0, 1, 3])
+            units = self.random.choice([(512,), (4096,), (512, 4096)])
+            engine = make_disk(slots=slots, units=units).engine
+            disk.prepare_engine(engine, KEYS)
+            disk.swap_engine(engine)
+
     async def main(self):
         parts = self.layout()
         self.device = await make_mapped(self.table(parts), *self.disks)
@@ -168,6 +179,8 @@ class Run:
             start_using_key(self.top, key)
         async with trio.open_nursery() as changing:
             changing.start_soon(self.change_tables, parts)
+            if self.random.random() < 0.7:
+                changing.start_soon(self.change_engines)
             async with trio.open_nursery() as nursery:
                 for index in range(TASKS):
                     nursery.start_soon(self.task, index)

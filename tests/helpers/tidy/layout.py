@@ -17,6 +17,7 @@ LEVELS = {
     "host": 1,
     "dm": 2,
     "disk": 2,
+    "view": 2,
     "system": 3,
     "stack": 4,
     "fuse": 5,

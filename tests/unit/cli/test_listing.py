@@ -23,7 +23,7 @@ STACK = [
     file("d1", ro=True),
     file("dm0", "mapped", ["d0", "d1"], suspended=True),
     file("dm1", "mapped", ["dm0"]),
-    file("v", "view", ["dm1"], log_sec=4096, open=2, key="k", dun_base=7),
+    file("v", "view", ["dm1"], log_sec=4096, open=2, key="k", dun_base=7, start=0),
 ]
 NODES = {"/m/v": "/dev/loop3"}
 
@@ -76,6 +76,7 @@ def test_json_tells_under_fusedm_what_lsblk_has_no_key_for():
         "suspended": False,
         "key": "k",
         "dun_base": 7,
+        "start": 0,
     }
     assert told[0]["fusedm"]["loop"] is None
     assert told[0]["fusedm"]["key"] is None
@@ -90,6 +91,11 @@ def test_the_tree_shows_each_device_below_what_uses_it():
         "       `-d1 (disk, 1MiB)",
         "spare (disk, 1MiB)",
     ]
+
+
+def test_the_tree_says_where_a_part_of_a_device_begins():
+    files = [file("d0"), file("v", "view", ["d0"], key="k", dun_base=0, start=2 << 20)]
+    assert listing.tree(files).splitlines()[0] == "v (view, 1MiB, key k, from 2MiB)"
 
 
 def test_the_tree_draws_a_line_past_the_children_of_an_elder_branch():

@@ -103,6 +103,7 @@ async def test_ls_tells_of_each_file(tmp_path):
             "name": "v", "kind": "view", "path": "/m/views/v", "size": 1024 * 512, "ro": False,
             "log_sec": 4096, "open": 0, "below": ["dm0"], "suspended": False, "key": "k",
             "dun_base": 3,
+            "start": 0,
         }  # fmt: skip
 
 
@@ -344,6 +345,14 @@ async def test_a_view_is_added_and_removed(tmp_path):
         assert (await stack.call("key.list"))[0]["views"] == ["v"]
 
 
+async def test_a_view_of_a_part_is_added_and_saved(tmp_path):
+    async with verbs(tmp_path) as stack:
+        await stack.call("view.add", name="n", device="d0", key="k", start=8192, size=4096)
+        told = await stack.call("view.show", name="n")
+        assert (told["start"], told["size"]) == (8192, 4096)
+        assert 'start = "8KiB"\nsize = "4KiB"' in await stack.call("save")
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -352,6 +361,8 @@ async def test_a_view_is_added_and_removed(tmp_path):
         ({"key": "nobody"}, "'nobody' is not a key"),
         ({"dun_base": -1}, "-1"),
         ({"dun_base": 1 << 64}, "do not fit"),
+        ({"start": 512}, "start 512 is not a multiple of"),
+        ({"start": 1 << 40}, "ends past d0"),
     ],
 )
 async def test_a_view_that_cannot_be_is_refused(tmp_path, args, words):

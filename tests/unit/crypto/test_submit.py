@@ -70,8 +70,8 @@ REFUSED = {
     "flush with a place": (Bio(Op.FLUSH, 8, 8), errno.EINVAL, "a flush has no sectors"),
     "flush with a context": (
         Bio(Op.FLUSH, 0, 0, crypt=CryptContext(KEY, 0)),
-        errno.EINVAL,
-        "a flush has no sectors",
+        errno.EIO,
+        "has a context but no data",
     ),
 }
 

@@ -51,6 +51,8 @@ source = "file:alice.key"
 device = "data"
 key = "alice"
 dun_base = 7
+start = "1MiB"
+size = "4KiB"
 """
 
 SPEC = StackSpec(
@@ -62,7 +64,7 @@ SPEC = StackSpec(
     },
     mapper={"data": MapperSpec("data", '0 2097152 linear ufs0 0\n2097152 8 error "\\\n', uuid="u")},
     keys={"alice": KeySpec("alice", "AES-256-XTS", 4096, 8, "file:alice.key")},
-    views={"home": ViewSpec("home", "data", "alice", 7)},
+    views={"home": ViewSpec("home", "data", "alice", 7, 1 << 20, 4096)},
 )
 
 

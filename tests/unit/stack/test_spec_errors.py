@@ -26,7 +26,7 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "version = 1\nviws = 3",
             2,
             "viws: unknown key, did you mean 'views'?; "
-            "known are version, disks, mapper, keys, views",
+            "known are version, strict, disks, mapper, keys, views",
             "viws = 3",
         ),
         (
@@ -63,7 +63,7 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "dunbase",
             27,
             "views.home.dunbase: unknown key, did you mean 'dun_base'?; "
-            "known are device, key, dun_base",
+            "known are device, key, dun_base, start, size",
             "dunbase = 0",
         ),
         # Wrong types.
@@ -327,6 +327,21 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "views.home.dun_base: 18446744073709551616 is not in 0..18446744073709551615, "
             "the DUNs of key 'alice'",
             "0x1_0000_0000_0000_0000",
+        ),
+        (
+            "dun_base = 0",
+            'start = "100"',
+            27,
+            "views.home.start: 100 bytes is not a whole number of 512-byte sectors (100 bytes "
+            "over)",
+            '"100"',
+        ),
+        (
+            "dun_base = 0",
+            'size = "0B"',
+            27,
+            "views.home.size: 0 sectors is not in 1..18014398509481983",
+            '"0B"',
         ),
         # Cycles.
         (

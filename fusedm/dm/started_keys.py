@@ -1,0 +1,81 @@
+"""Which keys were started on what below a mapped device. Pure.
+
+Devices of tables since replaced stay listed until the key has been evicted from them: that is how
+eviction reaches every device on which a key was used.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from fusedm.block import BlockDevice, CryptoKey, KeyHolder
+from fusedm.block.errors import KeyBusy
+
+
+class StartedKeys:
+    """The keys of one mapped device; itself a holder of them, which eviction makes forget.
+
+    Lives: as long as its mapped device.
+    """
+
+    def __init__(self) -> None:
+        self._devices: dict[CryptoKey, dict[BlockDevice, None]] = {}
+
+    def __iter__(self) -> Iterator[CryptoKey]:
+        """Every key, oldest first."""
+        return iter(self._devices)
+
+    def start(self, key: CryptoKey, devices: Iterable[BlockDevice]) -> None:
+        """Start a key on devices, on all or on none that is remembered here.
+
+        Raises: CryptoError.
+        """
+        self._start([key], list(devices))
+
+    def start_all(self, devices: Iterable[BlockDevice]) -> None:
+        """Start every key on further devices, likewise.
+
+        Raises: CryptoError.
+        """
+        self._start(list(self._devices), list(devices))
+
+    def _start(self, keys: list[CryptoKey], devices: list[BlockDevice]) -> None:
+        for key in keys:
+            for device in devices:
+                device.start_using_key(key)
+        # Nothing below can fail.
+        for key in keys:
+            self._devices.setdefault(key, {}).update(dict.fromkeys(devices))
+
+    def users(self, key: CryptoKey) -> Iterator[KeyHolder]:
+        """Everything below that may hold the key, and this."""
+        for device in self._devices.get(key, ()):
+            yield from device.key_users(key)
+        yield self
+
+    def check_evictable(self, key: CryptoKey) -> None:
+        """Nothing here is ever busy."""
+
+    def evict(self, key: CryptoKey) -> None:
+        """Forget where the key was started."""
+        self._devices.pop(key, None)
+
+    def evict_from(self, dropped: Iterable[BlockDevice]) -> None:
+        """Evict every key from devices no longer used; one busy through another holder stays."""
+        some = list(dropped)
+        for key, started in self._devices.items():
+            for device in some:
+                with suppress(KeyBusy):
+                    _evict_from_slots(device, key)
+                    started.pop(device, None)
+
+
+def _evict_from_slots(device: BlockDevice, key: CryptoKey) -> None:
+    """Evict, but let mapped devices remember the key: others may use it there, through new tables.
+
+    Raises: KeyBusy; then nothing has changed.
+    """
+    holders = [each for each in device.key_users(key) if not isinstance(each, StartedKeys)]
+    for holder in holders:
+        holder.check_evictable(key)
+    for holder in holders:
+        holder.evict(key)
