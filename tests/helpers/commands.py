@@ -74,6 +74,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "view.add": {"name": "n", "device": "d0", "key": "k"},
     "view.remove": {"name": "v"},
     "view.show": {"name": "v"},
+    "why": {"name": "dm0", "config": "AES-256-XTS/4096"},
+    "why.table": {"name": "dm0", "table": "0 8 zero"},
 }
 
 

@@ -20,9 +20,10 @@ LEVELS = {
     "system": 3,
     "stack": 4,
     "fuse": 5,
-    "control": 6,
-    "cli": 7,
-    "__main__": 8,
+    "inspect": 6,
+    "control": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 #: The rooms whose modules are open to everyone above: words, and what the machine offers.
@@ -45,7 +46,7 @@ ONLY_IN = {
     "pyfuse3": ("fuse/operations.py", "fuse/mount.py"),
     # The demo decrypts what lies on the disks without any of our code.
     "cryptography": ("crypto/ciphers.py", "cli/demo_proof.py"),
-    "click": ("cli/main.py", "cli/devices.py"),
+    "click": ("cli/main.py", "cli/devices.py", "cli/looking.py"),
     "socket": (
         "fuse/kernel_mount.py",
         "fuse/lane.py",
