@@ -44,7 +44,16 @@ class SlotHold(Protocol):
 
 
 class KeyslotSource(Protocol):
-    """Where a carried-out node gets its keyslot: an engine's profile or a fallback."""
+    """Where a carried-out node gets its keyslot: an engine's profile or a fallback.
+
+    slot_count is 0 where keys go along with requests.
+    """
+
+    @property
+    def slot_count(self) -> int: ...
+
+    def slot_of(self, key: CryptoKey) -> int | None:
+        """The keyslot that holds the key or is being given it; None if none is."""
 
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether take_now would succeed."""

@@ -74,5 +74,82 @@ def _swap(told: Told) -> Iterator[str]:
         yield from _extents(view["extents"])
 
 
+def explain_text(told: Told) -> str:
+    """The way of a request as a tree."""
+    return "\n".join(_explain(told))
+
+
+def _explain(told: Told) -> Iterator[str]:
+    key = f", key {told['key']}" if told["key"] is not None else ""
+    yield f"{told['op']} of {told['length']} bytes at {told['offset']} of {told['name']}{key}"
+    yield f"answered: {_answered(told)}"
+    if not told["requests"] and told["answered"] != "fails":
+        yield f"there is nothing to do: the file ends at {told['size']}"
+    for request in told["requests"]:
+        range_words = f"bytes {request['begin']}..{request['end']}"
+        if request["kind"] == "patch":
+            what = f"{request['bytes']} bytes at {request['offset']} in it are replaced"
+            yield f"block {range_words}, read, changed and written: {what}"
+        else:
+            yield f"blocks {range_words} ({told['block_size']} each): {request['kind']}"
+        yield from _steps(request["steps"], told["stores"], "")
+
+
+def _answered(told: Told) -> str:
+    match told["answered"]:
+        case "fails":
+            return f"with an error: {told['fails']}"
+        case "waits":
+            return "after waiting for " + "; for ".join(told["waits_on"])
+        case "on the spot":
+            return "on the spot; not in the compiled loop: " + "; ".join(told["not_compiled"])
+        case _:
+            return "in the compiled loop of the lane"
+
+
+def _steps(steps: Sequence[Told], stores: Mapping[str, str], before: str) -> Iterator[str]:
+    for index, step in enumerate(steps):
+        is_last = index == len(steps) - 1
+        yield f"{before} {'`-' if is_last else '|-'}{_step(step, stores)}"
+        yield from _steps(step.get("steps", ()), stores, before + ("   " if is_last else " | "))
+
+
+def _step(step: Told, stores: Mapping[str, str]) -> str:
+    match step["step"]:
+        case "device":
+            return f"{step['device']}: {_io(step)}"
+        case "target":
+            place = f"{step['target']} at {step['start']}+{step['length']}"
+            return f"{place}: sectors {step['sector']}..{step['sector'] + step['sectors']}"
+        case "fallback":
+            what = f"fallback of {step['device']}, {_keyslot(step)}: {_io(step)}"
+            return f"{what} ({step['why']})"
+        case "leaf":
+            how = f"engine, {_keyslot(step)}" if step["native"] else "as it is"
+            store = stores.get(step["device"], "its store")
+            return f"{how}: bytes {step['begin_byte']}..{step['end_byte']} of {store}"
+        case "delay":
+            return f"{step['seconds'] * 1000:g} ms later"
+        case "hook":
+            return "its target looks at the end"
+        case "completed":
+            return "zeros, without a medium" if step["op"] == "read" else "dropped"
+        case _:
+            return f"fails: {step['text']}"
+
+
+def _io(step: Told) -> str:
+    words = f"{step['op']} of sectors {step['sector']}..{step['sector'] + step['sectors']}"
+    return words + (f", DUN {step['dun'][0]}..{step['dun'][1]}" if step["dun"] else "")
+
+
+def _keyslot(step: Told) -> str:
+    if not step["keyslots"]:
+        return f"key {step['key']} goes along with the request"
+    if step["keyslot"] is None:
+        return f"key {step['key']} would be programmed into a keyslot"
+    return f"keyslot {step['keyslot']}" + ("" if step["programmed"] else " (being programmed)")
+
+
 def _sizes(sizes: Sequence[int]) -> str:
     return ",".join(map(str, sizes))

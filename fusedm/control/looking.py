@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import Any
 
-from fusedm.inspect import parse_config, swap, why
+from fusedm.inspect import explain, parse_config, swap, why
 from fusedm.stack import Stack
 
 Json = dict[str, Any]
@@ -22,3 +22,8 @@ class Looking:
     def verb_why_table(self, name: str, table: str) -> Json:
         """What a mapped device, and those above it, would gain and lose by a table."""
         return swap(self._stack.system, name, table, monotonic)
+
+    def verb_explain(self, name: str, offset: int, length: int, write: bool = False) -> Json:
+        """The way of one READ or WRITE through every layer; nothing of it is carried out."""
+        stores = {disk.name: disk.store for disk in self._stack.spec().disks.values()}
+        return explain(self._stack.system, name, offset, length, write, stores)

@@ -75,6 +75,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "view.remove": {"name": "v"},
     "view.show": {"name": "v"},
     "why": {"name": "dm0", "config": "AES-256-XTS/4096"},
+    "explain": {"name": "v", "offset": 4096, "length": 8192, "write": False},
     "why.table": {"name": "dm0", "table": "0 8 zero"},
 }
 

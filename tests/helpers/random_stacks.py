@@ -3,6 +3,8 @@
 from hypothesis import strategies as st
 
 from fusedm.block.plan import Concat, Delayed, Hooked, LeafIO, Node, SoftwareCrypt
+from fusedm.crypto import start_using_key
+from fusedm.system import System, View
 from tests.helpers.builders import make_disk, make_mapped
 
 SIZE = 192
@@ -70,3 +72,14 @@ def crypto_points(node: Node) -> list[tuple[str, str]]:
         case Hooked(_, _, child) | Delayed(_, child):
             return crypto_points(child)
     return []
+
+
+def system_of(mapped, disks, **views):
+    """A system that shows what build has made, and views: name -> (key, DUN base) over top."""
+    system = System()
+    system.disks.update((disk.name, disk) for disk in disks)
+    system.mapped.update((device.name, device) for device in mapped)
+    for name, (key, dun_base) in views.items():
+        start_using_key(mapped[0], key)
+        system.views[name] = View(name, mapped[0], key, dun_base)
+    return system
