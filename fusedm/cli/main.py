@@ -21,6 +21,7 @@ from fusedm.cli.devices import disk_group, dm_group, key_group, stack_option, vi
 from fusedm.cli.looking import looking_verbs
 from fusedm.cli.mount_helper import is_mount_call, parse_mount_call
 from fusedm.cli.run_command import run_with_stack
+from fusedm.cli.verifying import verify_command
 from fusedm.control import Client, bring_down, bring_down_all, bring_up, serve_here, which_stack
 from fusedm.dm import target_class, target_doc, target_names
 from fusedm.fuse import MountOptions
@@ -248,7 +249,7 @@ def targets(name: str | None) -> None:
     click.echo(listing.columns([(kind, target_class(kind).usage) for kind in target_names()]))
 
 
-for group in (disk_group, dm_group, key_group, view_group, *looking_verbs):
+for group in (disk_group, dm_group, key_group, view_group, *looking_verbs, verify_command):
     cli.add_command(group)
 
 

@@ -3,7 +3,19 @@
 from time import monotonic
 from typing import Any
 
-from fusedm.inspect import explain, parse_config, swap, why
+from fusedm.block.errors import ControlError
+from fusedm.inspect import (
+    compare_data,
+    dun_ranges,
+    explain,
+    find_overlaps,
+    knows,
+    parse_config,
+    swap,
+    verify_part,
+    views_named,
+    why,
+)
 from fusedm.stack import Stack
 
 Json = dict[str, Any]
@@ -27,3 +39,40 @@ class Looking:
         """The way of one READ or WRITE through every layer; nothing of it is carried out."""
         stores = {disk.name: disk.store for disk in self._stack.spec().disks.values()}
         return explain(self._stack.system, name, offset, length, write, stores)
+
+    def verb_verify_view(self, name: str) -> Json:
+        """What there is to know before a view is verified."""
+        view = self._stack.system.view(name)
+        config = view.key.config if view.key is not None else None
+        return {
+            "name": name,
+            "size": view.size,
+            "block_size": view.block_size,
+            "data_unit_size": config.data_unit_size if config is not None else None,
+            "mode": config.mode if config is not None else None,
+            "is_known": config is not None and knows(config.mode),
+        }
+
+    async def verb_verify_part(self, name: str, begin: int, end: int) -> Json:
+        """Verify a part of a range of a view: what the media hold against what it shows."""
+        system = self._stack.system
+        view = system.open(name)  # It is not removed meanwhile, and its key not overwritten.
+        try:
+            return await verify_part(view, begin, end)
+        finally:
+            system.closed(name)
+
+    async def verb_verify_reuse(self, names: list[str]) -> list[Json]:
+        """Data unit numbers that lead views under one key to different places."""
+        return await find_overlaps(self._stack.system, names)
+
+    async def verb_verify_duns(self, names: list[str], duns: list[int]) -> Json:
+        """Whether two views hold different data under the same numbers."""
+        views = views_named(self._stack.system, names)
+        if len(names) != 2 or len(views) != 2:
+            raise ControlError(f"verify.duns: names is {len(set(names))} views, not 2")
+        return await compare_data(views[0], views[1], duns)
+
+    def verb_verify_dun(self, names: list[str]) -> list[Json]:
+        """The data unit numbers of views, and whether they fit."""
+        return dun_ranges(self._stack.system, names)
