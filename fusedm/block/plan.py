@@ -8,7 +8,7 @@ effect: which devices the bio passes, and which leaf sectors will be written.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fusedm.block.bio import Bio, Op
 from fusedm.block.capabilities import Capabilities
@@ -44,7 +44,16 @@ class SlotHold(Protocol):
 
 
 class KeyslotSource(Protocol):
-    """Where a carried-out node gets its keyslot: an engine's profile or a fallback."""
+    """Where a carried-out node gets its keyslot: an engine's profile or a fallback.
+
+    slot_count is 0 where keys go along with requests.
+    """
+
+    @property
+    def slot_count(self) -> int: ...
+
+    def slot_of(self, key: CryptoKey) -> int | None:
+        """The keyslot that holds the key or is being given it; None if none is."""
 
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether take_now would succeed."""
@@ -166,16 +175,22 @@ class Patch:
 Node = LeafIO | SoftwareCrypt | Concat | Delayed | Completed | Failed | Hooked | Patch
 
 
+#: Called with a device, the bio it was given and the node it answered with, from below upwards.
+Trace = Callable[[Any, Bio, Node], None]
+
+
 @dataclass(slots=True)
 class PlanBuilder:
     """What a plan has to announce before its first effect.
 
     visits: every device the bios pass, to be counted in flight.
     extents: every leaf range that will be written, to be locked.
+    trace: shown every bio a device was asked about, and its answer, by those who explain a plan.
     """
 
     visits: list[tuple[IoStats, Op, int]] = field(default_factory=list)
     extents: list[Extent] = field(default_factory=list)
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)

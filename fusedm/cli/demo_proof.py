@@ -1,17 +1,17 @@
 """The demo's third step: what the disks hold is ciphertext, and the right one.
 
-The proof shares no code with the stack: it reads files of the mount and calls `cryptography`.
+The proof shares no code with the stack: it reads files of the mount and decrypts what it reads with
+the second implementation that `fusedm verify` has (inspect/independent.py).
 """
 
 import os
 from pathlib import Path
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from fusedm.block.errors import StackError
 from fusedm.cli.demo_files import KNOWN_PLAINTEXT
 from fusedm.cli.progress import Progress
 from fusedm.control import Client
+from fusedm.inspect import decrypt_unit
 
 DATA_UNIT_SIZE = 4096
 SECTOR_SIZE = 512
@@ -77,14 +77,13 @@ def _decrypt_one(mount_point: Path, key_file: Path, table: str, disk: str) -> st
             continue
         in_view = int(start) * SECTOR_SIZE + position - begin
         dun = in_view // DATA_UNIT_SIZE
-        key = algorithms.AES(key_file.read_bytes())
-        decryptor = Cipher(key, modes.XTS(dun.to_bytes(16, "little"))).decryptor()
-        plain = decryptor.update(_read(mount_point / "disks" / disk, position))
+        raw = _read(mount_point / "disks" / disk, position)
+        plain = decrypt_unit("AES-256-XTS", key_file.read_bytes(), dun, raw)
         if plain != _read(mount_point / "views" / "home", in_view):
             raise StackError(f"disks/{disk} at {position}: does not decrypt to what the view shows")
         return (
-            f"disks/{disk} at byte {position}: decrypted with DUN {dun} by `cryptography` "
-            f"alone, the same {DATA_UNIT_SIZE} bytes as views/home at {in_view}"
+            f"disks/{disk} at byte {position}: decrypted with DUN {dun} by the independent "
+            f"implementation alone, the same {DATA_UNIT_SIZE} bytes as views/home at {in_view}"
         )
     raise StackError(f"nothing was written to {disk}")
 

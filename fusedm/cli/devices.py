@@ -156,7 +156,7 @@ def dm_add(
     no_table: bool,
 ) -> None:
     """Add a mapped device, load its table and resume it."""
-    table = "" if no_table else _table(file, table_text)
+    table = "" if no_table else read_table(file, table_text)
     call(stack, "dm.add", name=name, table=table, uuid=uuid, read_only=read_only)
 
 
@@ -168,7 +168,7 @@ def dm_load(
     stack: str | None, name: str, file: str | None, table_text: str | None, read_only: bool
 ) -> None:
     """Load a table into the inactive slot; resume makes it live."""
-    call(stack, "dm.load", name=name, table=_table(file, table_text), read_only=read_only)
+    call(stack, "dm.load", name=name, table=read_table(file, table_text), read_only=read_only)
 
 
 @dm_group.command("table", epilog=EXIT_CODES)
@@ -327,7 +327,11 @@ def _list_verb(kind: str) -> click.Command:
 _add_common_verbs()
 
 
-def _table(file: str | None, text: str | None) -> str:
+def read_table(file: str | None, text: str | None) -> str:
+    """The table that is given, or that is in a file or on standard input.
+
+    Raises: UsageError unless it is one of the two; StackError.
+    """
     if (file is None) == (text is None):
         raise UsageError("give the table either with --table or as a FILE (- is standard input)")
     if text is not None:

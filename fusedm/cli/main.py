@@ -19,8 +19,10 @@ from fusedm.cli import listing
 from fusedm.cli.bench_command import bench
 from fusedm.cli.demo import run_demo
 from fusedm.cli.devices import disk_group, dm_group, key_group, stack_option, view_group
+from fusedm.cli.looking import looking_verbs
 from fusedm.cli.mount_helper import is_mount_call, parse_mount_call
 from fusedm.cli.run_command import run_with_stack
+from fusedm.cli.verifying import verify_command
 from fusedm.control import Client, bring_down, bring_down_all, bring_up, serve_here, which_stack
 from fusedm.dm import target_class, target_doc, target_names
 from fusedm.fuse import MountOptions
@@ -248,7 +250,9 @@ def targets(name: str | None) -> None:
     click.echo(listing.columns([(kind, target_class(kind).usage) for kind in target_names()]))
 
 
-for group in (disk_group, dm_group, key_group, view_group, bench):
+for group in (
+    disk_group, dm_group, key_group, view_group, bench, *looking_verbs, verify_command,
+):
     cli.add_command(group)
 
 

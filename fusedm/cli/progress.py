@@ -27,7 +27,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._clear()
+        self.clear()
         self._out.write(text + "\n")
         self._out.flush()
 
@@ -42,7 +42,8 @@ class Progress:
         self._out.flush()
         self._is_moving = True
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Take the moving line away."""
         if self._is_moving:
             self._out.write("\r\x1b[K")
             self._is_moving = False

@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
+from fusedm.control.looking import Looking
 from fusedm.control.protocol import Request
 from fusedm.dm import MappedDevice, format_status, format_table
 from fusedm.fuse import crypto_extents, keyslot_count
@@ -37,7 +38,7 @@ Json = dict[str, Any]
 FOLDERS = {"disk": "disks", "mapped": "mapper", "view": "views"}
 
 
-class Commands:
+class Commands(Looking):
     """The verbs of one stack.
 
     stop is called to have the daemon end. The methods named verb_* are the verbs: a dot in the name
@@ -45,7 +46,7 @@ class Commands:
     """
 
     def __init__(self, stack: Stack, mount_point: Path, stop: Callable[[], None]) -> None:
-        self._stack = stack
+        super().__init__(stack)
         self._mount_point = mount_point
         self._stop = stop
 

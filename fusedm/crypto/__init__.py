@@ -1,5 +1,6 @@
 """Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
 
+from fusedm.crypto.carry_out import can_carry_out_now
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
 from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
@@ -8,6 +9,7 @@ from fusedm.crypto.submit import (
     PatchBlock,
     Request,
     evict_key,
+    make_plan,
     not_native,
     plan_bio,
     start_using_key,
@@ -25,9 +27,11 @@ __all__ = [
     "InlineEngine",
     "PatchBlock",
     "Request",
+    "can_carry_out_now",
     "decrypt_data",
     "evict_key",
     "libcrypto_version",
+    "make_plan",
     "not_native",
     "plan_bio",
     "start_using_key",

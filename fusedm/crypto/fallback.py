@@ -53,6 +53,15 @@ class Fallback:
         child = below(bio.with_data(bounce))
         return SoftwareCrypt(self, bio, bounce, child, route, self._device_name)
 
+    @property
+    def slot_count(self) -> int:
+        """How many keyslots it has, once it has any."""
+        return FALLBACK_KEYSLOTS
+
+    def slot_of(self, key: CryptoKey) -> int | None:
+        """The slot that holds the key or is being given it; None if none is."""
+        return self._profile.slot_of(key) if self._profile is not None else None
+
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether the key is in a slot and nobody is waiting."""
         return self._profile is not None and self._profile.is_ready(key)

@@ -87,6 +87,10 @@ class KeyslotProfile:
         """How many keyslots there are."""
         return len(self._registers)
 
+    def slot_of(self, key: CryptoKey) -> int | None:
+        """The slot that holds the key or is being given it; None if none is."""
+        return self.slots.index_of(key)
+
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether the key is in a slot and nobody is waiting."""
         return not self._waiters and self.slots.is_usable(key)
@@ -194,6 +198,10 @@ class PassthroughProfile:
         self.is_slow = ciphers.is_slow
         self.ciphers = ciphers
         self._keys: dict[CryptoKey, RequestKey] = {}
+
+    def slot_of(self, key: CryptoKey) -> int | None:
+        """None: there are no slots."""
+        return None
 
     def is_ready(self, key: CryptoKey) -> bool:
         """Always: there is nothing to wait for."""

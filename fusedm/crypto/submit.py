@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fusedm.block import Bio, BlockDevice, CryptoKey, Op
 from fusedm.block.crypt_ctx import check_dun_range
 from fusedm.block.errors import BlockIOError, DeviceSuspended, Status, WouldBlock
-from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route
+from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route, Trace
 from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
 from fusedm.crypto.carry_out import can_carry_out_now, carry_out, carry_out_now, locked
 from fusedm.crypto.ciphers import make_cipher, make_software
@@ -87,12 +87,12 @@ def submit_nowait(device: BlockDevice, requests: Sequence[Request]) -> None:
         carry_out_now(plan.root)
 
 
-def make_plan(device: BlockDevice, requests: Sequence[Request]) -> Plan:
+def make_plan(device: BlockDevice, requests: Sequence[Request], trace: Trace | None = None) -> Plan:
     """What is to be done for the requests.
 
     Raises: BlockIOError, WouldBlock.
     """
-    builder = PlanBuilder()
+    builder = PlanBuilder(trace=trace)
     nodes = [_plan_request(device, request, builder) for request in requests]
     root = nodes[0] if len(nodes) == 1 else Concat(tuple(nodes))
     return Plan(root, builder.visits, builder.extents)
@@ -107,7 +107,10 @@ def plan_bio(device: BlockDevice, bio: Bio, builder: PlanBuilder, route: Route =
         _check_flush(device, bio)
     else:
         _check(device, bio)
-    return device.plan(bio, builder, route)
+    node = device.plan(bio, builder, route)
+    if builder.trace is not None:
+        builder.trace(device, bio, node)
+    return node
 
 
 def start_using_key(device: BlockDevice, key: CryptoKey) -> None:

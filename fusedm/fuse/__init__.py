@@ -1,7 +1,23 @@
 """The file front: a system as a tree of files under one FUSE mount."""
 
+from fusedm.fuse.device_file import read, read_requests, write_requests
 from fusedm.fuse.kernel_mount import MountOptions
+from fusedm.fuse.lane import MAX_DATA_SIZE
 from fusedm.fuse.mount import serve
+from fusedm.fuse.routes import Stretch, find_stretch
+from fusedm.fuse.seek import seek
 from fusedm.fuse.sysfs import crypto_extents, keyslot_count
 
-__all__ = ["MountOptions", "crypto_extents", "keyslot_count", "serve"]
+__all__ = [
+    "MAX_DATA_SIZE",
+    "MountOptions",
+    "Stretch",
+    "crypto_extents",
+    "find_stretch",
+    "keyslot_count",
+    "read",
+    "read_requests",
+    "seek",
+    "serve",
+    "write_requests",
+]

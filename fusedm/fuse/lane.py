@@ -31,6 +31,8 @@ from fusedm.fuse.wire import Opcode
 from fusedm.system import System
 
 MAX_PAGES = 256
+#: Bytes the kernel reads or writes in one request.
+MAX_DATA_SIZE = MAX_PAGES * wire.PAGE_SIZE
 #: Asynchronous requests the kernel keeps in flight for one mount. Its own 12 would let 12 held
 #: requests on one file stall every other file.
 MAX_BACKGROUND = 1024
@@ -87,7 +89,7 @@ class Lane:
         self._system = system
         routes = Routes(handles, system)
         self._express = Express(
-            device, MAX_PAGES * wire.PAGE_SIZE, routes.find, routes.end_batch, log_refused_reply
+            device, MAX_DATA_SIZE, routes.find, routes.end_batch, log_refused_reply
         )
         self._forwarded = 0
         self._room = trio.Event()

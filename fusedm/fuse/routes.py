@@ -11,7 +11,7 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass
 from operator import attrgetter
 
-from fusedm.block import Op, Span
+from fusedm.block import NO_DATA, Op, Span
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
@@ -134,6 +134,14 @@ def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch:
     if stretch.begin <= offset < stretch.end:
         insort(opened.stretches, stretch, key=_BEGIN)
     return stretch
+
+
+def find_stretch(view: View, offset: int) -> Stretch:
+    """The stretch an offset of a view lies in, found out anew; without a Path if it has none.
+
+    Raises: BlockIOError, WouldBlock.
+    """
+    return _stretch(0, view, view.device.span(view.bio(Op.READ, offset, NO_DATA).sector))
 
 
 def _stretch(handle: int, view: View, span: Span) -> Stretch:

@@ -76,6 +76,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "view.add": {"name": "n", "device": "d0", "key": "k"},
     "view.remove": {"name": "v"},
     "view.show": {"name": "v"},
+    "why": {"name": "dm0", "config": "AES-256-XTS/4096"},
+    "explain": {"name": "v", "offset": 4096, "length": 8192, "write": False},
+    "verify.view": {"name": "v"},
+    "verify.part": {"name": "v", "begin": 0, "end": 4096},
+    "verify.reuse": {"names": ["v"]},
+    "verify.duns": {"names": ["v", "w"], "duns": [3]},
+    "verify.dun": {"names": ["v"]},
+    "why.table": {"name": "dm0", "table": "0 8 zero"},
 }
 
 

@@ -1,0 +1,41 @@
+"""The second implementation gives what the vectors, `cryptography` and the tests' own XTS give."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from fusedm.block.errors import StackError
+from fusedm.inspect.independent import decrypt_unit, encrypt_unit, knows
+from tests.helpers import reference_xts
+
+MODE = "AES-256-XTS"
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors/aes_256_xts.json").read_text())
+
+
+@pytest.mark.parametrize("unit", [512, 1024, 4096, 65536])
+@pytest.mark.parametrize("dun", [0, 1, (1 << 64) - 1, (1 << 128) - 1])
+def test_xts_is_the_xts_of_others(unit, dun):
+    random = Random(unit + dun % 97)
+    raw, data = random.randbytes(64), random.randbytes(unit)
+    other = Cipher(algorithms.AES(raw), modes.XTS(dun.to_bytes(16, "little"))).encryptor()
+    found = encrypt_unit(MODE, raw, dun, data)
+    assert found == other.update(data) == reference_xts.transform_unit(raw, dun, data, encrypt=True)
+    assert decrypt_unit(MODE, raw, dun, found) == data
+
+
+@pytest.mark.parametrize("vector", VECTORS["official"], ids=lambda vector: vector["name"])
+def test_the_official_vectors(vector):
+    raw, plain = bytes.fromhex(vector["key"]), bytes.fromhex(vector["plaintext"])
+    dun = int.from_bytes(bytes.fromhex(vector["iv"]), "little")
+    assert encrypt_unit(MODE, raw, dun, plain).hex() == vector["ciphertext"]
+
+
+@pytest.mark.parametrize("transform", [encrypt_unit, decrypt_unit])
+def test_a_mode_that_is_not_known_is_refused_by_name(transform):
+    assert knows(MODE)
+    assert not knows("ROT13")
+    with pytest.raises(StackError, match="mode ROT13: there is no independent implementation"):
+        transform("ROT13", b"", 0, b"")
