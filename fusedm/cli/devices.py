@@ -51,31 +51,41 @@ def disk_group() -> None:
 @click.option("--store", required=True, help="memory:, file:PATH, or volatile: before either.")
 @click.option("--size", help="Such as 64MiB; not needed for a file that is there.")
 @click.option("--read-only", is_flag=True, help="Refuse every write.")
+@click.option("--engine", "profile", metavar="NAME", help="A ready-made one: see fusedm engines.")
 @click.option("--keyslots", type=int, help="Of an inline engine; 0: it takes keys with requests.")
-@click.option("--max-dun-bytes", type=int, default=8, show_default=True, help="Of the engine.")
+@click.option("--max-dun-bytes", type=int, help="Of the engine; 8, or the ready-made one's.")
 @click.option(
     "--mode", "modes", multiple=True, metavar="MODE=SIZES", help="Such as AES-256-XTS=512,4096."
 )
+@click.option("--program-latency-ms", type=int, help="How long the engine takes to take a key.")
 def disk_add(
     stack: str | None,
     name: str,
     store: str,
     size: str | None,
     read_only: bool,
+    profile: str | None,
     keyslots: int | None,
-    max_dun_bytes: int,
+    max_dun_bytes: int | None,
     modes: tuple[str, ...],
+    program_latency_ms: int | None,
 ) -> None:
-    """Add a disk; with --keyslots and --mode it has an inline engine."""
-    engine = None
-    if keyslots is not None or modes:
+    """Add a disk; with --engine, or --keyslots and --mode, it has an inline engine.
+
+    With --engine the other numbers are those of the ready-made engine, unless they are given.
+    """
+    given = {
+        "profile": profile,
+        "keyslots": keyslots,
+        "max_dun_bytes": max_dun_bytes,
+        "modes": dict(_mode(word) for word in modes) or None,
+        "program_latency_ms": program_latency_ms,
+    }
+    engine = {key: value for key, value in given.items() if value is not None} or None
+    if engine is not None and profile is None:
         if keyslots is None or not modes:
-            raise UsageError("an engine needs both --keyslots and --mode")
-        engine = {
-            "keyslots": keyslots,
-            "max_dun_bytes": max_dun_bytes,
-            "modes": dict(_mode(word) for word in modes),
-        }
+            raise UsageError("an engine needs --engine, or both --keyslots and --mode")
+        engine.setdefault("max_dun_bytes", 8)
     args = {
         "name": name,
         "store": absolute_store(store, Path.cwd()),

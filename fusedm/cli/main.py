@@ -18,6 +18,7 @@ from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.cli import listing
 from fusedm.cli.demo import run_demo
 from fusedm.cli.devices import disk_group, dm_group, key_group, stack_option, view_group
+from fusedm.cli.hardware import engines
 from fusedm.cli.mount_helper import is_mount_call, parse_mount_call
 from fusedm.cli.run_command import run_with_stack
 from fusedm.control import Client, bring_down, bring_down_all, bring_up, serve_here, which_stack
@@ -249,6 +250,7 @@ def targets(name: str | None) -> None:
 
 for group in (disk_group, dm_group, key_group, view_group):
     cli.add_command(group)
+cli.add_command(engines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

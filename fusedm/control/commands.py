@@ -21,12 +21,12 @@ from fusedm.dm import MappedDevice, format_status, format_table
 from fusedm.fuse import crypto_extents, keyslot_count
 from fusedm.stack import (
     DiskSpec,
-    EngineSpec,
     KeySpec,
     MapperSpec,
     Stack,
     ViewSpec,
     check_source,
+    engine_from,
     format_spec,
 )
 from fusedm.system import System, View
@@ -109,10 +109,11 @@ class Commands:
         store: str,
         size: int | None = None,
         read_only: bool = False,
-        engine: dict[str, Any] | None = None,
+        engine: dict[str, Any] | str | None = None,
     ) -> None:
-        """Add a disk; size in bytes; engine is {keyslots, max_dun_bytes, modes: {mode: [size]}}."""
-        await self._stack.add_disk(DiskSpec(name, size, store, _engine(engine), read_only))
+        """Add a disk; size in bytes; engine is as in a stack file."""
+        told = engine_from(engine) if engine is not None else None
+        await self._stack.add_disk(DiskSpec(name, size, store, told, read_only))
 
     async def verb_disk_remove(self, name: str) -> None:
         """Remove a disk."""
@@ -303,17 +304,6 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(value, list):
         return all(_fits(item, inner[0]) for item in value)
     return True
-
-
-def _engine(told: dict[str, Any] | None) -> EngineSpec | None:
-    if told is None:
-        return None
-    hints = get_type_hints(EngineSpec)
-    if told.keys() != hints.keys() or not all(_fits(told[key], hints[key]) for key in hints):
-        raise ControlError(
-            "disk.add: engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}"
-        )
-    return EngineSpec(**told)
 
 
 def _decode_raw(raw: str) -> bytearray:

@@ -2,6 +2,13 @@
 
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
+from fusedm.crypto.engine_profiles import (
+    BARE,
+    ENGINE_PROFILES,
+    MAX_KEYSLOTS,
+    EngineProfile,
+    engine_profile,
+)
 from fusedm.crypto.evp import EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.submit import (
@@ -18,12 +25,17 @@ from fusedm.crypto.submit import (
 )
 
 __all__ = [
+    "BARE",
+    "ENGINE_PROFILES",
+    "MAX_KEYSLOTS",
+    "EngineProfile",
     "EvpCipher",
     "Fallback",
     "InlineEngine",
     "PatchBlock",
     "Request",
     "decrypt_data",
+    "engine_profile",
     "evict_key",
     "libcrypto_version",
     "plan_bio",

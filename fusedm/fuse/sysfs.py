@@ -6,12 +6,15 @@ Source: Documentation/ABI/stable/sysfs-block; dm_attr_* in dm-sysfs.c; blk-crypt
 
 from collections.abc import Sequence
 
-from fusedm.block import BlockDevice, Capabilities
+from fusedm.block import BlockDevice, Capabilities, KeyType
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice
 from fusedm.fuse.nodes import Directory, Link, Node, directory, line
 from fusedm.system import System, View
+
+#: The file that is there for each type of key the device takes.
+KEY_TYPE_FILES = {KeyType.RAW: "raw_keys", KeyType.HW_WRAPPED: "hw_wrapped_keys"}
 
 
 def block_directory(system: System, name: str) -> Directory:
@@ -68,14 +71,14 @@ def _queue(device: BlockDevice) -> Directory:
 
 def _crypto(capabilities: Capabilities, slots: int) -> Directory:
     modes = {name: line(f"{mask:#x}") for name, mask in capabilities.modes.items()}
-    return directory(
-        {
-            "max_dun_bits": line(8 * capabilities.max_dun_bytes),
-            "num_keyslots": line(slots),
-            "raw_keys": line("supported"),
-            "modes": directory(modes),
-        }
-    )
+    children: dict[str, Node] = {
+        "max_dun_bits": line(8 * capabilities.max_dun_bytes),
+        "num_keyslots": line(slots),
+    }
+    for key_type, file in KEY_TYPE_FILES.items():
+        if key_type in capabilities.key_types:
+            children[file] = line("supported")
+    return directory(children | {"modes": directory(modes)})
 
 
 def keyslot_count(device: BlockDevice) -> int:

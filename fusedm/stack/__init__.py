@@ -1,10 +1,10 @@
 """Stacks: described in a stack file, built, changed by verbs and saved again; the Python API."""
 
+from fusedm.stack.engine_spec import EngineSpec, engine_from
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.save import format_spec
 from fusedm.stack.spec import (
     DiskSpec,
-    EngineSpec,
     KeySpec,
     MapperSpec,
     StackSpec,
@@ -25,6 +25,7 @@ __all__ = [
     "absolute_source",
     "check_source",
     "check_stack",
+    "engine_from",
     "format_spec",
     "load_key",
     "parse_spec",

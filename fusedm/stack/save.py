@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from fusedm.block.units import format_size
-from fusedm.stack.spec import SECTIONS, EngineSpec, Item, StackSpec
+from fusedm.stack.engine_spec import EngineSpec
+from fusedm.stack.spec import SECTIONS, Item, StackSpec
 from fusedm.stack.toml_lines import format_key, format_string
 
 
@@ -31,12 +32,16 @@ def _settings(item: Item | EngineSpec) -> Iterator[tuple[str, object]]:
 def _format(value: object) -> str:
     """A value in TOML."""
     if isinstance(value, EngineSpec):
+        if value.profile is not None and value == EngineSpec(profile=value.profile):
+            return _format_text(value.profile)
         return _inline(_settings(value))
+    if isinstance(value, list):
+        return f"[{', '.join(map(_format, value))}]"
     if isinstance(value, dict):
         return _inline(value.items())
     if isinstance(value, str):
         return _format_text(value)
-    # Numbers, and arrays of numbers, look the same in both languages; true and false do not.
+    # Numbers look the same in both languages; true and false do not.
     return str(value).lower()
 
 

@@ -10,33 +10,22 @@ from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 
-from fusedm.block import Capabilities, CryptoConfig
+from fusedm.block import CryptoConfig
 from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import CryptoError, SpecError, StackError, TableError
 from fusedm.block.names import check_name
 from fusedm.block.units import MAX_SECTORS, bytes_to_sectors, parse_size
+from fusedm.stack.engine_spec import EngineSpec, parse_engine
 from fusedm.stack.toml_lines import KeyPath, SourceText, TomlTable, did_you_mean
 
 #: The version of the stack files read and written here.
 VERSION = 1
-
-#: Engines in hardware have 16 to 64; above this a number is a mistake.
-MAX_KEYSLOTS = 1024
 
 #: The sections of a stack file and what one item of each is called.
 SECTIONS = {"disks": "disk", "mapper": "mapped device", "keys": "key", "views": "view"}
 
 _SOURCE = re.compile(r"random|(?:file|keyring):[^\0]+|env:[^\0=]+|fd:[0-9]{1,9}")
 _HEX = re.compile(r"hex:.*|(?:0x)?[0-9A-Fa-f]{16,}\s*", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """An inline engine, passthrough without keyslots; modes gives each mode's data unit sizes."""
-
-    keyslots: int
-    max_dun_bytes: int
-    modes: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -189,7 +178,7 @@ def _disk(name: str, table: TomlTable) -> DiskSpec:
         name,
         _size(table),
         table.need("store", str),
-        _engine(table.table("engine")) if "engine" in table.values else None,
+        parse_engine(table, "engine") if "engine" in table.values else None,
         table.get("read_only", bool) or False,
         table.line,
     )
@@ -205,31 +194,6 @@ def _size(table: TomlTable) -> int | None:
         if not 0 < sector_count <= MAX_SECTORS:
             raise ValueError(f"{sector_count} sectors is not in 1..{MAX_SECTORS}")
     return size
-
-
-def _engine(table: TomlTable) -> EngineSpec:
-    table.only(_keys_of(EngineSpec))
-    keyslots = table.need("keyslots", int)
-    if not 0 <= keyslots <= MAX_KEYSLOTS:
-        raise table.error("keyslots", f"{keyslots} is not in 0..{MAX_KEYSLOTS}")
-    max_dun_bytes = table.need("max_dun_bytes", int)
-    with table.locating("max_dun_bytes"):
-        Capabilities.of({}, max_dun_bytes)
-    modes = table.table("modes")
-    return EngineSpec(
-        keyslots, max_dun_bytes, {mode: _data_unit_sizes(modes, mode) for mode in modes.values}
-    )
-
-
-def _data_unit_sizes(modes: TomlTable, mode: str) -> list[int]:
-    with modes.locating(mode, at_key=True):
-        Capabilities.of({mode: ()}, 1)
-    array = modes.array(mode)
-    sizes = [array.need(index, int) for index in array.values]
-    for index, size in enumerate(sizes):
-        with array.locating(index):
-            Capabilities.of({mode: [size]}, 1)
-    return sizes
 
 
 def _mapper(name: str, table: TomlTable) -> MapperSpec:

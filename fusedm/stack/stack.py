@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 import trio
 
-from fusedm.block import Capabilities, CryptoKey
+from fusedm.block import CryptoKey
 from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, TableError
 from fusedm.crypto import InlineEngine
 from fusedm.disk import Disk
@@ -27,7 +27,6 @@ from fusedm.dm import format_table
 from fusedm.host.placement import check_not_on
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
-    MAX_KEYSLOTS,
     DiskSpec,
     KeySpec,
     MapperSpec,
@@ -317,10 +316,9 @@ def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
 def _engine(spec: DiskSpec) -> InlineEngine | None:
     if spec.engine is None:
         return None
-    if not 0 <= spec.engine.keyslots <= MAX_KEYSLOTS:
-        raise StackError(f"keyslots {spec.engine.keyslots} is not in 0..{MAX_KEYSLOTS}")
-    capabilities = Capabilities.of(spec.engine.modes, spec.engine.max_dun_bytes)
-    return InlineEngine(capabilities, spec.engine.keyslots)
+    numbers = spec.engine.numbers()
+    latency_seconds = spec.engine.program_latency_ms / 1000
+    return InlineEngine(numbers.capabilities, numbers.keyslots, latency_seconds)
 
 
 def absolute_source(source: str, base_dir: Path) -> str:

@@ -45,7 +45,7 @@ ONLY_IN = {
     "pyfuse3": ("fuse/operations.py", "fuse/mount.py"),
     # The demo decrypts what lies on the disks without any of our code.
     "cryptography": ("crypto/ciphers.py", "cli/demo_proof.py"),
-    "click": ("cli/main.py", "cli/devices.py"),
+    "click": ("cli/main.py", "cli/devices.py", "cli/hardware.py"),
     "socket": (
         "fuse/kernel_mount.py",
         "fuse/lane.py",
