@@ -3,6 +3,7 @@
 import click
 
 from fusedm.block import KeyType
+from fusedm.cli.devices import EXIT_CODES, call, disk_group, stack_option
 from fusedm.cli.listing import columns
 from fusedm.crypto import ENGINE_PROFILES, EngineProfile, engine_profile
 
@@ -23,6 +24,20 @@ def engines(name: str | None) -> None:
         for one in ENGINE_PROFILES.values()
     ]
     click.echo(columns(rows))
+
+
+@disk_group.command("reset-engine", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+def disk_reset_engine(stack: str | None, name: str) -> None:
+    """Reset a disk's engine: its keyslots lose their keys, which are programmed anew.
+
+    Bios in flight finish first, and those that come wait.
+    """
+    told = call(stack, "disk.resetengine", name=name)
+    click.echo(f"programmed anew: {', '.join(told['reprogrammed']) or 'no key'}")
+    if told["failed"]:
+        click.echo(f"failed, and in no keyslot now: {', '.join(told['failed'])}")
 
 
 def _numbers(profile: EngineProfile) -> dict[str, str]:

@@ -16,9 +16,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
+from fusedm.control.hardware_commands import HardwareCommands
 from fusedm.control.protocol import Request
 from fusedm.dm import MappedDevice, format_status, format_table
-from fusedm.fuse import crypto_extents, keyslot_count
+from fusedm.fuse import crypto_extents, keyslot_count, keyslots
 from fusedm.stack import (
     DiskSpec,
     KeySpec,
@@ -37,15 +38,15 @@ Json = dict[str, Any]
 FOLDERS = {"disk": "disks", "mapped": "mapper", "view": "views"}
 
 
-class Commands:
-    """The verbs of one stack.
+class Commands(HardwareCommands):
+    """The verbs of one stack, with those on engines, which have a module of their own.
 
     stop is called to have the daemon end. The methods named verb_* are the verbs: a dot in the name
     of a verb is an underscore here.
     """
 
     def __init__(self, stack: Stack, mount_point: Path, stop: Callable[[], None]) -> None:
-        self._stack = stack
+        super().__init__(stack)
         self._mount_point = mount_point
         self._stop = stop
 
@@ -256,6 +257,7 @@ class Commands:
             "native_modes": modes,
             "max_dun_bytes": device.capabilities.max_dun_bytes,
             "keyslots": keyslot_count(device),
+            "slots": keyslots(device),
             "crypto_extents": crypto_extents(device),
         }
         if isinstance(device, MappedDevice):

@@ -11,6 +11,7 @@ from fusedm.crypto.engine_profiles import (
 )
 from fusedm.crypto.evp import EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
+from fusedm.crypto.profile import KeyslotProfile, ResetResult
 from fusedm.crypto.submit import (
     PatchBlock,
     Request,
@@ -32,8 +33,10 @@ __all__ = [
     "EvpCipher",
     "Fallback",
     "InlineEngine",
+    "KeyslotProfile",
     "PatchBlock",
     "Request",
+    "ResetResult",
     "decrypt_data",
     "engine_profile",
     "evict_key",

@@ -2,7 +2,13 @@
 
 from fusedm.block import Capabilities
 from fusedm.crypto.ciphers import ENGINE
-from fusedm.crypto.profile import KeyslotProfile, PassthroughProfile, Profile, ProgramHook
+from fusedm.crypto.profile import (
+    KeyslotProfile,
+    PassthroughProfile,
+    Profile,
+    ProgramHook,
+    ResetResult,
+)
 
 
 class InlineEngine:
@@ -26,3 +32,11 @@ class InlineEngine:
             if keyslots
             else PassthroughProfile(ENGINE)
         )
+
+    async def reset(self) -> ResetResult:
+        """Reset the hardware: its keys are lost and programmed anew; see KeyslotProfile.reset.
+
+        Raises: CryptoError(EBUSY) while it is being reset already.
+        Await:  until no slot is in use, and while keys are programmed.
+        """
+        return await self.slots.reset()

@@ -6,8 +6,12 @@ in hardware; that it is always the right key is the state machine's doing, not t
 Waiting is first come, first served, without exception: while somebody waits, newcomers queue up
 even if their key is programmed, so a popular key cannot keep a slot for ever. Nobody holds one
 slot of a profile while waiting for another, so the queue always moves.
+
+A reset lets bios that have a slot finish, keeps those that come waiting, and programs every key
+anew before it lets them in: no bio ever meets a register that has lost its key.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +19,21 @@ from dataclasses import dataclass
 import trio
 
 from fusedm.block.crypt_ctx import CryptoKey
+from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
 from fusedm.crypto.ciphers import SOFTWARE, CipherKind
 from fusedm.crypto.keyslots import Keyslots, SlotState
 
 #: Called with the slot and key before a slot is programmed; raises to make programming fail.
 ProgramHook = Callable[[int, CryptoKey], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """What a reset has come to, in names of keys: programmed anew, or in no slot any more."""
+
+    reprogrammed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 class Turn:
@@ -59,6 +72,10 @@ class SlotRegister:
         """End one use."""
         self._profile.release(self._index)
 
+    def count_hits(self, count: int) -> None:
+        """Count further uses that were made under this one hold."""
+        self._profile.slots.slots[self._index].counts.hits += count
+
 
 class KeyslotProfile:
     """Keyslot management of one device with slot_count slots.
@@ -81,6 +98,8 @@ class KeyslotProfile:
         self._before_program = before_program
         #: In order of arrival; each stays until it has its slot or gives up.
         self._waiters: deque[Turn] = deque()
+        #: Set when the slots that a reset waits for have come back.
+        self._drained = trio.Event()
 
     @property
     def slot_count(self) -> int:
@@ -106,13 +125,13 @@ class KeyslotProfile:
         index = await self._claim(key)
         if self.slots.slots[index].state is SlotState.PROGRAMMING:
             await self._program(index, key)
-        self._wake_first()
+        self._slots_changed()
         return self._registers[index]
 
     def release(self, index: int) -> None:
         """End one use of a slot; its key stays."""
         self.slots.release(index)
-        self._wake_first()
+        self._slots_changed()
 
     def check_evictable(self, key: CryptoKey) -> None:
         """Raises: KeyBusy while a bio uses the key."""
@@ -127,6 +146,46 @@ class KeyslotProfile:
         if index is not None:
             self._registers[index].loaded = None
 
+    async def reset(self) -> ResetResult:
+        """Have the hardware forget its keys, and program every one anew.
+
+        A key that cannot be programmed is in no slot then; the next bio that needs it tries again.
+        Raises: CryptoError(EBUSY) while another reset is under way.
+        Await:  until no slot is in use, and while keys are programmed. Cancelled, keys that are not
+                programmed yet are in no slot.
+        Source: blk_crypto_reprogram_all_keys.
+        """
+        if self.slots.is_resetting:
+            raise CryptoError("the engine is being reset already", errno.EBUSY)
+        self.slots.begin_reset()
+        done: list[str] = []
+        failed: list[str] = []
+        try:
+            self._drained = trio.Event()
+            if not self.slots.is_drained:
+                await self._drained.wait()
+            lost = self.slots.lose_keys()
+            for index in lost:
+                self._registers[index].loaded = None
+            for index in lost:
+                await self._reprogram(index, done, failed)
+        finally:
+            self.slots.end_reset()
+            self._slots_changed()
+        return ResetResult(tuple(done), tuple(failed))
+
+    async def _reprogram(self, index: int, done: list[str], failed: list[str]) -> None:
+        key = self.slots.slots[index].key
+        assert key is not None, f"slot {index} had no key to lose"
+        try:
+            await self._load(index, key)
+        except (CryptoError, OSError):
+            self.slots.reprogram_failed(index)
+            failed.append(key.name)
+        else:
+            self.slots.reprogrammed(index)
+            done.append(key.name)
+
     async def _claim(self, key: CryptoKey) -> int:
         """A slot found in use or chosen for programming, after those who came earlier."""
         index = None if self._waiters else self._try_claim(key)
@@ -138,10 +197,11 @@ class KeyslotProfile:
             while True:
                 await turn.wait()
                 if (index := self._try_claim(key)) is not None:
+                    self.slots.slots[index].counts.waits += 1
                     return index
         finally:
             self._waiters.remove(turn)
-            self._wake_first()
+            self._slots_changed()
 
     def _try_claim(self, key: CryptoKey) -> int | None:
         index = self.slots.find(key)
@@ -150,20 +210,27 @@ class KeyslotProfile:
     async def _program(self, index: int, key: CryptoKey) -> None:
         self._registers[index].loaded = None
         try:
-            if self._latency:
-                await trio.sleep(self._latency)
-            if self._before_program is not None:
-                self._before_program(index, key)
-            self._registers[index].loaded = self._ciphers.make(key)
+            await self._load(index, key)
         except BaseException:
             self.slots.program_failed(index)
-            self._wake_first()
+            self._slots_changed()
             raise
         self.slots.programmed(index)
 
-    def _wake_first(self) -> None:
+    async def _load(self, index: int, key: CryptoKey) -> None:
+        """Put a key into a register, as slowly and as badly as the knobs say."""
+        if self._latency:
+            await trio.sleep(self._latency)
+        if self._before_program is not None:
+            self._before_program(index, key)
+        self._registers[index].loaded = self._ciphers.make(key)
+
+    def _slots_changed(self) -> None:
+        """Wake who may go on now: the first in the queue, or the reset that waits for slots."""
         if self._waiters:
             self._waiters[0].come()
+        if self.slots.is_resetting and self.slots.is_drained:
+            self._drained.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +241,9 @@ class RequestKey:
 
     def release(self) -> None:
         """Nothing to give back."""
+
+    def count_hits(self, count: int) -> None:
+        """There is no slot to count for."""
 
 
 class PassthroughProfile:
@@ -209,6 +279,10 @@ class PassthroughProfile:
     def evict(self, key: CryptoKey) -> None:
         """Forget the key."""
         self._keys.pop(key, None)
+
+    async def reset(self) -> ResetResult:
+        """Nothing is programmed, so nothing is lost."""
+        return ResetResult()
 
 
 Profile = KeyslotProfile | PassthroughProfile

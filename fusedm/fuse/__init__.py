@@ -2,6 +2,6 @@
 
 from fusedm.fuse.kernel_mount import MountOptions
 from fusedm.fuse.mount import serve
-from fusedm.fuse.sysfs import crypto_extents, keyslot_count
+from fusedm.fuse.sysfs import crypto_extents, keyslot_count, keyslots
 
-__all__ = ["MountOptions", "crypto_extents", "keyslot_count", "serve"]
+__all__ = ["MountOptions", "crypto_extents", "keyslot_count", "keyslots", "serve"]

@@ -77,6 +77,7 @@ class Routes:
         for path, stretch in self._in_batch.items():
             reads, read_bytes, read_time, writes, write_bytes, write_time = path.come_back()
             if stretch.hold is not None:
+                stretch.hold.count_hits(max(reads + writes - 1, 0))
                 stretch.hold.release()
                 stretch.hold = None
             for stats in stretch.span.visits:

@@ -4,10 +4,12 @@ The folder fusedm/ in it is not the kernel's: there is what only this project ha
 Source: Documentation/ABI/stable/sysfs-block; dm_attr_* in dm-sysfs.c; blk-crypto-sysfs.c.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from fusedm.block import BlockDevice, Capabilities, KeyType
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.crypto import KeyslotProfile
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice
 from fusedm.fuse.nodes import Directory, Link, Node, directory, line
@@ -32,7 +34,7 @@ def _of_device(system: System, device: BlockDevice) -> Directory:
         "slaves": _links([below.name for below in device.underlying()]),
         "holders": _links(system.holders(device.name)),
         "queue": _queue(device),
-        "fusedm": directory({"crypto_extents": line("\n".join(crypto_extents(device)))}),
+        "fusedm": _own(device),
     }
     if isinstance(device, MappedDevice):
         children["dm"] = directory(
@@ -42,6 +44,15 @@ def _of_device(system: System, device: BlockDevice) -> Directory:
                 "suspended": line(int(device.suspended)),
             }
         )
+    return directory(children)
+
+
+def _own(device: BlockDevice) -> Directory:
+    children: dict[str, Node] = {"crypto_extents": line("\n".join(crypto_extents(device)))}
+    slots = keyslots(device)
+    if slots:
+        lines = (" ".join(map(str, _words(slot))) for slot in slots)
+        children["keyslots"] = line("\n".join(lines))
     return directory(children)
 
 
@@ -86,6 +97,32 @@ def keyslot_count(device: BlockDevice) -> int:
     if isinstance(device, Disk) and device.engine is not None:
         return device.engine.slots.slot_count
     return 0
+
+
+def keyslots(device: BlockDevice) -> list[dict[str, str | int | None]]:
+    """What each keyslot of a disk's engine is at, and what has happened to it; keys by name."""
+    if not isinstance(device, Disk) or device.engine is None:
+        return []
+    profile = device.engine.slots
+    slots = profile.slots.slots if isinstance(profile, KeyslotProfile) else ()
+    return [
+        {
+            "slot": index,
+            "key": slot.key.name if slot.key is not None else None,
+            "state": slot.state.value,
+            "users": slot.users,
+            **asdict(slot.counts),
+        }
+        for index, slot in enumerate(slots)
+    ]
+
+
+def _words(slot: dict[str, str | int | None]) -> Iterator[str | int]:
+    """A slot in words: its number, its key or -, then names and numbers."""
+    yield from (slot["slot"] or 0, slot["key"] or "-")
+    for name, value in slot.items():
+        if isinstance(value, int) and name != "slot":
+            yield from (name, value)
 
 
 def crypto_extents(device: BlockDevice) -> list[str]:

@@ -21,7 +21,7 @@ import trio
 
 from fusedm.block import CryptoKey
 from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, TableError
-from fusedm.crypto import InlineEngine
+from fusedm.crypto import InlineEngine, ResetResult
 from fusedm.disk import Disk
 from fusedm.dm import format_table
 from fusedm.host.placement import check_not_on
@@ -178,6 +178,18 @@ class Stack:
             raise StackError(text, errno.EOPNOTSUPP)
         with _store_errors(name):
             await disk.run_in_thread(partial(disk.store.lose_power, keep))
+
+    async def reset_engine(self, name: str) -> ResetResult:
+        """Reset the engine of a disk: its keyslots lose their keys and are programmed anew.
+
+        Bios in flight finish first; those that come wait.
+        Raises: StackError(EOPNOTSUPP) for a disk without an engine; CryptoError(EBUSY) while it is
+                being reset already.
+        """
+        engine = self.system.disk(name).engine
+        if engine is None:
+            raise StackError(f"{name!r} has no inline engine to reset", errno.EOPNOTSUPP)
+        return await engine.reset()
 
     async def add_mapped(self, spec: MapperSpec) -> None:
         """Create a mapped device; a table is loaded and made live.

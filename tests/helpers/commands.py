@@ -58,6 +58,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "disk.remove": {"name": "d1"},
     "disk.show": {"name": "d0"},
     "disk.losepower": {"name": "d1", "keep": "nothing"},
+    "disk.resetengine": {"name": "d0"},
     "dm.add": {"name": "n", "table": "0 8 zero"},
     "dm.remove": {"name": "dm0"},
     "dm.load": {"name": "dm0", "table": "0 8 zero"},
