@@ -174,7 +174,7 @@ class CryptContext:
         return CryptContext(self.key, self.dun + length_bytes // size, self.zeros_are_holes)
 
     def is_followed_by(self, length_bytes: int, other: "CryptContext | None") -> bool:
-        """Whether other continues this context after length_bytes: all the same but the next DUN."""
+        """Whether other continues this context after length_bytes: the same but for its DUN."""
         return (
             other is not None
             and other.key is self.key

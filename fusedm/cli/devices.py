@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 
+from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
 from fusedm.cli.listing import columns
 from fusedm.control import Client, which_stack
 from fusedm.host import loop
 from fusedm.host.mounts import describe, holders_of
-from fusedm.stack import KeySpec, absolute_source, check_source, load_key
+from fusedm.stack import KeySpec, absolute_source, check_source, load_bytes, load_key
 from fusedm.stores import absolute_store
 
 stack_option = click.option(
@@ -182,21 +183,42 @@ def key_group() -> None:
 @click.option("--mode", default="AES-256-XTS", show_default=True, help="The cipher.")
 @click.option("--data-unit-size", type=int, default=4096, show_default=True, help="Bytes.")
 @click.option("--dun-bytes", type=int, default=8, show_default=True, help="Of its numbers.")
+@click.option(
+    "--type", "key_type", type=click.Choice(["raw", "hw-wrapped"]), default="raw",
+    show_default=True, help="What its bytes are.",
+)  # fmt: skip
+@click.option("--wrapped-by", default="", metavar="DISK", help="Whose engine is to prepare it.")
 def key_add(
-    stack: str | None, name: str, source: str, mode: str, data_unit_size: int, dun_bytes: int
+    stack: str | None,
+    name: str,
+    source: str,
+    mode: str,
+    data_unit_size: int,
+    dun_bytes: int,
+    key_type: str,
+    wrapped_by: str,
 ) -> None:
-    """Add a key; the source is read here, so env: and fd: are this command's."""
+    """Add a key; the source is read here, so env: and fd: are this command's.
+
+    A hw-wrapped key is one that `key prepare` has made, or with --wrapped-by a long-term one.
+    """
     check_source(source)
-    spec = KeySpec(name, mode, data_unit_size, dun_bytes, absolute_source(source, Path.cwd()))
+    where = absolute_source(source, Path.cwd())
+    spec = KeySpec(name, mode, data_unit_size, dun_bytes, where, key_type, wrapped_by)
     args = {
         "name": name,
         "mode": mode,
         "data_unit_size": data_unit_size,
         "dun_bytes": dun_bytes,
         "source": spec.source,
+        "type": key_type,
+        "wrapped_by": wrapped_by,
     }
     if source != "random":
-        raw = load_key(spec.source, spec.config.key_size, Path.cwd())
+        if spec.config.is_wrapped:
+            raw = load_bytes(spec.source, MAX_WRAPPED_KEY_SIZE, Path.cwd())
+        else:
+            raw = load_key(spec.source, spec.config.key_size, Path.cwd())
         args["raw"] = base64.b64encode(raw).decode()
     call(stack, "key.add", **args)
 

@@ -24,15 +24,25 @@ from fusedm.crypto.submit import (
     submit_made,
     submit_nowait,
 )
+from fusedm.crypto.wrapped_keys import (
+    MAX_IMPORT_SIZE,
+    MIN_IMPORT_SIZE,
+    SECRET_SIZE,
+    KeyManager,
+)
 
 __all__ = [
     "BARE",
     "ENGINE_PROFILES",
+    "MAX_IMPORT_SIZE",
     "MAX_KEYSLOTS",
+    "MIN_IMPORT_SIZE",
+    "SECRET_SIZE",
     "EngineProfile",
     "EvpCipher",
     "Fallback",
     "InlineEngine",
+    "KeyManager",
     "KeyslotProfile",
     "PatchBlock",
     "Request",

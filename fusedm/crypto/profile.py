@@ -15,17 +15,25 @@ import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
-from fusedm.crypto.ciphers import SOFTWARE, CipherKind
+from fusedm.crypto.ciphers import SOFTWARE
 from fusedm.crypto.keyslots import Keyslots, SlotState
 
 #: Called with the slot and key before a slot is programmed; raises to make programming fail.
 ProgramHook = Callable[[int, CryptoKey], None]
+
+
+class KeyMaker(Protocol):
+    """Whose ciphers a profile hands out."""
+
+    def make(self, key: CryptoKey) -> Cipher: ...
+    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class KeyslotProfile:
         slot_count: int,
         program_latency_seconds: float = 0.0,
         before_program: ProgramHook | None = None,
-        ciphers: CipherKind = SOFTWARE,
+        ciphers: KeyMaker = SOFTWARE,
     ) -> None:
         self.is_slow = ciphers.is_slow
         self._ciphers = ciphers
@@ -254,7 +262,7 @@ class PassthroughProfile:
 
     slot_count = 0
 
-    def __init__(self, ciphers: CipherKind = SOFTWARE) -> None:
+    def __init__(self, ciphers: KeyMaker = SOFTWARE) -> None:
         self.is_slow = ciphers.is_slow
         self._ciphers = ciphers
         self._keys: dict[CryptoKey, RequestKey] = {}

@@ -3,13 +3,17 @@
 Only what is given is kept, so that a saved engine says no more than the one that was read.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from fusedm.block import Capabilities, KeyType
-from fusedm.block.errors import CryptoError
+from fusedm.block.errors import CryptoError, StackError
 from fusedm.crypto import BARE, MAX_KEYSLOTS, EngineProfile, engine_profile
 from fusedm.stack.toml_lines import SourceText, TomlTable
+
+_SOURCE = re.compile(r"random|(?:file|keyring):[^\0]+|env:[^\0=]+|fd:[0-9]{1,9}")
+_HEX = re.compile(r"hex:.*|(?:0x)?[0-9A-Fa-f]{16,}\s*", re.DOTALL)
 
 #: Programming takes microseconds in hardware; a minute is long enough to watch.
 MAX_PROGRAM_LATENCY_MS = 60_000
@@ -19,7 +23,8 @@ MAX_PROGRAM_LATENCY_MS = 60_000
 class EngineSpec:
     """An inline engine: a profile, and numbers that are not the profile's; without one all of them.
 
-    modes gives each mode's data unit sizes.
+    modes gives each mode's data unit sizes. secret is the source of the long-term secret that keys
+    are wrapped with; without, it is in a file beside the stack file, made when it is needed first.
     """
 
     keyslots: int | None = None
@@ -28,6 +33,7 @@ class EngineSpec:
     profile: str | None = None
     key_types: list[str] | None = None
     program_latency_ms: int = 0
+    secret: str | None = None
 
     def numbers(self) -> EngineProfile:
         """All numbers of the engine.
@@ -44,6 +50,38 @@ class EngineSpec:
         base = BARE if self.profile is None else engine_profile(self.profile)
         types = None if self.key_types is None else parse_key_types(self.key_types)
         return base.having(self.keyslots, self.max_dun_bytes, self.modes, types)
+
+    @property
+    def takes_wrapped_keys(self) -> bool:
+        """Whether it needs a key manager."""
+        return KeyType.HW_WRAPPED in self.numbers().key_types
+
+
+def check_source(source: str) -> None:
+    """Refuse what does not name a source of key bytes; it is not repeated, since it may be a key.
+
+    Raises: StackError(EINVAL).
+    """
+    if _HEX.fullmatch(source):
+        raise StackError(
+            "a key is not written out here, where it would be copied, shown and logged: "
+            "use file:PATH, env:NAME, fd:N, keyring:DESC or random"
+        )
+    if not _SOURCE.fullmatch(source):
+        raise StackError(
+            "not a source of a key: use file:PATH, env:NAME, fd:N, keyring:DESC or random"
+        )
+
+
+def parse_key_type(word: str) -> KeyType:
+    """A type of key by its name.
+
+    Raises: CryptoError(EINVAL) for an unknown name.
+    """
+    known = [key_type.value for key_type in KeyType]
+    if word not in known:
+        raise CryptoError(f"type {word!r} is unknown: the types are {', '.join(known)}")
+    return KeyType(word)
 
 
 def parse_key_types(words: Sequence[str]) -> list[KeyType]:
@@ -84,7 +122,11 @@ def parse_engine(parent: TomlTable, key: str) -> EngineSpec:
         profile,
         _words(table, "key_types"),
         table.get("program_latency_ms", int) or 0,
+        table.get("secret", str),
     )
+    if spec.secret is not None:
+        with table.locating("secret", hide=True):
+            check_source(spec.secret)
     try:
         spec.numbers()
     except CryptoError as error:
