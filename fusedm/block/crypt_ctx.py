@@ -7,7 +7,7 @@ is a bug and asserted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
@@ -85,6 +85,11 @@ class CryptoConfig:
     def is_wrapped(self) -> bool:
         """Whether the key's bytes are for an engine only."""
         return self.key_type is KeyType.HW_WRAPPED
+
+    @property
+    def as_raw(self) -> "CryptoConfig":
+        """The config of the raw key that data are encrypted with."""
+        return replace(self, key_type=KeyType.RAW)
 
     def __str__(self) -> str:
         return f"{self.mode}/{self.data_unit_size}"

@@ -2,6 +2,7 @@
 
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
+from fusedm.crypto.engine_faults import FAULT_KINDS, EngineFaults, Fault
 from fusedm.crypto.engine_profiles import (
     BARE,
     ENGINE_PROFILES,
@@ -34,13 +35,16 @@ from fusedm.crypto.wrapped_keys import (
 __all__ = [
     "BARE",
     "ENGINE_PROFILES",
+    "FAULT_KINDS",
     "MAX_IMPORT_SIZE",
     "MAX_KEYSLOTS",
     "MIN_IMPORT_SIZE",
     "SECRET_SIZE",
+    "EngineFaults",
     "EngineProfile",
     "EvpCipher",
     "Fallback",
+    "Fault",
     "InlineEngine",
     "KeyManager",
     "KeyslotProfile",

@@ -6,6 +6,7 @@ from fusedm.block import Capabilities, CryptoKey, KeyType
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
 from fusedm.crypto.ciphers import ENGINE
+from fusedm.crypto.engine_faults import EngineFaults, FaultyHardware
 from fusedm.crypto.profile import (
     KeyslotProfile,
     PassthroughProfile,
@@ -50,6 +51,7 @@ class InlineEngine:
     keyslots = 0 is hardware that takes key and DUN with each request. The next two arguments are
     the knobs of the emulation: how long programming takes, and a hook that may make it fail. An
     engine for wrapped keys has a key manager: one that it shares with others, or one of its own.
+    faults are what goes wrong in it.
     Owns: its profile. Lives: as long as its disk.
     """
 
@@ -60,18 +62,21 @@ class InlineEngine:
         program_latency_seconds: float = 0.0,
         before_program: ProgramHook | None = None,
         key_manager: KeyManager | None = None,
+        faults: EngineFaults | None = None,
     ) -> None:
         self.capabilities = capabilities
         if key_manager is None and KeyType.HW_WRAPPED in capabilities.key_types:
             key_manager = KeyManager()
         self.key_manager = key_manager
-        ciphers = EngineCiphers(key_manager)
+        self.hardware = FaultyHardware(faults) if faults is not None else None
+        self._ciphers = EngineCiphers(key_manager)
         self.slots: Profile = (
-            KeyslotProfile(keyslots, program_latency_seconds, before_program, ciphers)
+            KeyslotProfile(
+                keyslots, program_latency_seconds, before_program, self._ciphers, self.hardware
+            )
             if keyslots
-            else PassthroughProfile(ciphers)
+            else PassthroughProfile(self._ciphers, self.hardware)
         )
-        self._ciphers = ciphers
 
     def check_key(self, key: CryptoKey) -> None:
         """Refuse a wrapped key that this engine cannot use.

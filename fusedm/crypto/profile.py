@@ -23,6 +23,7 @@ from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
 from fusedm.crypto.ciphers import SOFTWARE
+from fusedm.crypto.engine_faults import NO_SLOT, FaultyHardware
 from fusedm.crypto.keyslots import Keyslots, SlotState
 
 #: Called with the slot and key before a slot is programmed; raises to make programming fail.
@@ -97,6 +98,7 @@ class KeyslotProfile:
         program_latency_seconds: float = 0.0,
         before_program: ProgramHook | None = None,
         ciphers: KeyMaker = SOFTWARE,
+        faults: FaultyHardware | None = None,
     ) -> None:
         self.is_slow = ciphers.is_slow
         self._ciphers = ciphers
@@ -104,6 +106,7 @@ class KeyslotProfile:
         self._registers = [SlotRegister(self, index) for index in range(slot_count)]
         self._latency = program_latency_seconds
         self._before_program = before_program
+        self._faults = faults
         #: In order of arrival; each stays until it has its slot or gives up.
         self._waiters: deque[Turn] = deque()
         #: Set when the slots that a reset waits for have come back.
@@ -139,6 +142,9 @@ class KeyslotProfile:
     def release(self, index: int) -> None:
         """End one use of a slot; its key stays."""
         self.slots.release(index)
+        if self._faults is not None and self._faults.lost_keys:
+            self._faults.lost_keys = False
+            self._recover(self._faults)
         self._slots_changed()
 
     def check_evictable(self, key: CryptoKey) -> None:
@@ -153,6 +159,8 @@ class KeyslotProfile:
         index = self.slots.evict(key)
         if index is not None:
             self._registers[index].loaded = None
+            if self._faults is not None:
+                self._faults.evict(index)
 
     async def reset(self) -> ResetResult:
         """Have the hardware forget its keys, and program every one anew.
@@ -231,7 +239,18 @@ class KeyslotProfile:
             await trio.sleep(self._latency)
         if self._before_program is not None:
             self._before_program(index, key)
-        self._registers[index].loaded = self._ciphers.make(key)
+        cipher = self._ciphers.make(key)
+        if self._faults is not None:
+            cipher = self._faults.program(index, key, cipher)
+        self._registers[index].loaded = cipher
+
+    def _recover(self, hardware: FaultyHardware) -> None:
+        """After a reset under a bio: every key again, before the next bio is let in."""
+        for index, slot in enumerate(self.slots.slots):
+            if slot.key is not None and slot.state in (SlotState.IDLE, SlotState.IN_USE):
+                cipher = self._ciphers.make(slot.key)
+                self._registers[index].loaded = hardware.refresh(index, slot.key, cipher)
+                slot.counts.programs += 1
 
     def _slots_changed(self) -> None:
         """Wake who may go on now: the first in the queue, or the reset that waits for slots."""
@@ -262,9 +281,10 @@ class PassthroughProfile:
 
     slot_count = 0
 
-    def __init__(self, ciphers: KeyMaker = SOFTWARE) -> None:
+    def __init__(self, ciphers: KeyMaker = SOFTWARE, faults: FaultyHardware | None = None) -> None:
         self.is_slow = ciphers.is_slow
         self._ciphers = ciphers
+        self._faults = faults
         self._keys: dict[CryptoKey, RequestKey] = {}
 
     def is_ready(self, key: CryptoKey) -> bool:
@@ -274,7 +294,10 @@ class PassthroughProfile:
     def take_now(self, key: CryptoKey) -> RequestKey:
         """The key as the request carries it."""
         if key not in self._keys:
-            self._keys[key] = RequestKey(self._ciphers.make(key))
+            cipher = self._ciphers.make(key)
+            if self._faults is not None:
+                cipher = self._faults.program(NO_SLOT, key, cipher)
+            self._keys[key] = RequestKey(cipher)
         return self._keys[key]
 
     async def take(self, key: CryptoKey) -> RequestKey:
@@ -286,7 +309,8 @@ class PassthroughProfile:
 
     def evict(self, key: CryptoKey) -> None:
         """Forget the key."""
-        self._keys.pop(key, None)
+        if self._keys.pop(key, None) is not None and self._faults is not None:
+            self._faults.evict(NO_SLOT)
 
     async def reset(self) -> ResetResult:
         """Nothing is programmed, so nothing is lost."""

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFCMAC, CounterLocation, Mode
 
-from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE, CryptoConfig, CryptoKey
+from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE, CryptoKey
 from fusedm.block.errors import CryptoError
 
 #: Bytes of a raw key that can be imported (the kernel's ioctl has the same bounds).
@@ -111,7 +111,7 @@ class KeyManager:
 
         Raises: CryptoError(EBADMSG) for what this manager has not prepared.
         """
-        config = CryptoConfig(key.config.mode, key.config.data_unit_size, key.config.dun_bytes)
+        config = key.config.as_raw
         raw = _unwrap(self._ephemeral, key.raw, _EPHEMERAL, "prepared", f"key {key.name!r}: ")
         derived = _derive(raw, b"inline encryption key", config.mode.encode(), config.key_size)
         return CryptoKey(key.name, config, derived)

@@ -100,6 +100,7 @@ class Routes:
                 return False
             hold = stretch.slots.take_now(key)
             if not isinstance(hold.cipher, EvpCipher):
+                hold.count_hits(-1)
                 hold.release()
                 return False
             stretch.hold, cipher = hold, hold.cipher

@@ -100,12 +100,14 @@ def keyslot_count(device: BlockDevice) -> int:
 
 
 def keyslots(device: BlockDevice) -> list[dict[str, str | int | None]]:
-    """What each keyslot of a disk's engine is at, and what has happened to it; keys by name."""
+    """What each keyslot of a disk's engine is at, and what has happened to it; keys by name.
+
+    With faults, held is the key that the hardware really has, whatever it was told.
+    """
     if not isinstance(device, Disk) or device.engine is None:
         return []
-    profile = device.engine.slots
-    slots = profile.slots.slots if isinstance(profile, KeyslotProfile) else ()
-    return [
+    profile, hardware = device.engine.slots, device.engine.hardware
+    rows: list[dict[str, str | int | None]] = [
         {
             "slot": index,
             "key": slot.key.name if slot.key is not None else None,
@@ -113,8 +115,15 @@ def keyslots(device: BlockDevice) -> list[dict[str, str | int | None]]:
             "users": slot.users,
             **asdict(slot.counts),
         }
-        for index, slot in enumerate(slots)
+        for index, slot in enumerate(
+            profile.slots.slots if isinstance(profile, KeyslotProfile) else ()
+        )
     ]
+    if hardware is not None:
+        for index, row in enumerate(rows):
+            held = hardware.held.get(index)
+            row["held"] = held.key_name if held is not None else None
+    return rows
 
 
 def _words(slot: dict[str, str | int | None]) -> Iterator[str | int]:

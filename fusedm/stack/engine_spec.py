@@ -9,7 +9,15 @@ from dataclasses import dataclass, fields
 
 from fusedm.block import Capabilities, KeyType
 from fusedm.block.errors import CryptoError, StackError
-from fusedm.crypto import BARE, MAX_KEYSLOTS, EngineProfile, engine_profile
+from fusedm.crypto import (
+    BARE,
+    FAULT_KINDS,
+    MAX_KEYSLOTS,
+    EngineFaults,
+    EngineProfile,
+    Fault,
+    engine_profile,
+)
 from fusedm.stack.toml_lines import SourceText, TomlTable
 
 _SOURCE = re.compile(r"random|(?:file|keyring):[^\0]+|env:[^\0=]+|fd:[0-9]{1,9}")
@@ -34,6 +42,7 @@ class EngineSpec:
     key_types: list[str] | None = None
     program_latency_ms: int = 0
     secret: str | None = None
+    faults: EngineFaults | None = None
 
     def numbers(self) -> EngineProfile:
         """All numbers of the engine.
@@ -123,6 +132,7 @@ def parse_engine(parent: TomlTable, key: str) -> EngineSpec:
         _words(table, "key_types"),
         table.get("program_latency_ms", int) or 0,
         table.get("secret", str),
+        _faults(table.table("faults")) if "faults" in table.values else None,
     )
     if spec.secret is not None:
         with table.locating("secret", hide=True):
@@ -171,6 +181,24 @@ def _data_unit_sizes(modes: TomlTable, mode: str) -> list[int]:
         with array.locating(index):
             Capabilities.of({mode: [size]}, 1)
     return sizes
+
+
+def _faults(table: TomlTable) -> EngineFaults:
+    table.only([known.name for known in fields(EngineFaults)])
+    kinds = {kind: _fault(table.table(kind)) for kind in FAULT_KINDS if kind in table.values}
+    return EngineFaults(table.get("seed", int) or 0, **kinds)
+
+
+def _fault(table: TomlTable) -> Fault:
+    table.only([known.name for known in fields(Fault)])
+    if not table.values:
+        raise table.source.error(table.path, "give nth, probability or both")
+    kind = int if type(table.values.get("probability")) is int else float
+    nth, probability = table.get("nth", int), table.get("probability", kind)
+    with table.locating("nth"):
+        Fault(nth or 0)
+    with table.locating("probability"):
+        return Fault(nth or 0, float(probability or 0))
 
 
 def _words(table: TomlTable, key: str) -> list[str] | None:

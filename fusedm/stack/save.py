@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from fusedm.block.units import format_size
+from fusedm.crypto import EngineFaults, Fault
 from fusedm.stack.engine_spec import EngineSpec
 from fusedm.stack.spec import SECTIONS, Item, StackSpec
 from fusedm.stack.toml_lines import format_key, format_string
@@ -20,7 +21,7 @@ def format_spec(spec: StackSpec) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _settings(item: Item | EngineSpec) -> Iterator[tuple[str, object]]:
+def _settings(item: Item | EngineSpec | EngineFaults | Fault) -> Iterator[tuple[str, object]]:
     """What an item's table says: every field that has no default or another value than it."""
     for known in fields(item):
         value = getattr(item, known.name)
@@ -34,6 +35,8 @@ def _format(value: object) -> str:
     if isinstance(value, EngineSpec):
         if value.profile is not None and value == EngineSpec(profile=value.profile):
             return _format_text(value.profile)
+        return _inline(_settings(value))
+    if isinstance(value, EngineFaults | Fault):
         return _inline(_settings(value))
     if isinstance(value, list):
         return f"[{', '.join(map(_format, value))}]"

@@ -279,6 +279,7 @@ class Stack:
             numbers.keyslots,
             spec.engine.program_latency_ms / 1000,
             key_manager=manager,
+            faults=spec.engine.faults,
         )
 
     def remove_key(self, name: str) -> None:

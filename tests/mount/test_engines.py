@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.mounted import Mounted, mounted_stack, read_at, write_at
+from tests.helpers import reference_xts
+from tests.helpers.mounted import KEYS, Mounted, mounted_stack, read_at, write_at
 
 pytestmark = pytest.mark.fuse
 
@@ -22,6 +23,10 @@ engine = "exynos-fmp"
 size = "4MiB"
 store = "memory:"
 engine = "everything"
+[disks.bad0]
+size = "4MiB"
+store = "memory:"
+engine = { profile = "ufs", faults = { program = { nth = 1 }, dun = { probability = 1 } } }
 [keys.alice]
 mode = "AES-256-XTS"
 data_unit_size = 4096
@@ -37,6 +42,9 @@ mode = "AES-256-XTS"
 data_unit_size = 4096
 dun_bytes = 8
 source = "random"
+[views.bad]
+device = "bad0"
+key = "alice"
 [views.a]
 device = "ufs0"
 key = "alice"
@@ -117,3 +125,18 @@ def test_a_disk_without_keyslots_is_reset_too_and_one_without_engine_is_not(
     refused = stack.fusedm("disk", "reset-engine", "nobody")
     assert refused.returncode == 1
     assert refused.stderr == "fusedm: 'nobody' is not a disk of this stack\n"
+
+
+def test_an_engine_fails_as_it_was_told_to_through_the_mount_as_well(stack: Mounted) -> None:
+    data = bytes(range(256)) * 16
+    with pytest.raises(OSError, match="Input/output error"):
+        write_at(stack.view("bad"), 0, data)
+    for index in range(3):
+        write_at(stack.view("bad"), 4096 * index, data)
+    for index in range(3):
+        expected = reference_xts.encrypt(KEYS["alice"], 4096, index + 1, data)
+        assert read_at(stack.disk("bad0"), 4096 * index, 4096) == expected
+        assert read_at(stack.view("bad"), 4096 * index, 4096) == data
+    (first, *_) = stack.call("disk.show", name="bad0")["slots"]
+    assert (first["key"], first["held"], first["programs"]) == ("alice", "alice", 1)
+    assert first["hits"] == 5

@@ -4,6 +4,7 @@ import pytest
 
 from fusedm.block import KeyType
 from fusedm.block.errors import CryptoError, SpecError
+from fusedm.crypto import EngineFaults, Fault
 from fusedm.stack.engine_spec import EngineSpec, engine_from
 from fusedm.stack.save import format_spec
 from fusedm.stack.spec import DiskSpec, StackSpec, parse_spec
@@ -84,6 +85,11 @@ def test_what_was_read_is_what_is_saved(text):
 )
 def test_what_is_wrong_with_an_engine_is_said_with_its_argument(value, words):
     assert words in refusal(value)
+
+
+def test_a_whole_probability_is_one_too():
+    faults = engine('{ profile = "ufs", faults = { evict = { probability = 1 } } }').faults
+    assert faults == EngineFaults(evict=Fault(probability=1.0))
 
 
 def test_an_engine_made_in_python_needs_a_profile_or_all_numbers():

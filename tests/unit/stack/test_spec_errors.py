@@ -42,7 +42,7 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "x = 1, max_dun_bytes = 8",
             6,
             "disks.ufs0.engine.x: unknown key; known are keyslots, max_dun_bytes, modes, "
-            "profile, key_types, program_latency_ms",
+            "profile, key_types, program_latency_ms, secret, faults",
             'x = 1, max_dun_bytes = 8, modes = { "AES-256-XTS" = [512, 4096] } }',
         ),
         (
