@@ -51,15 +51,15 @@ _EPHEMERAL = b"fusedm ephemerally wrapped key, version 1"
 class KeyManager:
     """What wraps, unwraps and derives keys for the engines that share it.
 
-    The long-term secret is given, or load_secret gives it when it is needed first; else it is of
-    chance.
+    The long-term secret is given, or load_secret gives it when it is needed first, and makes it if
+    told to; else it is of chance.
     Owns: both secrets, until wipe().
     """
 
     def __init__(
         self,
         secret: bytearray | None = None,
-        load_secret: Callable[[], bytearray] | None = None,
+        load_secret: Callable[[bool], bytearray | None] | None = None,
     ) -> None:
         self._load_secret = load_secret or _new_secret
         self._long_term = secret
@@ -75,7 +75,9 @@ class KeyManager:
                 f"a raw key to be wrapped has {MIN_IMPORT_SIZE}..{MAX_IMPORT_SIZE} bytes, "
                 f"{len(raw)} given"
             )
-        return _wrap(self._long_term_secret(), raw, _LONG_TERM)
+        secret = self._long_term_secret(make=True)
+        assert secret is not None, "it is made if there is none"
+        return _wrap(secret, raw, _LONG_TERM)
 
     def generate_key(self) -> bytes:
         """A new key that nobody has seen, as a long-term blob."""
@@ -95,7 +97,9 @@ class KeyManager:
             raise CryptoError(
                 f"a wrapped key has at most {MAX_WRAPPED_KEY_SIZE} bytes, {len(long_term)} given"
             )
-        raw = _unwrap(self._long_term_secret(), long_term, _LONG_TERM, "long-term")
+        # Without a secret nothing was ever wrapped, and a refusal must not make one.
+        secret = self._long_term_secret(make=False)
+        raw = _unwrap(secret, long_term, _LONG_TERM, "long-term")
         return _wrap(self._ephemeral, raw, _EPHEMERAL)
 
     def software_secret(self, ephemeral: bytes | bytearray | memoryview) -> bytes:
@@ -122,14 +126,13 @@ class KeyManager:
         for secret in (self._long_term, self._ephemeral):
             secret[:] = bytearray(len(secret))
 
-    def _long_term_secret(self) -> bytearray:
+    def _long_term_secret(self, make: bool) -> bytearray | None:
         if self._long_term is None:
-            self._long_term = self._load_secret()
-        assert len(self._long_term) == SECRET_SIZE, "a secret is a key of AES-256"
+            self._long_term = self._load_secret(make)
         return self._long_term
 
 
-def _new_secret() -> bytearray:
+def _new_secret(_make: bool = True) -> bytearray:
     return bytearray(os.urandom(SECRET_SIZE))
 
 
@@ -139,14 +142,14 @@ def _wrap(secret: bytearray, raw: bytes | bytearray, purpose: bytes) -> bytes:
 
 
 def _unwrap(
-    secret: bytearray,
+    secret: bytearray | None,
     blob: bytes | bytearray | memoryview,
     purpose: bytes,
     what: str,
     whose: str = "",
 ) -> bytes:
     try:
-        if len(blob) < _NONCE_SIZE + _TAG_SIZE + MIN_IMPORT_SIZE:
+        if secret is None or len(blob) < _NONCE_SIZE + _TAG_SIZE + MIN_IMPORT_SIZE:
             raise InvalidTag
         return AESGCM(secret).decrypt(blob[:_NONCE_SIZE], blob[_NONCE_SIZE:], purpose)
     except InvalidTag:

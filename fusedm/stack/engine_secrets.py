@@ -13,7 +13,7 @@ import trio
 
 from fusedm.crypto import SECRET_SIZE, KeyManager
 from fusedm.stack.engine_spec import EngineSpec
-from fusedm.stack.key_sources import load_key, load_or_make_secret
+from fusedm.stack.key_sources import load_engine_secret, load_key
 
 #: The file beside the stack file, made when it is needed first.
 SECRET_FILE = "engine.secret"
@@ -34,7 +34,7 @@ class EngineSecrets:
         if None not in self._managers:
             load = None
             if self._base_dir is not None:
-                load = partial(load_or_make_secret, self._base_dir / SECRET_FILE)
+                load = partial(load_engine_secret, self._base_dir / SECRET_FILE)
             self._managers[None] = KeyManager(load_secret=load)
         return self._managers[None]
 

@@ -59,12 +59,14 @@ def load_bytes(source: str, most: int, base_dir: Path) -> bytearray:
     return data
 
 
-def load_or_make_secret(path: Path) -> bytearray:
-    """The secret in a file of mode 0600; if there is none, a new one is put there.
+def load_engine_secret(path: Path, make: bool) -> bytearray | None:
+    """The secret in a file of mode 0600; if there is none, make puts a new one there, else None.
 
     Raises: StackError with the errno of a file that cannot be read or made.
     """
     if not path.exists():
+        if not make:
+            return None
         _make_secret(path)
     return load_key(f"file:{path}", SECRET_SIZE, path.parent)
 

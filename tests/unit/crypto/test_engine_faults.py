@@ -141,7 +141,7 @@ async def test_hardware_without_keyslots_drops_evictions_too():
     assert held(disk) == {NO_SLOT: "a"}
 
 
-@pytest.mark.parametrize("slots", [0, 1])
+@pytest.mark.parametrize("slots", [0, 1, 2])
 async def test_a_reset_under_a_bio_fails_it_with_eio_and_the_next_finds_its_key(slots):
     disk = faulty_disk(slots, reset=Fault(nth=2))
     await write(disk, 0, DATA, A)

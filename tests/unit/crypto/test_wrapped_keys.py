@@ -137,14 +137,14 @@ def test_equal_keys_and_only_they_give_equal_secrets(one, other):
 def test_the_secret_is_asked_for_once_and_only_when_it_is_needed():
     asked = []
 
-    def secret():
-        asked.append(1)
+    def secret(make):
+        asked.append(make)
         return bytearray(32)
 
     by = KeyManager(load_secret=secret)
     assert asked == []
     by.prepare_key(by.generate_key())
-    assert asked == [1]
+    assert asked == [True]
 
 
 def test_a_wiped_manager_opens_nothing_any_more():

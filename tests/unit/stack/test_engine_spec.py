@@ -59,6 +59,8 @@ def test_programming_takes_as_many_milliseconds_as_told():
         '{ keyslots = 4, profile = "ufs" }',
         '{ profile = "qti-ice", key_types = ["raw"], program_latency_ms = 5 }',
         "{ keyslots = 0, max_dun_bytes = 8, modes = { AES-256-XTS = [512, 4096] } }",
+        '{ profile = "ufs", secret = "env:S", faults = { seed = 7, program = { nth = 3 } } }',
+        '{ profile = "ufs", faults = { dun = { nth = 1, probability = 0.25 } } }',
     ],
 )
 def test_what_was_read_is_what_is_saved(text):
@@ -80,6 +82,12 @@ def test_what_was_read_is_what_is_saved(text):
             '{ profile = "ufs", program_latency_ms = -1 }',
             "program_latency_ms -1 is not in 0..60000",
         ),
+        ('{ profile = "ufs", faults = { x = 1 } }', "engine.faults.x: unknown key; known are seed"),
+        ('{ profile = "ufs", faults = { dun = {} } }', "faults.dun: give nth, probability or both"),
+        ('{ profile = "ufs", faults = { dun = { nth = -1 } } }', "dun.nth: nth -1 is not 0 or mo"),
+        ('{ profile = "ufs", faults = { evict = { probability = 2 } } }', "2.0 is not in 0..1"),
+        ('{ profile = "ufs", faults = { evict = { often = 2 } } }', "evict.often: unknown key"),
+        ('{ profile = "ufs", faults = { evict = { probability = "a" } } }', "expected a float"),
         ("{ keyslots = 4, modes = {} }", "disks.d.engine: key 'max_dun_bytes' is missing"),
     ],
 )

@@ -11,7 +11,7 @@ from fusedm.block import Op
 from fusedm.block.errors import CryptoError, SpecError, StackError
 from fusedm.crypto import submit_bio
 from fusedm.stack.engine_spec import EngineSpec
-from fusedm.stack.key_sources import load_bytes, load_or_make_secret
+from fusedm.stack.key_sources import load_bytes, load_engine_secret
 from fusedm.stack.save import format_spec
 from fusedm.stack.spec import KeySpec, parse_spec
 from fusedm.stack.stack import Stack
@@ -83,6 +83,13 @@ async def test_a_long_term_key_reads_its_data_again_after_a_restart(tmp_path):
         assert await write_read(again.system.view("v"), None) == data
         assert format_spec(again.spec()) == saved
     assert data[:512] not in (tmp_path / "ice0.img").read_bytes()
+
+
+async def test_a_refused_blob_makes_no_secret(tmp_path):
+    async with stack(tmp_path) as one:
+        with pytest.raises(CryptoError, match="not a long-term key of this engine"):
+            one.key_manager("ice0").prepare_key(bytes(60))
+    assert not (tmp_path / "engine.secret").exists()
 
 
 async def test_checking_a_stack_makes_no_secret_and_needs_no_key(tmp_path):
@@ -174,15 +181,15 @@ async def test_secrets_are_overwritten_when_the_stack_ends(tmp_path):
 
 
 def test_the_secret_is_made_once(tmp_path):
-    first = load_or_make_secret(tmp_path / "s")
-    assert load_or_make_secret(tmp_path / "s") == first
+    first = load_engine_secret(tmp_path / "s", True)
+    assert load_engine_secret(tmp_path / "s", True) == first
     assert len(first) == 32
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
 def test_a_secret_that_cannot_be_made_says_why(tmp_path):
     with pytest.raises(StackError, match="the engine's secret '.*' cannot be made: No such") as one:
-        load_or_make_secret(tmp_path / "no" / "s")
+        load_engine_secret(tmp_path / "no" / "s", True)
     assert one.value.errno == errno.ENOENT
 
 
