@@ -1,5 +1,6 @@
 """A disk: the leaf where bios end. A store, and perhaps an inline engine in front of it."""
 
+import errno
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TypeVar
@@ -21,7 +22,7 @@ from fusedm.block import (
     RangeLocks,
     Span,
 )
-from fusedm.block.errors import BlockIOError, Status
+from fusedm.block.errors import BlockIOError, CryptoError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
 from fusedm.crypto import Fallback, InlineEngine, decrypt_data, not_native, plan_bio
@@ -171,8 +172,18 @@ class Disk:
         return ()
 
     def start_using_key(self, key: CryptoKey) -> None:
-        """Ready the fallback, also where the engine does the work today."""
-        self.fallback.start(key.config.mode)
+        """Ready the fallback, also where the engine does the work today; a wrapped key has none.
+
+        Raises: CryptoError for a wrapped key: EOPNOTSUPP if the engine cannot use such a key,
+                EBADMSG if it is not the engine's.
+        """
+        if not key.config.is_wrapped:
+            self.fallback.start(key.config.mode)
+        elif self.engine is not None:
+            self.engine.check_key(key)
+        else:
+            text = f"key {key.name!r} is hardware-wrapped, and {self.name!r} has no inline engine"
+            raise CryptoError(text, errno.EOPNOTSUPP)
 
     def key_users(self, key: CryptoKey) -> Iterable[KeyHolder]:
         """The fallback and the engine, whichever holds the key; engines on their way out too."""

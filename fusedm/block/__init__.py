@@ -3,7 +3,7 @@
 from fusedm.block import crypt_ctx, errors, plan, units
 from fusedm.block.bio import FLUSH, NO_DATA, Bio, Op
 from fusedm.block.capabilities import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities
-from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig, CryptoKey
+from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig, CryptoKey, KeyType
 from fusedm.block.device import BlockDevice, KeyHolder
 from fusedm.block.limits import Limits
 from fusedm.block.range_locks import RangeLocks
@@ -26,6 +26,7 @@ __all__ = [
     "Generation",
     "IoStats",
     "KeyHolder",
+    "KeyType",
     "Limits",
     "Op",
     "RangeLocks",

@@ -7,7 +7,8 @@ is a bug and asserted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from types import MappingProxyType
 
 from fusedm.block.errors import CryptoError
@@ -15,6 +16,19 @@ from fusedm.block.units import is_power_of_two
 
 MIN_DATA_UNIT_SIZE = 512
 MAX_DATA_UNIT_SIZE = 65536
+
+#: The kernel's BLK_CRYPTO_MAX_HW_WRAPPED_KEY_SIZE, in bytes.
+MAX_WRAPPED_KEY_SIZE = 128
+
+
+class KeyType(Enum):
+    """What the bytes of a key are: the key itself, or a blob that only an engine can unwrap.
+
+    Source: enum blk_crypto_key_type in the kernel's include/linux/blk-crypto.h.
+    """
+
+    RAW = "raw"
+    HW_WRAPPED = "hw-wrapped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,11 @@ class CryptoMode:
     name: str
     key_size: int
     iv_size: int
+
+    @property
+    def security_strength(self) -> int:
+        """Bytes; half of an XTS key is for its tweak."""
+        return self.key_size // 2 if self.name.endswith("-XTS") else self.key_size
 
 
 #: A further mode is one row here and one cipher in crypto/ciphers.py.
@@ -53,6 +72,7 @@ class CryptoConfig:
     mode: str
     data_unit_size: int
     dun_bytes: int
+    key_type: KeyType = KeyType.RAW
 
     def __post_init__(self) -> None:
         mode = MODES.get(self.mode)
@@ -68,6 +88,16 @@ class CryptoConfig:
     def key_size(self) -> int:
         """Bytes of a raw key of this mode."""
         return MODES[self.mode].key_size
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the key's bytes are for an engine only."""
+        return self.key_type is KeyType.HW_WRAPPED
+
+    @property
+    def as_raw(self) -> "CryptoConfig":
+        """The config of the raw key that data are encrypted with."""
+        return replace(self, key_type=KeyType.RAW)
 
     def __str__(self) -> str:
         return f"{self.mode}/{self.data_unit_size}"
@@ -85,8 +115,27 @@ def check_data_unit_size(size: int) -> None:
         )
 
 
+def check_key_size(name: str, config: CryptoConfig, size: int) -> None:
+    """Refuse bytes that cannot be a key of a config.
+
+    Raises: CryptoError(EINVAL) with both numbers.
+    Source: blk_crypto_init_key.
+    """
+    if config.is_wrapped:
+        least = MODES[config.mode].security_strength
+        if not least <= size <= MAX_WRAPPED_KEY_SIZE:
+            raise CryptoError(
+                f"key {name!r}: {size} bytes given, a hardware-wrapped key for {config.mode} has "
+                f"{least}..{MAX_WRAPPED_KEY_SIZE}"
+            )
+    elif size != config.key_size:
+        raise CryptoError(
+            f"key {name!r}: {size} bytes given, {config.mode} needs {config.key_size}"
+        )
+
+
 class CryptoKey:
-    """A config and the raw bytes of one key.
+    """A config and the bytes of one key: raw, or wrapped for an engine.
 
     Identity matters, as in the kernel: two keys with equal bytes are different keys for keyslots
     and eviction. The name, which is all that is ever printed, is the user's.
@@ -96,17 +145,14 @@ class CryptoKey:
     __slots__ = ("_raw", "config", "name")
 
     def __init__(self, name: str, config: CryptoConfig, raw: bytes | bytearray) -> None:
-        if len(raw) != config.key_size:
-            raise CryptoError(
-                f"key {name!r}: {len(raw)} bytes given, {config.mode} needs {config.key_size}"
-            )
+        check_key_size(name, config, len(raw))
         self.name = name
         self.config = config
         self._raw = bytearray(raw)
 
     @property
     def raw(self) -> memoryview:
-        """The key bytes, read-only, for ciphers only."""
+        """The key bytes, read-only, for ciphers and engines only."""
         return memoryview(self._raw).toreadonly()
 
     def wipe(self) -> None:

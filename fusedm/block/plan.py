@@ -35,12 +35,13 @@ class Cipher(Protocol):
 
 
 class SlotHold(Protocol):
-    """A keyslot in use: its cipher, until released."""
+    """A keyslot in use: its cipher, until released; count_hits counts further uses of this hold."""
 
     @property
     def cipher(self) -> Cipher: ...
 
     def release(self) -> None: ...
+    def count_hits(self, count: int) -> None: ...
 
 
 class KeyslotSource(Protocol):

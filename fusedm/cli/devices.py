@@ -13,14 +13,15 @@ from typing import Any
 
 import click
 
-from fusedm.block.crypt_ctx import MODES
+from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE, MODES
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
+from fusedm.cli.engine_options import engine_options, engine_told
 from fusedm.cli.listing import columns
 from fusedm.control import Client, which_stack
 from fusedm.host import loop
 from fusedm.host.mounts import describe, holders_of
-from fusedm.stack import KeySpec, absolute_source, check_source, load_key
+from fusedm.stack import KeySpec, absolute_source, check_source, load_bytes, load_key
 from fusedm.stores import absolute_store
 
 stack_option = click.option(
@@ -46,24 +47,6 @@ def disk_group() -> None:
     """Disks: stores, with or without an inline engine."""
 
 
-def engine_options(command: Any) -> Any:
-    """What an inline engine can do."""
-    for option in (
-        click.option(
-            "--mode", "modes", multiple=True, metavar="MODE=SIZES",
-            help="Such as AES-256-XTS=512,4096.",
-        ),
-        click.option(
-            "--max-dun-bytes", type=int, default=8, show_default=True, help="Of the engine."
-        ),
-        click.option(
-            "--keyslots", type=int, help="Of an inline engine; 0: it takes keys with requests."
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 @disk_group.command("add", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
@@ -77,14 +60,17 @@ def disk_add(
     store: str,
     size: str | None,
     read_only: bool,
+    profile: str | None,
     keyslots: int | None,
-    max_dun_bytes: int,
+    max_dun_bytes: int | None,
     modes: tuple[str, ...],
+    program_latency_ms: int | None,
 ) -> None:
-    """Add a disk; with --keyslots and --mode it has an inline engine."""
-    engine = None
-    if keyslots is not None or modes:
-        engine = _engine(keyslots, max_dun_bytes, modes)
+    """Add a disk; with --engine, or --keyslots and --mode, it has an inline engine.
+
+    With --engine the other numbers are those of the ready-made engine, unless they are given.
+    """
+    engine = engine_told(profile, keyslots, max_dun_bytes, modes, program_latency_ms)
     args = {
         "name": name,
         "store": absolute_store(store, Path.cwd()),
@@ -120,10 +106,19 @@ def disk_lose_engine(stack: str | None, name: str) -> None:
 @click.argument("name")
 @engine_options
 def disk_gain_engine(
-    stack: str | None, name: str, keyslots: int | None, max_dun_bytes: int, modes: tuple[str, ...]
+    stack: str | None,
+    name: str,
+    profile: str | None,
+    keyslots: int | None,
+    max_dun_bytes: int | None,
+    modes: tuple[str, ...],
+    program_latency_ms: int | None,
 ) -> None:
     """Give a disk without one an inline engine under I/O."""
-    call(stack, "disk.gainengine", name=name, engine=_engine(keyslots, max_dun_bytes, modes))
+    engine = engine_told(profile, keyslots, max_dun_bytes, modes, program_latency_ms)
+    if engine is None:
+        raise UsageError("an engine needs --engine, or both --keyslots and --mode")
+    call(stack, "disk.gainengine", name=name, engine=engine)
 
 
 @click.group("dm", epilog=EXIT_CODES)
@@ -202,21 +197,42 @@ def key_group() -> None:
 )
 @click.option("--data-unit-size", type=int, default=4096, show_default=True, help="Bytes.")
 @click.option("--dun-bytes", type=int, default=8, show_default=True, help="Of its numbers.")
+@click.option(
+    "--type", "key_type", type=click.Choice(["raw", "hw-wrapped"]), default="raw",
+    show_default=True, help="What its bytes are.",
+)  # fmt: skip
+@click.option("--wrapped-by", default="", metavar="DISK", help="Whose engine is to prepare it.")
 def key_add(
-    stack: str | None, name: str, source: str, mode: str, data_unit_size: int, dun_bytes: int
+    stack: str | None,
+    name: str,
+    source: str,
+    mode: str,
+    data_unit_size: int,
+    dun_bytes: int,
+    key_type: str,
+    wrapped_by: str,
 ) -> None:
-    """Add a key; the source is read here, so env: and fd: are this command's."""
+    """Add a key; the source is read here, so env: and fd: are this command's.
+
+    A hw-wrapped key is one that `key prepare` has made, or with --wrapped-by a long-term one.
+    """
     check_source(source)
-    spec = KeySpec(name, mode, data_unit_size, dun_bytes, absolute_source(source, Path.cwd()))
+    where = absolute_source(source, Path.cwd())
+    spec = KeySpec(name, mode, data_unit_size, dun_bytes, where, key_type, wrapped_by)
     args = {
         "name": name,
         "mode": mode,
         "data_unit_size": data_unit_size,
         "dun_bytes": dun_bytes,
         "source": spec.source,
+        "type": key_type,
+        "wrapped_by": wrapped_by,
     }
     if source != "random":
-        raw = load_key(spec.source, spec.config.key_size, Path.cwd())
+        if spec.config.is_wrapped:
+            raw = load_bytes(spec.source, MAX_WRAPPED_KEY_SIZE, Path.cwd())
+        else:
+            raw = load_key(spec.source, spec.config.key_size, Path.cwd())
         args["raw"] = base64.b64encode(raw).decode()
     call(stack, "key.add", **args)
 
@@ -350,21 +366,3 @@ def _size(option: str, word: str) -> int:
         return parse_size(word)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
-
-
-def _engine(keyslots: int | None, max_dun_bytes: int, modes: tuple[str, ...]) -> dict[str, object]:
-    if keyslots is None or not modes:
-        raise UsageError("an engine needs both --keyslots and --mode")
-    return {
-        "keyslots": keyslots,
-        "max_dun_bytes": max_dun_bytes,
-        "modes": dict(_mode(word) for word in modes),
-    }
-
-
-def _mode(word: str) -> tuple[str, list[int]]:
-    mode, equals, sizes = word.partition("=")
-    numbers = sizes.split(",")
-    if not equals or not all(number.isascii() and number.isdigit() for number in numbers):
-        raise UsageError(f"--mode: {word!r} is not MODE=SIZE,SIZE such as AES-256-XTS=512,4096")
-    return mode, [int(number) for number in numbers]

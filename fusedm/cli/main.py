@@ -19,6 +19,7 @@ from fusedm.cli import listing
 from fusedm.cli.bench_command import bench
 from fusedm.cli.demo import run_demo
 from fusedm.cli.devices import disk_group, dm_group, key_group, stack_option, view_group
+from fusedm.cli.hardware import engines
 from fusedm.cli.looking import looking_verbs
 from fusedm.cli.mount_helper import is_mount_call, parse_mount_call
 from fusedm.cli.run_command import run_with_stack
@@ -251,9 +252,16 @@ def targets(name: str | None) -> None:
 
 
 for group in (
-    disk_group, dm_group, key_group, view_group, bench, *looking_verbs, verify_command,
+    disk_group,
+    dm_group,
+    key_group,
+    view_group,
+    bench,
+    *looking_verbs,
+    verify_command,
 ):
     cli.add_command(group)
+cli.add_command(engines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,6 @@ A verb takes named arguments, checks their types against its signature, and answ
 JSON can say. Names of verbs and of what they answer are the interface; see also the README.
 """
 
-import base64
 import errno
 import inspect
 import os
@@ -16,18 +15,19 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
+from fusedm.control.hardware_commands import HardwareCommands, decode_bytes
 from fusedm.control.looking import Looking
 from fusedm.control.protocol import Request
 from fusedm.dm import MappedDevice, format_status, format_table
-from fusedm.fuse import crypto_extents, keyslot_count
+from fusedm.fuse import crypto_extents, keyslot_count, keyslots
 from fusedm.stack import (
     DiskSpec,
-    EngineSpec,
     KeySpec,
     MapperSpec,
     Stack,
     ViewSpec,
     check_source,
+    engine_from,
     format_spec,
 )
 from fusedm.system import System, View
@@ -38,8 +38,8 @@ Json = dict[str, Any]
 FOLDERS = {"disk": "disks", "mapped": "mapper", "view": "views"}
 
 
-class Commands(Looking):
-    """The verbs of one stack.
+class Commands(Looking, HardwareCommands):
+    """The verbs of one stack, with those that have modules of their own.
 
     stop is called to have the daemon end. The methods named verb_* are the verbs: a dot in the name
     of a verb is an underscore here.
@@ -111,10 +111,14 @@ class Commands(Looking):
         store: str,
         size: int | None = None,
         read_only: bool = False,
-        engine: dict[str, Any] | None = None,
+        engine: dict[str, Any] | str | None = None,
     ) -> None:
-        """Add a disk; size in bytes; engine is {keyslots, max_dun_bytes, modes: {mode: [size]}}."""
-        await self._stack.add_disk(DiskSpec(name, size, store, _engine(engine), read_only))
+        """Add a disk; size in bytes; engine is as in a stack file."""
+        told = engine_from(engine) if engine is not None else None
+        if told is not None and told.secret and not told.secret.startswith(("file:/", "random")):
+            # The environment, folder and descriptors that are meant are the client's.
+            raise ControlError("disk.add: engine.secret is not file:/PATH or random")
+        await self._stack.add_disk(DiskSpec(name, size, store, told, read_only))
 
     async def verb_disk_remove(self, name: str) -> None:
         """Remove a disk."""
@@ -136,9 +140,7 @@ class Commands(Looking):
 
     async def verb_disk_gainengine(self, name: str, engine: dict[str, Any]) -> None:
         """Give a disk without engine one under I/O; engine as for disk.add."""
-        spec = _engine(engine)
-        assert spec is not None, "an engine was given"
-        await self._stack.gain_engine(name, spec)
+        await self._stack.gain_engine(name, engine_from(engine))
 
     # Mapped devices.
 
@@ -197,14 +199,21 @@ class Commands(Looking):
         dun_bytes: int,
         source: str,
         raw: str | None = None,
+        type: Literal["raw", "hw-wrapped"] = "raw",
+        wrapped_by: str = "",
     ) -> None:
-        """Add a key; raw is its bytes in base64, read from the source by the client."""
+        """Add a key; raw is its bytes in base64, read from the source by the client.
+
+        A hw-wrapped key is long-term and prepared by the engine of the disk wrapped_by; without
+        wrapped_by it is prepared already.
+        """
         check_source(source)
         if raw is None and source != "random":
             # The environment and the descriptors that are meant are the client's.
             raise ControlError(f"key.add: raw is needed with source {source!r}")
-        spec = KeySpec(name, mode, data_unit_size, dun_bytes, source)
-        await self._stack.add_key(spec, _decode_raw(raw) if raw is not None else None)
+        spec = KeySpec(name, mode, data_unit_size, dun_bytes, source, type, wrapped_by)
+        given = decode_bytes("key.add: raw", raw) if raw is not None else None
+        await self._stack.add_key(spec, given)
 
     def verb_key_remove(self, name: str) -> None:
         """Remove a key."""
@@ -215,6 +224,7 @@ class Commands(Looking):
         return [
             {
                 "name": key.name,
+                "type": key.config.key_type.value,
                 "mode": key.config.mode,
                 "data_unit_size": key.config.data_unit_size,
                 "dun_bytes": key.config.dun_bytes,
@@ -275,6 +285,7 @@ class Commands(Looking):
             "native_modes": modes,
             "max_dun_bytes": device.capabilities.max_dun_bytes,
             "keyslots": keyslot_count(device),
+            "slots": keyslots(device),
             "crypto_extents": crypto_extents(device),
         }
         if isinstance(device, MappedDevice):
@@ -323,22 +334,6 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(value, list):
         return all(_fits(item, inner[0]) for item in value)
     return True
-
-
-def _engine(told: dict[str, Any] | None) -> EngineSpec | None:
-    if told is None:
-        return None
-    hints = get_type_hints(EngineSpec)
-    if told.keys() != hints.keys() or not all(_fits(told[key], hints[key]) for key in hints):
-        raise ControlError("engine is not {keyslots, max_dun_bytes, modes: {mode: [size]}}")
-    return EngineSpec(**told)
-
-
-def _decode_raw(raw: str) -> bytearray:
-    try:
-        return bytearray(base64.b64decode(raw, validate=True))
-    except ValueError:
-        raise ControlError("key.add: raw is not base64") from None
 
 
 def _devices(system: System) -> Iterable[BlockDevice]:

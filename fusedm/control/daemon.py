@@ -269,8 +269,9 @@ def _run_and_tell(config: DaemonConfig, told: int, sources: set[int]) -> int:
 
 
 def _key_descriptors(spec: StackSpec) -> set[int]:
-    """The descriptors that key sources name."""
-    sources = (key.source for key in spec.keys.values())
+    """The descriptors that sources of keys and of engines' secrets name."""
+    sources = [key.source for key in spec.keys.values()]
+    sources += [disk.engine.secret or "" for disk in spec.disks.values() if disk.engine]
     return {int(source.removeprefix("fd:")) for source in sources if source.startswith("fd:")}
 
 

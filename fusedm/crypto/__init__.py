@@ -3,8 +3,17 @@
 from fusedm.crypto.carry_out import can_carry_out_now
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
+from fusedm.crypto.engine_faults import FAULT_KINDS, EngineFaults, Fault
+from fusedm.crypto.engine_profiles import (
+    BARE,
+    ENGINE_PROFILES,
+    MAX_KEYSLOTS,
+    EngineProfile,
+    engine_profile,
+)
 from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
+from fusedm.crypto.profile import KeyslotProfile, ResetResult
 from fusedm.crypto.submit import (
     PatchBlock,
     Request,
@@ -19,16 +28,36 @@ from fusedm.crypto.submit import (
     submit_made,
     submit_nowait,
 )
+from fusedm.crypto.wrapped_keys import (
+    MAX_IMPORT_SIZE,
+    MIN_IMPORT_SIZE,
+    SECRET_SIZE,
+    KeyManager,
+)
 
 __all__ = [
     "EVP_MODES",
+    "BARE",
+    "ENGINE_PROFILES",
+    "FAULT_KINDS",
+    "MAX_IMPORT_SIZE",
+    "MAX_KEYSLOTS",
+    "MIN_IMPORT_SIZE",
+    "SECRET_SIZE",
+    "EngineFaults",
+    "EngineProfile",
     "EvpCipher",
     "Fallback",
+    "Fault",
     "InlineEngine",
+    "KeyManager",
+    "KeyslotProfile",
     "PatchBlock",
     "Request",
+    "ResetResult",
     "can_carry_out_now",
     "decrypt_data",
+    "engine_profile",
     "evict_key",
     "libcrypto_version",
     "make_plan",

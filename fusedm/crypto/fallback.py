@@ -39,9 +39,12 @@ class Fallback:
     def plan(self, bio: Bio, route: Route, below: Callable[[Bio], Node]) -> SoftwareCrypt:
         """The crypto point for a bio: here, with what goes on without context planned by below.
 
-        Raises: BlockIOError(IOERR) if the mode was never started.
+        Raises: BlockIOError: NOTSUPP for a wrapped key, IOERR if the mode was never started.
         """
         assert bio.crypt is not None, "a crypto point needs a context"
+        if bio.crypt.key.config.is_wrapped:
+            text = f"{bio}: key {bio.crypt.key.name!r} is hardware-wrapped, no software can use it"
+            raise BlockIOError(Status.NOTSUPP, self._device_name, text)
         mode = bio.crypt.key.config.mode
         if mode not in self._started:
             raise BlockIOError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Op
 from fusedm.block.crypt_ctx import check_dun_range
-from fusedm.block.errors import BlockIOError, DeviceSuspended, Status, WouldBlock
+from fusedm.block.errors import BlockIOError, CryptoError, DeviceSuspended, Status, WouldBlock
 from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route, Trace
 from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
 from fusedm.crypto.carry_out import can_carry_out_now, carry_out, carry_out_now, locked
@@ -117,16 +117,37 @@ def start_using_key(device: BlockDevice, key: CryptoKey) -> None:
     """Ready every software path that bios with this key may need on the device or below it.
 
     Every path is readied even where an engine does the work today, so that a later change of table
-    or engine never has to refuse a bio.
-    Raises: CryptoError for a key its mode refuses, before anything has changed. In strict mode such
-            a key is started: hardware takes it, and software fails its first bio.
+    or engine never has to refuse a bio. A wrapped key has no software path.
+    Raises: CryptoError for a key its mode or an engine refuses, before anything has changed. In
+            strict mode an XTS key of equal halves is started: hardware takes it, and software fails
+            its first bio.
     Source: blk_crypto_start_using_key.
     """
-    if not device.strict:
+    if key.config.is_wrapped:
+        check_wrapped_key(device, key)
+    elif not device.strict:
         make_cipher(key)
     elif not device.capabilities.supports(key.config):
         make_software(key)
     device.start_using_key(key)
+
+
+def check_wrapped_key(device: BlockDevice, key: CryptoKey) -> None:
+    """Refuse a wrapped key that cannot be used natively all over a device.
+
+    Raises: CryptoError: EOPNOTSUPP, or EBADMSG if an engine below cannot unwrap it.
+    """
+    if not device.capabilities.supports(key.config):
+        text = (
+            f"key {key.name!r} is hardware-wrapped, which no software can use, and not all of "
+            f"{device.name!r} can do {key.config} with such a key natively"
+        )
+        raise CryptoError(text, errno.EOPNOTSUPP)
+    below = [device]
+    for each in below:  # A leaf changes nothing when it readies a wrapped key, it only looks.
+        below.extend(each.underlying())
+        if not list(each.underlying()):
+            each.start_using_key(key)
 
 
 def evict_key(device: BlockDevice, key: CryptoKey) -> None:

@@ -6,7 +6,7 @@ from fusedm.fuse.lane import MAX_DATA_SIZE
 from fusedm.fuse.mount import serve
 from fusedm.fuse.routes import Stretch, find_stretch
 from fusedm.fuse.seek import seek
-from fusedm.fuse.sysfs import crypto_extents, keyslot_count
+from fusedm.fuse.sysfs import crypto_extents, keyslot_count, keyslots
 
 __all__ = [
     "MAX_DATA_SIZE",
@@ -15,6 +15,7 @@ __all__ = [
     "crypto_extents",
     "find_stretch",
     "keyslot_count",
+    "keyslots",
     "read",
     "read_requests",
     "seek",

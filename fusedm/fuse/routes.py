@@ -79,6 +79,7 @@ class Routes:
         for path, stretch in self._in_batch.items():
             reads, read_bytes, read_time, writes, write_bytes, write_time = path.come_back()
             if stretch.hold is not None:
+                stretch.hold.count_hits(max(reads + writes - 1, 0))
                 stretch.hold.release()
                 stretch.hold = None
             for stats in stretch.span.visits:
@@ -101,6 +102,7 @@ class Routes:
                 return False
             hold = stretch.slots.take_now(key)
             if not isinstance(hold.cipher, EvpCipher):
+                hold.count_hits(-1)
                 hold.release()
                 return False
             stretch.hold, cipher = hold, hold.cipher

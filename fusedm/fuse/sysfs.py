@@ -4,14 +4,19 @@ The folder fusedm/ in it is not the kernel's: there is what only this project ha
 Source: Documentation/ABI/stable/sysfs-block; dm_attr_* in dm-sysfs.c; blk-crypto-sysfs.c.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
-from fusedm.block import BlockDevice, Capabilities
+from fusedm.block import BlockDevice, Capabilities, KeyType
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.crypto import KeyslotProfile
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice
 from fusedm.fuse.nodes import Directory, Link, Node, directory, line
 from fusedm.system import System, View
+
+#: The file that is there for each type of key the device takes.
+KEY_TYPE_FILES = {KeyType.RAW: "raw_keys", KeyType.HW_WRAPPED: "hw_wrapped_keys"}
 
 
 def block_directory(system: System, name: str) -> Directory:
@@ -29,7 +34,7 @@ def _of_device(system: System, device: BlockDevice) -> Directory:
         "slaves": _links([below.name for below in device.underlying()]),
         "holders": _links(system.holders(device.name)),
         "queue": _queue(device),
-        "fusedm": directory({"crypto_extents": line("\n".join(crypto_extents(device)))}),
+        "fusedm": _own(device),
     }
     if isinstance(device, MappedDevice):
         children["dm"] = directory(
@@ -39,6 +44,15 @@ def _of_device(system: System, device: BlockDevice) -> Directory:
                 "suspended": line(int(device.suspended)),
             }
         )
+    return directory(children)
+
+
+def _own(device: BlockDevice) -> Directory:
+    children: dict[str, Node] = {"crypto_extents": line("\n".join(crypto_extents(device)))}
+    slots = keyslots(device)
+    if slots:
+        lines = (" ".join(map(str, _words(slot))) for slot in slots)
+        children["keyslots"] = line("\n".join(lines))
     return directory(children)
 
 
@@ -71,14 +85,14 @@ def _queue(device: BlockDevice) -> Directory:
 
 def _crypto(capabilities: Capabilities, slots: int, names: Iterable[str]) -> Directory:
     modes = {name: line(f"{capabilities.modes.get(name, 0):#x}") for name in names}
-    return directory(
-        {
-            "max_dun_bits": line(8 * capabilities.max_dun_bytes),
-            "num_keyslots": line(slots),
-            "raw_keys": line("supported"),
-            "modes": directory(modes),
-        }
-    )
+    children: dict[str, Node] = {
+        "max_dun_bits": line(8 * capabilities.max_dun_bytes),
+        "num_keyslots": line(slots),
+    }
+    for key_type, file in KEY_TYPE_FILES.items():
+        if key_type in capabilities.key_types:
+            children[file] = line("supported")
+    return directory(children | {"modes": directory(modes)})
 
 
 def keyslot_count(device: BlockDevice) -> int:
@@ -86,6 +100,41 @@ def keyslot_count(device: BlockDevice) -> int:
     if isinstance(device, Disk) and device.engine is not None:
         return device.engine.slots.slot_count
     return 0
+
+
+def keyslots(device: BlockDevice) -> list[dict[str, str | int | None]]:
+    """What each keyslot of a disk's engine is at, and what has happened to it; keys by name.
+
+    With faults, held is the key that the hardware really has, whatever it was told.
+    """
+    if not isinstance(device, Disk) or device.engine is None:
+        return []
+    profile, hardware = device.engine.slots, device.engine.hardware
+    rows: list[dict[str, str | int | None]] = [
+        {
+            "slot": index,
+            "key": slot.key.name if slot.key is not None else None,
+            "state": slot.state.value,
+            "users": slot.users,
+            **asdict(slot.counts),
+        }
+        for index, slot in enumerate(
+            profile.slots.slots if isinstance(profile, KeyslotProfile) else ()
+        )
+    ]
+    if hardware is not None:
+        for index, row in enumerate(rows):
+            held = hardware.held.get(index)
+            row["held"] = held.key_name if held is not None else None
+    return rows
+
+
+def _words(slot: dict[str, str | int | None]) -> Iterator[str | int]:
+    """A slot in words: its number, its key or -, then names and numbers."""
+    yield from (slot["slot"] or 0, slot["key"] or "-")
+    for name, value in slot.items():
+        if isinstance(value, int) and name != "slot":
+            yield from (name, value)
 
 
 def crypto_extents(device: BlockDevice) -> list[str]:

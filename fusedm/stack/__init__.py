@@ -1,18 +1,18 @@
 """Stacks: described in a stack file, built, changed by verbs and saved again; the Python API."""
 
-from fusedm.stack.key_sources import load_key
+from fusedm.stack.engine_secrets import absolute_source
+from fusedm.stack.engine_spec import EngineSpec, check_source, engine_from
+from fusedm.stack.key_sources import load_bytes, load_key
 from fusedm.stack.save import format_spec
 from fusedm.stack.spec import (
     DiskSpec,
-    EngineSpec,
     KeySpec,
     MapperSpec,
     StackSpec,
     ViewSpec,
-    check_source,
     parse_spec,
 )
-from fusedm.stack.stack import Stack, absolute_source, check_stack, read_spec
+from fusedm.stack.stack import Stack, check_stack, read_spec
 
 __all__ = [
     "DiskSpec",
@@ -25,7 +25,9 @@ __all__ = [
     "absolute_source",
     "check_source",
     "check_stack",
+    "engine_from",
     "format_spec",
+    "load_bytes",
     "load_key",
     "parse_spec",
     "read_spec",

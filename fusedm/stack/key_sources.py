@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fusedm.block.errors import CryptoError, StackError
-from fusedm.stack.spec import check_source
+from fusedm.crypto import SECRET_SIZE
+from fusedm.stack.engine_spec import check_source
 
 #: Numbers of request_key and keyctl by machine, as no C library has functions for them.
 _KEY_SYSCALLS = {"x86_64": (249, 250), "aarch64": (218, 219), "riscv64": (218, 219)}
@@ -31,27 +32,83 @@ def load_key(source: str, size: int, base_dir: Path) -> bytearray:
     Await:  never, but it blocks its thread until fd: or a pipe ends.
     """
     check_source(source)
-    scheme, _, rest = source.partition(":")
+    scheme = source.partition(":")[0]
     if scheme == "random":
         return bytearray(os.urandom(size))
     # Hexadecimal may end in a newline; what is longer than that is no key and is not read on.
-    limit = 2 * size + 2
-    try:
-        if scheme == "env":
-            return _parse_hex(source, _environment(rest), size, "")
-        if scheme == "keyring":
-            data = _read_keyring(rest, limit)
-        elif scheme == "fd":
-            data = _read(int(rest), limit)
-        else:
-            data = _read_file(base_dir / rest, limit)
-    except OSError as error:
-        text = f"key source {source!r}: {error.strerror}"
-        raise StackError(text, error.errno) from None
+    data = _read_source(source, 2 * size + 2, base_dir)
+    if scheme == "env":
+        return _parse_hex(source, data, size, "")
     if len(data) != size:
         return _parse_hex(source, data, size, f"{size} bytes or ")
     _check_not_digits(source, data)
     return data
+
+
+def load_bytes(source: str, most: int, base_dir: Path) -> bytearray:
+    """All that a source holds, such as a wrapped key: raw, from env in hexadecimal.
+
+    Units:  bytes.
+    Raises: StackError with the errno of a source that cannot be read, CryptoError for more than
+            most bytes, or what is not hexadecimal.
+    Await:  never, but it blocks its thread until fd: or a pipe ends.
+    """
+    check_source(source)
+    scheme = source.partition(":")[0]
+    if scheme == "random":
+        raise StackError("a wrapped key or a raw one to be wrapped does not come from random")
+    data = _read_source(source, 2 * most + 2 if scheme == "env" else most, base_dir)
+    if scheme == "env":
+        return _parse_hex(source, data, min(len(data.rstrip()) // 2, most), "")
+    if len(data) > most:
+        raise CryptoError(f"key source {source!r}: it holds more than {most} bytes")
+    return data
+
+
+def load_engine_secret(path: Path, make: bool) -> bytearray | None:
+    """The secret in a file of mode 0600; if there is none, make puts a new one there, else None.
+
+    Raises: StackError with the errno of a file that cannot be read or made.
+    """
+    if not path.exists():
+        if not make:
+            return None
+        _make_secret(path)
+    return load_key(f"file:{path}", SECRET_SIZE, path.parent)
+
+
+def _make_secret(path: Path) -> None:
+    # A name of its own first, so that a second daemon never reads half of it.
+    making = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, os.urandom(SECRET_SIZE))
+            os.fsync(fd)
+            with suppress(FileExistsError):
+                os.link(making, path)
+        finally:
+            os.close(fd)
+            making.unlink()
+    except OSError as error:
+        text = f"the engine's secret {str(path)!r} cannot be made: {error.strerror}"
+        raise StackError(text, error.errno) from None
+
+
+def _read_source(source: str, limit: int, base_dir: Path) -> bytearray:
+    """What a source holds, but no more than one byte above the limit."""
+    scheme, _, rest = source.partition(":")
+    try:
+        if scheme == "env":
+            return _environment(rest)
+        if scheme == "keyring":
+            return _read_keyring(rest, limit)
+        if scheme == "fd":
+            return _read(int(rest), limit)
+        return _read_file(base_dir / rest, limit)
+    except OSError as error:
+        text = f"key source {source!r}: {error.strerror}"
+        raise StackError(text, error.errno) from None
 
 
 def _check_not_digits(source: str, data: bytearray) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from fusedm.block.units import format_size
-from fusedm.stack.spec import SECTIONS, EngineSpec, Item, StackSpec
+from fusedm.crypto import EngineFaults, Fault
+from fusedm.stack.engine_spec import EngineSpec
+from fusedm.stack.spec import SECTIONS, Item, StackSpec
 from fusedm.stack.toml_lines import format_key, format_string
 
 
@@ -20,7 +22,7 @@ def format_spec(spec: StackSpec) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _settings(item: Item | EngineSpec) -> Iterator[tuple[str, object]]:
+def _settings(item: Item | EngineSpec | EngineFaults | Fault) -> Iterator[tuple[str, object]]:
     """What an item's table says: every field that has no default or another value than it."""
     for known in fields(item):
         value = getattr(item, known.name)
@@ -32,12 +34,18 @@ def _settings(item: Item | EngineSpec) -> Iterator[tuple[str, object]]:
 def _format(value: object) -> str:
     """A value in TOML."""
     if isinstance(value, EngineSpec):
+        if value.profile is not None and value == EngineSpec(profile=value.profile):
+            return _format_text(value.profile)
         return _inline(_settings(value))
+    if isinstance(value, EngineFaults | Fault):
+        return _inline(_settings(value))
+    if isinstance(value, list):
+        return f"[{', '.join(map(_format, value))}]"
     if isinstance(value, dict):
         return _inline(value.items())
     if isinstance(value, str):
         return _format_text(value)
-    # Numbers, and arrays of numbers, look the same in both languages; true and false do not.
+    # Numbers look the same in both languages; true and false do not.
     return str(value).lower()
 
 

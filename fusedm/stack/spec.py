@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 
-from fusedm.block import Capabilities, CryptoConfig
+from fusedm.block import CryptoConfig, KeyType
 from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import CryptoError, SpecError, StackError, TableError
 from fusedm.block.names import check_name
 from fusedm.block.units import MAX_SECTORS, bytes_to_sectors, parse_size
+from fusedm.stack.engine_spec import EngineSpec, check_source, parse_engine, parse_key_type
 from fusedm.stack.toml_lines import KeyPath, SourceText, TomlTable, did_you_mean
 
 #: The version of the stack files read and written here.
@@ -23,23 +24,8 @@ VERSION = 1
 #: What `strict` may name: whose decisions are followed to the letter.
 STRICT = "linux"
 
-#: Engines in hardware have 16 to 64; above this a number is a mistake.
-MAX_KEYSLOTS = 1024
-
 #: The sections of a stack file and what one item of each is called.
 SECTIONS = {"disks": "disk", "mapper": "mapped device", "keys": "key", "views": "view"}
-
-_SOURCE = re.compile(r"random|(?:file|keyring):[^\0]+|env:[^\0=]+|fd:[0-9]{1,9}")
-_HEX = re.compile(r"hex:.*|(?:0x)?[0-9A-Fa-f]{16,}\s*", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """An inline engine, passthrough without keyslots; modes gives each mode's data unit sizes."""
-
-    keyslots: int
-    max_dun_bytes: int
-    modes: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -67,13 +53,19 @@ class MapperSpec:
 
 @dataclass(frozen=True)
 class KeySpec:
-    """A key: what it is for, and where its bytes come from."""
+    """A key: what it is for, and where its bytes come from.
+
+    A hw-wrapped key is prepared by the engine of the disk that wrapped_by names; without, its bytes
+    are those of a key prepared before.
+    """
 
     name: str
     mode: str
     data_unit_size: int
     dun_bytes: int
     source: str
+    type: str = KeyType.RAW.value
+    wrapped_by: str = ""
     line: int = field(default=0, compare=False)
 
     @property
@@ -82,7 +74,11 @@ class KeySpec:
 
         Raises: CryptoError(EINVAL); never for a key of a parsed spec.
         """
-        return CryptoConfig(self.mode, self.data_unit_size, self.dun_bytes)
+        key_type = parse_key_type(self.type)
+        config = CryptoConfig(self.mode, self.data_unit_size, self.dun_bytes, key_type)
+        if self.wrapped_by and not config.is_wrapped:
+            raise CryptoError(f"wrapped_by {self.wrapped_by!r} is for a key of type hw-wrapped")
+        return config
 
 
 @dataclass(frozen=True)
@@ -159,6 +155,10 @@ def parse_spec(text: str, file_name: str) -> StackSpec:
         source=source,
     )
     _check_names(spec)
+    for key in spec.keys.values():
+        if key.wrapped_by and key.wrapped_by not in spec.disks:
+            text = f"{key.wrapped_by!r} is not a disk" + did_you_mean(key.wrapped_by, spec.disks)
+            raise spec.error(("keys", key.name, "wrapped_by"), text)
     for view in spec.views.values():
         _check_view(spec, view)
     creation_order(spec)
@@ -183,29 +183,13 @@ def creation_order(spec: StackSpec) -> list[str]:
         raise spec.error(("mapper", cycle[0], "table"), text) from None
 
 
-def check_source(source: str) -> None:
-    """Refuse what does not name a source of key bytes; it is not repeated, since it may be a key.
-
-    Raises: StackError(EINVAL).
-    """
-    if _HEX.fullmatch(source):
-        raise StackError(
-            "a key is not written out here, where it would be copied, shown and logged: "
-            "use file:PATH, env:NAME, fd:N, keyring:DESC or random"
-        )
-    if not _SOURCE.fullmatch(source):
-        raise StackError(
-            "not a source of a key: use file:PATH, env:NAME, fd:N, keyring:DESC or random"
-        )
-
-
 def _disk(name: str, table: TomlTable) -> DiskSpec:
     table.only(_keys_of(DiskSpec))
     return DiskSpec(
         name,
         _size(table, "size", 1),
         table.need("store", str),
-        _engine(table.table("engine")) if "engine" in table.values else None,
+        parse_engine(table, "engine") if "engine" in table.values else None,
         table.get("read_only", bool) or False,
         table.line,
     )
@@ -221,31 +205,6 @@ def _size(table: TomlTable, key: str, least_sectors: int) -> int | None:
         if not least_sectors <= sector_count <= MAX_SECTORS:
             raise ValueError(f"{sector_count} sectors is not in {least_sectors}..{MAX_SECTORS}")
     return size
-
-
-def _engine(table: TomlTable) -> EngineSpec:
-    table.only(_keys_of(EngineSpec))
-    keyslots = table.need("keyslots", int)
-    if not 0 <= keyslots <= MAX_KEYSLOTS:
-        raise table.error("keyslots", f"{keyslots} is not in 0..{MAX_KEYSLOTS}")
-    max_dun_bytes = table.need("max_dun_bytes", int)
-    with table.locating("max_dun_bytes"):
-        Capabilities.of({}, max_dun_bytes)
-    modes = table.table("modes")
-    return EngineSpec(
-        keyslots, max_dun_bytes, {mode: _data_unit_sizes(modes, mode) for mode in modes.values}
-    )
-
-
-def _data_unit_sizes(modes: TomlTable, mode: str) -> list[int]:
-    with modes.locating(mode, at_key=True):
-        Capabilities.of({mode: ()}, 1)
-    array = modes.array(mode)
-    sizes = [array.need(index, int) for index in array.values]
-    for index, size in enumerate(sizes):
-        with array.locating(index):
-            Capabilities.of({mode: [size]}, 1)
-    return sizes
 
 
 def _mapper(name: str, table: TomlTable) -> MapperSpec:
@@ -267,6 +226,8 @@ def _key(name: str, table: TomlTable) -> KeySpec:
         table.need("data_unit_size", int),
         table.need("dun_bytes", int),
         table.need("source", str),
+        table.get("type", str) or KeyType.RAW.value,
+        table.get("wrapped_by", str) or "",
         table.line,
     )
     try:

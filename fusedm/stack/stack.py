@@ -8,7 +8,6 @@ This is the Python API; a mount shows the same object.
 """
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,17 +18,17 @@ from typing import Literal, Self
 
 import trio
 
-from fusedm.block import Capabilities, CryptoKey
+from fusedm.block import CryptoKey
 from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, TableError
-from fusedm.crypto import InlineEngine
+from fusedm.crypto import KeyManager, ResetResult
 from fusedm.disk import Disk
 from fusedm.dm import format_table
 from fusedm.host.placement import check_not_on
+from fusedm.stack.engine_secrets import EngineSecrets, absolute_source
+from fusedm.stack.engine_spec import EngineSpec
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
-    MAX_KEYSLOTS,
     DiskSpec,
-    EngineSpec,
     KeySpec,
     MapperSpec,
     StackSpec,
@@ -87,6 +86,7 @@ class Stack:
         self._base_dir = base_dir.absolute()
         self._mount_point = mount_point
         self._to_build = spec
+        self._secrets = EngineSecrets(self._base_dir)
         self._disks: dict[str, DiskSpec] = {}
         self._keys: dict[str, KeySpec] = {}
 
@@ -108,7 +108,7 @@ class Stack:
         try:
             await _build(self, spec, self._open_store)
         except BaseException:
-            self.system.close()
+            self._close()
             for disk in self.system.disks.values():
                 remove_created(disk.store)
             raise
@@ -120,8 +120,14 @@ class Stack:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close every store and overwrite every key."""
-        self.system.close()
+        """Close every store and overwrite every key and secret."""
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self.system.close()
+        finally:
+            self._secrets.wipe()
 
     async def check(self) -> None:
         """Build it without touching a store or a key.
@@ -139,7 +145,7 @@ class Stack:
         Raises: StoreError, StackError, CryptoError.
         """
         self.system.check_free("disk", spec.name)
-        engine = _engine(spec.engine)
+        engine = await self._secrets.engine(spec.engine)
         try:
             store = await trio.to_thread.run_sync(opener or self._open_store, spec)
         except ValueError as error:  # The host takes no such path: it has a NUL or half surrogate.
@@ -201,9 +207,21 @@ class Stack:
         await self._swap_engine(name, engine)
 
     async def _swap_engine(self, name: str, engine: EngineSpec | None) -> None:
-        wait_ended = self.system.swap_engine(name, _engine(engine))
+        wait_ended = self.system.swap_engine(name, await self._secrets.engine(engine))
         self._disks[name] = replace(self._disks[name], engine=engine)
         await wait_ended()
+
+    async def reset_engine(self, name: str) -> ResetResult:
+        """Reset the engine of a disk: its keyslots lose their keys and are programmed anew.
+
+        Bios in flight finish first; those that come wait.
+        Raises: StackError(EOPNOTSUPP) for a disk without an engine; CryptoError(EBUSY) while it is
+                being reset already.
+        """
+        engine = self.system.disk(name).engine
+        if engine is None:
+            raise StackError(f"{name!r} has no inline engine to reset", errno.EOPNOTSUPP)
+        return await engine.reset()
 
     async def add_mapped(self, spec: MapperSpec) -> None:
         """Create a mapped device; a table is loaded and made live.
@@ -226,7 +244,10 @@ class Stack:
         Raises: StackError, CryptoError.
         """
         config = spec.config
-        if raw is None:
+        if config.is_wrapped:
+            manager = self.key_manager(spec.wrapped_by) if spec.wrapped_by else None
+            raw = await self._secrets.wrapped_key(spec.source, raw, manager)
+        elif raw is None:
             raw = await trio.to_thread.run_sync(
                 load_key, spec.source, config.key_size, self._base_dir
             )
@@ -241,6 +262,19 @@ class Stack:
             if isinstance(raw, bytearray):
                 raw[:] = bytes(len(raw))
         self._keys[spec.name] = replace(spec, source=absolute_source(spec.source, self._base_dir))
+
+    def key_manager(self, disk_name: str) -> KeyManager:
+        """What wraps keys for the engine of a disk.
+
+        Raises: StackError: ENXIO, or EOPNOTSUPP for a disk whose engine takes no wrapped keys.
+        """
+        engine = self.system.disk(disk_name).engine
+        if engine is None:
+            raise StackError(f"{disk_name!r} has no inline engine", errno.EOPNOTSUPP)
+        if engine.key_manager is None:
+            text = f"the engine of {disk_name!r} takes no hardware-wrapped keys"
+            raise StackError(text, errno.EOPNOTSUPP)
+        return engine.key_manager
 
     def remove_key(self, name: str) -> None:
         """Remove a key.
@@ -262,7 +296,11 @@ class Stack:
     def spec(self) -> StackSpec:
         """What would build the stack as it is now; paths are absolute, key bytes are in none."""
         disks = {
-            name: replace(disk, store=absolute_store(disk.store, self._base_dir))
+            name: replace(
+                disk,
+                store=absolute_store(disk.store, self._base_dir),
+                engine=self._secrets.located(disk.engine),
+            )
             for name, disk in self._disks.items()
         }
         mapper = {
@@ -293,8 +331,11 @@ class Stack:
 
     @classmethod
     def _dry(cls, spec: StackSpec, base_dir: Path) -> "Stack":
+        """A stack of the same shape that touches no file: keys and secrets are of chance."""
         keys = {name: replace(key, source="random") for name, key in spec.keys.items()}
-        return cls(replace(spec, keys=keys), base_dir)
+        dry = cls(replace(spec, keys=keys), base_dir)
+        dry._secrets = EngineSecrets(None)
+        return dry
 
     def _dry_store(self, spec: DiskSpec) -> Store:
         """Memory of the size the disk will have; nothing is created."""
@@ -349,17 +390,3 @@ def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
         located = spec.error(path, str(error))
         located.errno = error.errno
         raise located from None
-
-
-def _engine(spec: EngineSpec | None) -> InlineEngine | None:
-    if spec is None:
-        return None
-    if not 0 <= spec.keyslots <= MAX_KEYSLOTS:
-        raise StackError(f"keyslots {spec.keyslots} is not in 0..{MAX_KEYSLOTS}")
-    return InlineEngine(Capabilities.of(spec.modes, spec.max_dun_bytes), spec.keyslots)
-
-
-def absolute_source(source: str, base_dir: Path) -> str:
-    """The same key source with its file's path made absolute."""
-    scheme, _, rest = source.partition(":")
-    return f"file:{os.path.join(base_dir, rest)}" if scheme == "file" else source

@@ -85,13 +85,27 @@ def test_a_disk_is_added_listed_shown_and_removed(stack: Place, tmp_path):
     assert not (stack.mount_point / "disks/d").exists()
 
 
+def test_a_ready_made_engine_is_added_with_a_number_of_ones_own(stack: Place, tmp_path):
+    words = ["--size", "64KiB", "--engine", "emmc", "--keyslots", "2"]
+    stack.ok("disk", "add", "d", "--store", "memory:", *words)
+    crypto = stack.mount_point / "sys/block/d/queue/crypto"
+    assert (crypto / "num_keyslots").read_text() == "2\n"
+    assert (crypto / "max_dun_bits").read_text() == "32\n"
+    assert (crypto / "modes/AES-256-XTS").read_text() == "0x1000\n"
+    stack.ok("save", tmp_path / "saved.toml")
+    assert 'engine = { keyslots = 2, profile = "emmc" }' in (tmp_path / "saved.toml").read_text()
+    ok("check", tmp_path / "saved.toml")
+    stack.ok("disk", "remove", "d")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
         (["--size", "4KiB"], 1, "name 'home' is taken"),
         (["--size", "4KiBs"], 2, "--size: "),
-        (["--size", "4KiB", "--keyslots", "4"], 2, "an engine needs both --keyslots and --mode"),
-        (["--size", "4KiB", "--mode", "AES-256-XTS=512"], 2, "an engine needs both"),
+        (["--size", "4KiB", "--keyslots", "4"], 2, "or both --keyslots and --mode"),
+        (["--size", "4KiB", "--mode", "AES-256-XTS=512"], 2, "an engine needs --engine, or both"),
+        (["--size", "4KiB", "--engine", "usf"], 1, "profile 'usf' is no engine, did you mean"),
         (["--keyslots", "4", "--mode", "AES-256-XTS=x"], 2, "--mode: 'AES-256-XTS=x' is not"),
         (["--size", "4KiB", "--keyslots", "99999", "--mode", "AES-256-XTS=512"], 1, "0..1024"),
     ],
@@ -204,6 +218,8 @@ def test_a_key_comes_from_wherever_its_source_says(stack: Place, tmp_path):
     ok("key", "add", "of-chance", "--source", "random", env=env)
     os.close(reader)
     home = stack.mount_point / "views/home"
+    with home.open("r+b", buffering=0) as file:
+        file.write(b"x" * 4096)  # What was never written reads as zeros under any key.
     for name in ("of-file", "of-env", "of-fd", "of-chance"):
         stack.ok("view", "add", "v", "--device", "data", "--key", name)
         same = (stack.mount_point / "views/v").read_bytes()[:4096] == home.read_bytes()[:4096]

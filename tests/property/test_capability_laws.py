@@ -3,16 +3,29 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedm.block import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities, CryptoConfig, Limits
+from fusedm.block import (
+    ALL_CAPABILITIES,
+    NO_CAPABILITIES,
+    Capabilities,
+    CryptoConfig,
+    KeyType,
+    Limits,
+)
 from tests.helpers.builders import MODE
 
 SIZES = [512 << shift for shift in range(8)]
 sizes = st.lists(st.sampled_from(SIZES), unique=True)
 capabilities = st.builds(
-    lambda some, count: Capabilities.of({MODE: some}, count), sizes, st.integers(1, 32)
+    lambda some, count, types: Capabilities.of({MODE: some}, count, types),
+    sizes,
+    st.integers(1, 32),
+    st.sets(st.sampled_from(KeyType)),
 )
 configs = st.builds(
-    lambda size, count: CryptoConfig(MODE, size, count), st.sampled_from(SIZES), st.integers(1, 16)
+    lambda size, count, kind: CryptoConfig(MODE, size, count, kind),
+    st.sampled_from(SIZES),
+    st.integers(1, 16),
+    st.sampled_from(KeyType),
 )
 limits = st.builds(
     Limits,

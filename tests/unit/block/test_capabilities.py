@@ -8,7 +8,7 @@ from fusedm.block.capabilities import (
     Capabilities,
     data_unit_sizes,
 )
-from fusedm.block.crypt_ctx import CryptoConfig
+from fusedm.block.crypt_ctx import CryptoConfig, KeyType
 from fusedm.block.errors import CryptoError
 from tests.helpers.builders import MODE
 
@@ -25,6 +25,20 @@ def test_a_config_is_supported_by_mode_size_and_dun_bytes():
     assert not BOTH.supports(CryptoConfig(MODE, 1024, 8))
     assert not BOTH.supports(CryptoConfig(MODE, 4096, 9))
     assert not NO_CAPABILITIES.supports(CryptoConfig(MODE, 512, 1))
+
+
+def test_a_config_is_supported_by_its_type_of_key_too():
+    wrapped = CryptoConfig(MODE, 512, 8, KeyType.HW_WRAPPED)
+    assert not BOTH.supports(wrapped)
+    assert Capabilities.of({MODE: [512]}, 8, KeyType).supports(wrapped)
+    only_wrapped = Capabilities.of({MODE: [512]}, 8, [KeyType.HW_WRAPPED])
+    assert not only_wrapped.supports(CryptoConfig(MODE, 512, 8))
+
+
+def test_no_type_of_key_in_common_is_no_capabilities_at_all():
+    only_wrapped = Capabilities.of({MODE: [512]}, 8, [KeyType.HW_WRAPPED])
+    assert SMALL.intersect(only_wrapped) == NO_CAPABILITIES
+    assert only_wrapped.without_data_unit_sizes(4096) == only_wrapped
 
 
 def test_intersection_takes_the_smaller_of_everything():

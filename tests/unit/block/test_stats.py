@@ -99,3 +99,16 @@ def test_what_was_counted_elsewhere_is_busy_time_unless_that_is_counted_already(
 
 def test_crypto_counts_begin_at_nothing():
     assert CryptoCounts() == CryptoCounts(native=0, fallback=0)
+
+
+def test_what_was_counted_elsewhere_adds_busy_time_unless_the_device_is_busy_anyway():
+    clock = Clock()
+    stats = IoStats(clock)
+    stats.add(Op.READ, 2, 16, 500_000_000)
+    assert (stats.ios[0], stats.sectors[0], stats.seconds[0]) == (2, 16, 0.5)
+    assert stats.busy_seconds == 0.5
+    began = stats.begin(Op.WRITE)
+    stats.add(Op.READ, 1, 8, 250_000_000)
+    clock.now = 1.0
+    stats.end(Op.WRITE, 8, began)
+    assert (stats.seconds[0], stats.busy_seconds) == (0.75, 1.5)

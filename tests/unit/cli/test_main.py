@@ -9,6 +9,7 @@ import pytest
 
 from fusedm.cli.main import cli, main
 from fusedm.control.run_dir import RunFile
+from fusedm.crypto import ENGINE_PROFILES
 from fusedm.dm import target_doc, target_names
 from fusedm.host.doctor import examine
 
@@ -74,6 +75,7 @@ def test_what_is_asked_for_wrongly_is_exit_code_2(capsys, words):
     ("words", "text"),
     [
         (["targets", "lineal"], "lineal"),
+        (["engines", "usf"], "profile 'usf' is no engine, did you mean 'ufs'?"),
         (["check", "/no/such/stack.toml"], "/no/such/stack.toml: cannot be read: No such file"),
         (["up", "/no/such/stack.toml", "/mnt"], "cannot be read"),
         (["/no/such/stack.toml", "/mnt"], "cannot be read"),
@@ -96,6 +98,19 @@ def test_targets_are_listed_and_their_pages_printed(capsys):
     with contextlib.suppress(SystemExit):
         main(["targets", "linear"])
     assert capsys.readouterr().out == target_doc("linear")
+
+
+def test_engines_are_listed_and_their_numbers_printed(capsys):
+    with contextlib.suppress(SystemExit):
+        main(["engines"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", *ENGINE_PROFILES]
+    with contextlib.suppress(SystemExit):
+        main(["engines", "exynos-fmp"])
+    told = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert (told["keyslots"], told["max_dun_bytes"]) == ("0", "16")
+    assert (told["key_types"], told["modes.AES-256-XTS"]) == ("raw", "4096")
+    assert told["resembles"].startswith("Exynos FMP")
 
 
 def test_doctor_has_a_line_for_each_thing_it_looks_at(capsys):

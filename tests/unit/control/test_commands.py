@@ -167,16 +167,19 @@ async def test_removing_a_disk_keeps_the_file_of_its_store(tmp_path):
         ({"store": "file:."}, "is a directory"),
         ({"store": "file:a\0b"}, "null"),
         ({"store": "file:\ud800"}, "surrogates"),
-        ({"engine": {}}, "engine is not"),
-        ({"engine": {**ENGINE, "modes": []}}, "engine is not"),
-        ({"engine": {**ENGINE, "keyslots": -1}}, "keyslots -1"),
-        ({"engine": {**ENGINE, "keyslots": True}}, "engine is not"),
-        ({"engine": {**ENGINE, "keyslots": "4"}}, "engine is not"),
-        ({"engine": {**ENGINE, "keyslots": 1 << 40}}, "keyslots 1099511627776"),
+        ({"engine": {}}, "disk.add: engine: key 'keyslots' is missing"),
+        ({"engine": {**ENGINE, "modes": []}}, "engine.modes: expected a table, found an array"),
+        ({"engine": {**ENGINE, "keyslots": -1}}, "engine.keyslots: -1 is not in 0..1024"),
+        ({"engine": {**ENGINE, "keyslots": True}}, "keyslots: expected an integer, found true"),
+        ({"engine": {**ENGINE, "keyslots": "4"}}, "keyslots: expected an integer, found a string"),
+        ({"engine": {**ENGINE, "keyslots": 1 << 40}}, "keyslots: 1099511627776"),
+        ({"engine": {**ENGINE, "secret": "fd:0"}}, "engine.secret is not file:/PATH or random"),
+        ({"engine": "usf"}, "profile 'usf' is no engine, did you mean 'ufs'?"),
+        ({"engine": {"profile": "emmc", "max_dun_bytes": 0}}, "max_dun_bytes 0 is not in 1..32"),
         ({"engine": {**ENGINE, "max_dun_bytes": 0}}, "max_dun_bytes"),
         ({"engine": {**ENGINE, "modes": {"ROT-13": [512]}}}, "ROT-13"),
         ({"engine": {**ENGINE, "modes": {"AES-256-XTS": [513]}}}, "513"),
-        ({"engine": {**ENGINE, "more": 1}}, "engine is not"),
+        ({"engine": {**ENGINE, "more": 1}}, "engine.more: unknown key, did you mean"),
     ],
 )
 async def test_a_disk_that_cannot_be_is_refused(tmp_path, args, words):
@@ -299,7 +302,8 @@ async def test_a_key_is_added_with_the_bytes_it_was_given(tmp_path):
         assert bytes(stack.stack.system.keys["n"].raw) == RAW
         told = (await stack.call("key.list"))[-1]
         assert told == {
-            "name": "n", "mode": "AES-256-XTS", "data_unit_size": 512, "dun_bytes": 4, "views": []
+            "name": "n", "type": "raw", "mode": "AES-256-XTS", "data_unit_size": 512,
+            "dun_bytes": 4, "views": [],
         }  # fmt: skip
         await stack.call("key.remove", name="n")
         assert [key["name"] for key in await stack.call("key.list")] == ["k"]

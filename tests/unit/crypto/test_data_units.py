@@ -2,14 +2,18 @@
 
 import pytest
 
+from fusedm.block import CryptContext
+from fusedm.crypto.ciphers import make_cipher
 from fusedm.crypto.data_units import (
     BATCH_BYTES,
+    decrypt_data,
     iv_array,
     iv_bytes,
     split_at_batches,
     split_at_data_units,
 )
-from tests.helpers.builders import MODE, make_key
+from tests.helpers import reference_xts
+from tests.helpers.builders import MODE, make_key, pattern
 
 CONFIG = make_key(unit=1024).config
 
@@ -77,3 +81,16 @@ def test_units_are_adjacent_and_their_duns_count_up():
 def test_part_of_a_unit_is_a_bug():
     with pytest.raises(AssertionError, match="512 is not a multiple of 1024"):
         list(split_at_data_units(CONFIG, 0, 512))
+
+
+@pytest.mark.parametrize("layout", ["", "d", "h", "dd", "hd", "dh", "hh", "dhd", "hddh", "dhhd"])
+@pytest.mark.parametrize("zeros_are_holes", [True, False])
+def test_holes_read_as_zeros_and_the_data_between_them_are_decrypted(layout, zeros_are_holes):
+    key, units, medium = make_key(), [], []
+    for index, kind in enumerate(layout):
+        units.append(bytes(pattern(512, index)) if kind == "d" else bytes(512))
+        encrypted = reference_xts.encrypt(bytes(key.raw), 512, 5 + index, units[-1])
+        medium.append(bytes(512) if kind == "h" and zeros_are_holes else encrypted)
+    data = bytearray(b"".join(medium))
+    decrypt_data(make_cipher(key), CryptContext(key, 5, zeros_are_holes), memoryview(data))
+    assert data == b"".join(units)

@@ -1,10 +1,11 @@
 """What is told of a device, in the kernel's names and formats."""
 
+from fusedm.block import Capabilities, KeyType
 from fusedm.disk import Disk
 from fusedm.fuse.nodes import Directory, Link, TextFile
-from fusedm.fuse.sysfs import block_directory, crypto_extents, keyslot_count
+from fusedm.fuse.sysfs import block_directory, crypto_extents, keyslot_count, keyslots
 from fusedm.system import System
-from tests.helpers.builders import make_disk, make_key, pattern, write
+from tests.helpers.builders import MODE, make_disk, make_key, pattern, write
 
 
 async def make_system(*disks: Disk, table: str = "0 100 linear d0 0") -> System:
@@ -130,3 +131,38 @@ async def test_a_device_without_a_table_has_no_extents() -> None:
     system = System()
     system.add_mapped("dm0")
     assert crypto_extents(system.mapped["dm0"]) == []
+
+
+async def test_keyslots_are_told_by_the_name_of_their_key_with_what_has_happened() -> None:
+    system = await make_system()
+    key = make_key("alice")
+    await write(system.disks["d0"], 0, pattern(512), key)
+    await write(system.disks["d0"], 0, pattern(512), key)
+    assert told(system, "d0", "fusedm/keyslots") == (
+        "0 alice users 0 hits 1 programs 1 evictions 0 waits 0\n"
+        "1 - users 0 hits 0 programs 0 evictions 0 waits 0\n"
+    )
+    assert keyslots(system.disks["d0"])[0] == {
+        "slot": 0, "key": "alice", "state": "idle", "users": 0,
+        "hits": 1, "programs": 1, "evictions": 0, "waits": 0,
+    }  # fmt: skip
+    assert bytes(key.raw).hex()[:16] not in str(keyslots(system.disks["d0"]))
+
+
+async def test_without_keyslots_there_is_no_file_of_them() -> None:
+    system = await make_system(make_disk("d0", slots=0), make_disk("d1"))
+    for name in ("d0", "d1", "dm0"):
+        assert names(system, name, "fusedm") == ["crypto_extents"]
+        assert keyslots(system.device(name)) == []
+
+
+async def test_each_type_of_key_has_a_file_where_the_device_takes_such() -> None:
+    both = make_disk("d0", slots=2)
+    assert both.engine is not None
+    both.engine.capabilities = Capabilities.of({MODE: [512]}, 8, KeyType)
+    system = await make_system(both)
+    for name in ("d0", "dm0"):
+        assert told(system, name, "queue/crypto/raw_keys") == "supported\n"
+        assert told(system, name, "queue/crypto/hw_wrapped_keys") == "supported\n"
+    both.engine.capabilities = Capabilities.of({MODE: [512]}, 8, [KeyType.HW_WRAPPED])
+    assert "raw_keys" not in names(system, "d0", "queue/crypto")

@@ -3,13 +3,15 @@
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from fusedm.block import KeyType
 from fusedm.block.crypt_ctx import MODES
 from fusedm.block.errors import SpecError, StackError
 from fusedm.block.names import check_name
 from fusedm.block.units import MAX_SECTORS
+from fusedm.crypto import ENGINE_PROFILES, MAX_KEYSLOTS, EngineFaults, Fault
+from fusedm.stack.engine_spec import MAX_PROGRAM_LATENCY_MS
 from fusedm.stack.save import format_spec
 from fusedm.stack.spec import (
-    MAX_KEYSLOTS,
     SECTIONS,
     DiskSpec,
     EngineSpec,
@@ -88,12 +90,26 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",
 names = st.text(max_size=8).filter(is_name)
 flags = st.booleans()
 data_unit_sizes = st.sampled_from([512 << shift for shift in range(8)])
+secrets = st.sampled_from([None, "random", "file:a b", "env:A"])
+keyslots, dun_bytes = st.integers(0, MAX_KEYSLOTS), st.integers(1, 32)
+modes = st.dictionaries(st.sampled_from(sorted(MODES)), st.lists(data_unit_sizes))
+profiles = st.sampled_from(sorted(ENGINE_PROFILES))
+key_types = st.none() | st.lists(st.sampled_from([kind.value for kind in KeyType]), min_size=1)
+latencies = st.integers(0, MAX_PROGRAM_LATENCY_MS)
+probabilities = st.floats(0, 1, exclude_min=True)
+faults = st.builds(Fault, st.integers(0, 99), probabilities) | st.builds(Fault, st.integers(1))
+all_faults = st.builds(EngineFaults, st.integers(), *[st.just(Fault()) | faults] * 6)
 engines = st.builds(
     EngineSpec,
-    st.integers(0, MAX_KEYSLOTS),
-    st.integers(1, 32),
-    st.dictionaries(st.sampled_from(sorted(MODES)), st.lists(data_unit_sizes)),
-)
+    keyslots,
+    dun_bytes,
+    modes,
+    st.none() | profiles,
+    key_types,
+    latencies,
+    secrets,
+    st.none() | all_faults,
+) | st.builds(EngineSpec, st.none() | keyslots, st.none() | dun_bytes, st.none() | modes, profiles)
 sizes = st.none() | st.integers(1, MAX_SECTORS).map(lambda sectors: sectors * 512)
 sources = st.just("random") | texts.filter(bool).map(lambda path: f"file:{path}")
 tables = st.lists(texts).map("\n".join) | texts
@@ -111,6 +127,7 @@ def specs(draw: st.DrawFn) -> StackSpec:
             draw(data_unit_sizes),
             draw(st.integers(1, 16)),
             draw(sources),
+            draw(st.sampled_from([kind.value for kind in KeyType])),
         )
         for name in draw(st.lists(names, unique=True, max_size=2))
     }

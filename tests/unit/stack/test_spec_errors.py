@@ -41,7 +41,8 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "max_dun_bytes = 8",
             "x = 1, max_dun_bytes = 8",
             6,
-            "disks.ufs0.engine.x: unknown key; known are keyslots, max_dun_bytes, modes",
+            "disks.ufs0.engine.x: unknown key; known are keyslots, max_dun_bytes, modes, "
+            "profile, key_types, program_latency_ms, secret, faults",
             'x = 1, max_dun_bytes = 8, modes = { "AES-256-XTS" = [512, 4096] } }',
         ),
         (

@@ -1,0 +1,147 @@
+"""The command line, continued: engines, their keyslots, and keys wrapped for them."""
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from fusedm.block import KeyType
+from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE
+from fusedm.block.errors import StackError
+from fusedm.cli.devices import EXIT_CODES, call, disk_group, key_group, stack_option
+from fusedm.cli.listing import columns
+from fusedm.crypto import ENGINE_PROFILES, MAX_IMPORT_SIZE, EngineProfile, engine_profile
+from fusedm.stack import load_bytes
+
+
+@click.command()
+@click.argument("name", required=False)
+def engines(name: str | None) -> None:
+    """List the ready-made engines, or tell all about one.
+
+    Exit codes: 0, 1 there is no such engine.
+    """
+    if name is not None:
+        click.echo(columns(list(_numbers(engine_profile(name)).items())))
+        return
+    rows = [("NAME", "KEYSLOTS", "DUN-BYTES", "KEYS", "RESEMBLES")]
+    rows += [
+        (one.name, str(one.keyslots), str(one.max_dun_bytes), _key_types(one), one.resembles)
+        for one in ENGINE_PROFILES.values()
+    ]
+    click.echo(columns(rows))
+
+
+@disk_group.command("reset-engine", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+def disk_reset_engine(stack: str | None, name: str) -> None:
+    """Reset a disk's engine: its keyslots lose their keys, which are programmed anew.
+
+    Bios in flight finish first, and those that come wait.
+    """
+    told = call(stack, "disk.resetengine", name=name)
+    click.echo(f"programmed anew: {', '.join(told['reprogrammed']) or 'no key'}")
+    if told["failed"]:
+        click.echo(f"failed, and in no keyslot now: {', '.join(told['failed'])}")
+
+
+source_option = click.option(
+    "--source", required=True, help="Where its bytes are: file:PATH, env:NAME, fd:N, keyring:DESC."
+)
+out_option = click.option(
+    "--out", required=True, metavar="FILE", help="A new file of mode 0600, or fd:N."
+)
+
+
+@key_group.command("import-wrapped", epilog=EXIT_CODES)
+@stack_option
+@click.argument("disk")
+@source_option
+@out_option
+def key_import_wrapped(stack: str | None, disk: str, source: str, out: str) -> None:
+    """Have a disk's engine wrap a raw key of 16 to 64 bytes: writes its long-term form."""
+    raw = _load(source, MAX_IMPORT_SIZE)
+    _wrapped(out, lambda: call(stack, "key.importwrapped", name=disk, raw=raw))
+
+
+@key_group.command("generate-wrapped", epilog=EXIT_CODES)
+@stack_option
+@click.argument("disk")
+@out_option
+def key_generate_wrapped(stack: str | None, disk: str, out: str) -> None:
+    """Have a disk's engine make a key that nobody ever sees: writes its long-term form."""
+    _wrapped(out, lambda: call(stack, "key.generatewrapped", name=disk))
+
+
+@key_group.command("prepare", epilog=EXIT_CODES)
+@stack_option
+@click.argument("disk")
+@source_option
+@out_option
+def key_prepare(stack: str | None, disk: str, source: str, out: str) -> None:
+    """Prepare a long-term key for use: writes a form that is good until the daemon ends."""
+    key = _load(source, MAX_WRAPPED_KEY_SIZE)
+    _wrapped(out, lambda: call(stack, "key.prepare", name=disk, key=key))
+
+
+@key_group.command("software-secret", epilog=EXIT_CODES)
+@stack_option
+@click.argument("disk")
+@source_option
+@out_option
+def key_software_secret(stack: str | None, disk: str, source: str, out: str) -> None:
+    """Write the 32 bytes that software may have of a prepared key."""
+    key = _load(source, MAX_WRAPPED_KEY_SIZE)
+    _wrapped(out, lambda: call(stack, "key.softwaresecret", name=disk, key=key))
+
+
+def _load(source: str, most: int) -> str:
+    return base64.b64encode(load_bytes(source, most, Path.cwd())).decode()
+
+
+def _wrapped(out: str, ask: Callable[[], str]) -> None:
+    """Write what the daemon answers to a file, made before it is asked; it goes if that fails.
+
+    Raises: StackError with the errno of a file that cannot be made or written.
+    """
+    scheme, _, number = out.partition(":")
+    try:
+        if scheme == "fd" and number.isdecimal():
+            _write_all(int(number), base64.b64decode(ask()))
+            return
+        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(fd, base64.b64decode(ask()))
+        except BaseException:
+            os.unlink(out)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StackError(f"--out {out}: {error.strerror}", error.errno) from None
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _numbers(profile: EngineProfile) -> dict[str, str]:
+    """What a profile consists of, by the names stack files have for it."""
+    told = {
+        "name": profile.name,
+        "resembles": profile.resembles,
+        "keyslots": str(profile.keyslots),
+        "max_dun_bytes": str(profile.max_dun_bytes),
+        "key_types": _key_types(profile),
+    }
+    for mode, sizes in profile.modes.items():
+        told[f"modes.{mode}"] = ", ".join(map(str, sizes))
+    return told
+
+
+def _key_types(profile: EngineProfile) -> str:
+    return ", ".join(key_type.value for key_type in KeyType if key_type in profile.key_types)
