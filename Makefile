@@ -12,7 +12,8 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/target.py fusedm/dm/targets/*.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \
 	fusedm/fuse/tree.py fusedm/fuse/byte_io.py fusedm/fuse/wire.py fusedm/fuse/nodes.py \
-	fusedm/fuse/sysfs.py fusedm/control/protocol.py
+	fusedm/fuse/sysfs.py fusedm/control/protocol.py \
+	fusedm/inspect/explain.py fusedm/inspect/independent.py fusedm/inspect/leak.py
 comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
