@@ -18,7 +18,8 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/fuse/tree.py fusedm/fuse/byte_io.py fusedm/fuse/wire.py fusedm/fuse/nodes.py \
 	fusedm/fuse/sysfs.py fusedm/control/protocol.py \
 	fusedm/bench/jobs.py fusedm/bench/contest.py fusedm/bench/figures.py \
-	fusedm/bench/record.py fusedm/bench/report.py
+	fusedm/bench/record.py fusedm/bench/report.py \
+	fusedm/inspect/explain.py fusedm/inspect/independent.py fusedm/inspect/leak.py
 comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))

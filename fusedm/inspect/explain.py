@@ -101,13 +101,11 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
     """What keeps the compiled loop of the lane from answering a request; empty if nothing does.
 
     The rules are those of fuse/routes.py and of the loop itself; a test holds them together.
+    Raises: BlockIOError, WouldBlock, where planning the request does.
     """
     if offset + length > view.size:
         return [f"it ends past the end of the file at {view.size}"]
-    try:
-        stretch = find_stretch(view, offset)
-    except (BlockIOError, WouldBlock) as error:
-        return [str(error) or "a device on the way is suspended"]
+    stretch = find_stretch(view, offset)
     found = []
     if offset % view.block_size or length % view.block_size:
         found.append(f"it is not of whole blocks of {view.block_size} bytes")

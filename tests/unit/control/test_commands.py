@@ -26,7 +26,7 @@ def test_every_verb_is_called_here():
 async def test_an_argument_of_the_wrong_type_is_refused(tmp_path, verb):
     async with verbs(tmp_path) as stack:
         for name in CALLS[verb]:
-            error = await refusal(stack, verb, **{**CALLS[verb], name: [1]})
+            error = await refusal(stack, verb, **{**CALLS[verb], name: [[1]]})
             assert str(error) == f"{verb}: argument {name} is of the wrong type"
 
 

@@ -5,6 +5,7 @@ import pytest
 from fusedm.block.errors import StackError
 from fusedm.cli.looking_text import explain_text
 from fusedm.inspect import explain
+from fusedm.inspect.explain import why_not_compiled
 from fusedm.stores import FaultyStore, Latency, MemoryStore
 from fusedm.system import System
 from tests.helpers.builders import make_disk, make_key, prime
@@ -207,3 +208,27 @@ async def test_looking_takes_no_keyslot_and_counts_nothing():
     told(built, 0, 4096, write=True)
     assert built.disks["d0"].counts.native == 0
     assert not any(slot.users for slot in built.disks["d0"].engine.slots.slots.slots)
+
+
+async def test_a_read_only_disk_keeps_the_loop_from_writing(monkeypatch):
+    built = await primed()
+    monkeypatch.setattr(built.disks["d0"], "read_only", True)
+    assert why_not_compiled(built.views["v"], 0, 4096, write=True) == [
+        "a device on the way is read-only"
+    ]
+
+
+async def test_an_engine_without_compiled_cipher_keeps_the_loop_out(monkeypatch):
+    built = await primed()
+    monkeypatch.setattr(built.disks["d0"].engine.slots, "is_slow", lambda key, length: True)
+    assert why_not_compiled(built.views["v"], 0, 4096, write=False) == [
+        "the engine of d0 has no compiled cipher for it"
+    ]
+
+
+async def test_a_steady_target_that_does_not_pass_contexts_keeps_the_loop_out(monkeypatch):
+    built = await primed()
+    monkeypatch.setattr(type(built.mapped["dm0"].live.entries[0].target), "passes_crypto", False)
+    assert why_not_compiled(built.views["v"], 0, 4096, write=False) == [
+        "a target on the way does not pass contexts"
+    ]

@@ -6,12 +6,13 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fusedm.block.errors import StackError
 from fusedm.cli.verify_text import view_text
 from fusedm.crypto.ciphers import AesXts
 from fusedm.fuse.device_file import write as write_file
+from fusedm.inspect.media import read_media
 from fusedm.inspect.verify import MAX_TOLD, PART_SIZE, verify_part
 from fusedm.stores import CorruptRead, FaultyStore, MemoryStore
 from fusedm.system import System
@@ -187,3 +188,53 @@ def test_a_sound_random_stack_has_nothing_wrong(stack, unit, data):
             at = found["end"]
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def test_a_suspended_view_is_verified_when_it_is_resumed():
+    built, view = await view_of()
+    found = []
+
+    async def verify():
+        found.append(await verify_part(view, 0, 8 * 4096))
+
+    await built.mapped["dm0"].suspend()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(verify)
+        await wait_all_tasks_blocked()
+        assert not found
+        await built.mapped["dm0"].resume()
+    assert (found[0]["units"], found[0]["mismatch_count"]) == (8, 0)
+
+
+async def test_media_of_a_suspended_device_are_read_when_it_is_resumed():
+    built, view = await view_of()
+    found = []
+
+    async def look():
+        found.append(await read_media(view.device, 0, 4096))
+
+    await built.mapped["dm0"].suspend()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await wait_all_tasks_blocked()
+        await built.mapped["dm0"].resume()
+    assert bytes(found[0][0]) == medium(built.disks["d0"], 0, 4096)
+
+
+async def test_a_mode_without_second_implementation_is_refused(monkeypatch):
+    _, view = await view_of()
+    monkeypatch.setattr("fusedm.inspect.independent._TRANSFORMS", {})
+    with pytest.raises(StackError, match="mode AES-256-XTS: there is no independent"):
+        await verify_part(view, 0, 4096)
+
+
+async def test_data_where_there_is_no_medium_are_told_so(monkeypatch):
+    _, view = await view_of(table="0 1024 linear d0 0\n1024 1024 zero")
+
+    async def read(view, offset, length):
+        return memoryview(b"x" * length)
+
+    monkeypatch.setattr("fusedm.inspect.verify.read", read)
+    found = await verify_part(view, 1 << 19, (1 << 19) + 4096)
+    assert found["mismatches"][0]["disk"] is None
+    assert "no disk holds 0000" in view_text(told(found))[2]
