@@ -133,7 +133,10 @@ class CryptContext:
         return CryptContext(self.key, self.dun + length_bytes // size, self.zeros_are_holes)
 
     def is_followed_by(self, length_bytes: int, other: "CryptContext | None") -> bool:
-        """Whether other continues this context after length_bytes: same key object and reading of zeros, next DUN."""
+        """Whether other continues this context after length_bytes.
+
+        That is the same key object, the same reading of zeros, and the next DUN.
+        """
         return (
             other is not None
             and other.key is self.key

@@ -84,9 +84,9 @@ class Target(ABC):
     #: Whether contexts go down unchanged. Only for a target that neither changes, stores nor looks
     #: at data, so that plaintext and ciphertext are the same to it. No default: each must decide.
     passes_crypto: ClassVar[bool]
-    #: Whether READs and WRITEs of a place always go the same way, and end_io minds errors only: then
-    #: where they lie is found out once for many bios. Not for a target that looks at the time, at
-    #: data, or at what has happened.
+    #: Whether READs and WRITEs of a place always go the same way, and end_io minds errors only:
+    #: then where they lie is found out once for many bios. Not for a target that looks at the time,
+    #: at data, or at what has happened.
     is_steady: ClassVar[bool] = False
     #: The arguments in words, for messages: "dev offset".
     usage: ClassVar[str]

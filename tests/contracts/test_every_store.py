@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from fusedm.block import Op
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
 
-
 SECTOR = 512
 #: More than a page, so that ranges cross the borders of whatever a store is made of.
 CHUNK_SIZE = 1 << 16
