@@ -32,11 +32,12 @@ def make_disk(
     store: Store | None = None,
     latency: float = 0.0,
     before_program: ProgramHook | None = None,
+    dun_bytes: int = 8,
 ) -> Disk:
     """A disk in memory; slots None is no engine, 0 an engine that takes keys with each request."""
     engine = None
     if slots is not None:
-        capabilities = Capabilities.of({MODE: units}, 8)
+        capabilities = Capabilities.of({MODE: units}, dun_bytes)
         engine = InlineEngine(capabilities, slots, latency, before_program)
     return Disk(name, store or MemoryStore(sectors * 512, block), engine)
 

@@ -37,8 +37,9 @@ class Kernel:
 
     def __init__(self) -> None:
         self.socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.setblocking(False)
-        device.setblocking(False)
+        for end in (self.socket, device):
+            end.setblocking(False)
+            make_room(end)
         self.system = System()
         self.slow = FaultyStore(MemoryStore(SIZE), seed=0)
         self.medium = MemoryStore(SIZE)
@@ -70,15 +71,13 @@ class Kernel:
 
     def read(self, handle: int, unique: int, offset: int, size: int) -> None:
         """Send a READ."""
-        self.send(Opcode.READ, unique, wire.IO_IN.pack(handle, offset, size, 0, 0, 0, 0))
+        self.socket.send(read_request(handle, unique, offset, size))
 
     def write(
         self, handle: int, unique: int, offset: int, data: bytes, flags: int = 0, size: int = -1
     ) -> None:
         """Send a WRITE; a size other than the data's is a lie."""
-        size = len(data) if size < 0 else size
-        head = wire.IO_IN.pack(handle, offset, size, 0, 0, flags, 0)
-        self.send(Opcode.WRITE, unique, head + data)
+        self.socket.send(write_request(handle, unique, offset, data, flags, size))
 
     def allocate(self, handle: int, unique: int, mode: int, offset: int, length: int) -> None:
         """Send a FALLOCATE."""
@@ -114,8 +113,26 @@ class Kernel:
             self.socket.recv(MAX_REPLY_SIZE)
 
 
+def make_room(end: socket.socket) -> None:
+    """Let as much as the machine allows be on the way."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+
+
 def request(opcode: int, unique: int, body: bytes = b"") -> bytes:
     return wire.IN_HEADER.pack(40 + len(body), opcode, unique, 1, 0, 0, 0, 0, 0) + body
+
+
+def read_request(handle: int, unique: int, offset: int, size: int) -> bytes:
+    return request(Opcode.READ, unique, wire.IO_IN.pack(handle, offset, size, 0, 0, 0, 0))
+
+
+def write_request(
+    handle: int, unique: int, offset: int, data: bytes, flags: int = 0, size: int = -1
+) -> bytes:
+    """A WRITE; a size other than the data's is a lie."""
+    size = len(data) if size < 0 else size
+    head = wire.IO_IN.pack(handle, offset, size, 0, 0, flags, 0)
+    return request(Opcode.WRITE, unique, head + data)
 
 
 def done(unique: int, data: bytes = b"") -> bytes:

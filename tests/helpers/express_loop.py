@@ -1,0 +1,164 @@
+"""The compiled loop of the lane without the lane: what it answers, and what it hands out."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+
+from fusedm.disk import Disk
+from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express, Path
+from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.fuse.routes import Routes
+from fusedm.stores import FileStore
+from fusedm.system import System, View
+from tests.helpers import reference_xts
+from tests.helpers.builders import make_disk, make_key, medium, pattern, prime
+from tests.helpers.lane_kernel import make_room, read_request, write_request
+
+DATA_SIZE = 1 << 20
+
+#: Of each disk.
+SIZE = 1 << 16
+SECTORS = SIZE // 512
+
+Find = Callable[[int, int, int], Path | None]
+
+
+class Loop:
+    """A loop over a socket pair; it runs while it is asked something, in the caller's thread."""
+
+    def __init__(
+        self, find: Find, end_batch: Callable[[], None], data_size: int = DATA_SIZE
+    ) -> None:
+        self.socket, self.device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.socket, self.device):
+            end.setblocking(False)
+            make_room(end)
+        self.refused: list[tuple[int, int]] = []
+        self.express = Express(
+            self.device.fileno(), data_size, find, end_batch, lambda *why: self.refused.append(why)
+        )
+
+    def close(self) -> None:
+        """End the helper, and close both ends."""
+        self.express.close()
+        self.socket.close()
+        self.device.close()
+
+    def ask(self, *requests: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Send requests, all before the first is taken; the replies, and what was handed out."""
+        for message in requests:
+            self.socket.send(message)
+        handed_out = self.run()
+        return self.replies(), handed_out
+
+    def run(self) -> list[bytes]:
+        """Let the loop take what there is; what was handed out."""
+        handed_out = []
+        while True:
+            came = self.express.next(0.0, 10.0)
+            if isinstance(came, memoryview):
+                handed_out.append(came.tobytes())
+            elif came == NOTHING_CAME:
+                return handed_out
+            else:
+                assert came == TURN_OVER
+
+    def replies(self) -> list[bytes]:
+        """The replies that have come."""
+        replies = []
+        while True:
+            try:
+                replies.append(self.socket.recv(DATA_SIZE + 4096))
+            except BlockingIOError:
+                return replies
+
+
+class RoutedLoop(Loop):
+    """A loop whose paths are found in a system."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.handles: Handles = {}
+        self.routes = Routes(self.handles, system)
+        super().__init__(self.routes.find, self.routes.end_batch)
+
+    def open(self, name: str) -> int:
+        """Open a view or device; its handle."""
+        handle = len(self.handles) + 1
+        self.handles[handle] = OpenDevice(self.system.view(name), False)
+        return handle
+
+    def reads(self, handle: int, offset: int, size: int) -> bytes | None:
+        """What is read; None if the request was handed out."""
+        return self._one(read_request(handle, 7, offset, size))
+
+    def writes(self, handle: int, offset: int, data: bytes) -> bool:
+        """Whether a write was answered, and not handed out."""
+        return self._one(write_request(handle, 7, offset, data)) is not None
+
+    def _one(self, message: bytes) -> bytes | None:
+        replies, handed_out = self.ask(message)
+        if not replies:
+            assert handed_out == [message]
+            return None
+        (reply,) = replies
+        assert handed_out == []
+        assert reply[4:16] == b"\0\0\0\0" + (7).to_bytes(8, "little")
+        return reply[16:]
+
+
+@contextmanager
+def routed() -> Iterator[RoutedLoop]:
+    """A loop over two disks with engines, and the keys k (units of 4096) and small (512)."""
+    system = System()
+    for name in ("d0", "d1"):
+        add_disk(system, make_disk(name, SECTORS, slots=4))
+    for name, unit in (("k", 4096), ("small", 512)):
+        system.add_key(make_key(name, unit, 8))
+    loop = RoutedLoop(system)
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+def add_disk(system: System, disk: Disk) -> None:
+    """A disk with something on it."""
+    disk.store.pwrite(0, memoryview(pattern(disk.store.size, len(system.disks))))
+    system.add_disk(disk)
+
+
+async def add_mapped(system: System, name: str, table: str) -> None:
+    """A mapped device with a live table."""
+    system.add_mapped(name)
+    await swap(system, name, table)
+
+
+async def swap(system: System, name: str, table: str, read_only: bool = False) -> None:
+    """Make another table live."""
+    system.load(name, table, read_only)
+    await system.resume(name)
+
+
+async def add_view(system: System, name: str, device: str, key: str, dun_base: int = 0) -> View:
+    """A view whose key is in a keyslot of every engine."""
+    view = system.add_view(name, device, key, dun_base)
+    for disk in system.disks.values():
+        if disk.engine is not None:
+            await prime(disk.engine_slots, system.keys[key])
+    return view
+
+
+def in_clear(system: System, disk: str, key: str, sector: int, length: int, dun: int) -> bytes:
+    """What is on a disk, decrypted by the reference."""
+    raw, own = medium(system.disks[disk], sector, length), system.keys[key]
+    return reference_xts.decrypt(bytes(own.raw), own.config.data_unit_size, dun, raw)
+
+
+def memory_file(size: int) -> FileStore:
+    """A file store in the machine's memory, whose file can be sealed."""
+    fd = os.memfd_create("store", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    return FileStore(fd, FilePath("store"), size, read_only=False)
