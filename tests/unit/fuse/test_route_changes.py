@@ -187,8 +187,12 @@ async def test_a_bug_in_finding_a_path_is_logged_and_no_more(
     assert loop.reads(loop.open("d0"), 0, 512) is not None
 
 
-async def test_a_device_without_a_table_has_no_path(loop: RoutedLoop) -> None:
-    await add_mapped(loop.system, "dm0", "0 64 linear d0 0")
-    handle = loop.open("dm0")
-    loop.system.mapped["dm0"].live = None
+async def test_a_device_over_one_that_lost_its_table_has_no_path(
+    loop: RoutedLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add_mapped(loop.system, "lower", "0 64 linear d0 0")
+    await add_mapped(loop.system, "top", "0 64 linear lower 0")
+    handle = loop.open("top")
+    loop.system.mapped["lower"].close()
     assert loop.reads(handle, 0, 512) is None
+    assert caplog.text == ""

@@ -1,8 +1,15 @@
 """Which requests have a path in the compiled loop, and where it leads."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from fusedm.block import Span
 from fusedm.crypto.profile import KeyslotProfile
+from fusedm.disk import Disk
+from fusedm.fuse.handles import OpenDevice
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import contents, make_disk, make_key, medium, pattern, prime
@@ -112,6 +119,18 @@ async def test_the_units_that_a_border_cuts_have_no_path_and_their_neighbours_do
     assert loop.reads(handle, 12288, 4096) == in_clear(loop.system, "d1", "k", 4, 4096, 3)
 
 
+async def test_a_unit_that_a_border_cuts_is_not_remembered_each_time(loop: RoutedLoop) -> None:
+    await add_mapped(loop.system, "dm0", "0 20 linear d0 0\n20 44 linear d1 0")
+    await add_view(loop.system, "home", "dm0", "k")
+    handle = loop.open("home")
+    for _ in range(3):
+        assert loop.reads(handle, 8192, 4096) is None
+        assert loop.reads(handle, 0, 4096) is not None
+    opened = loop.handles[handle]
+    assert isinstance(opened, OpenDevice)
+    assert len(opened.stretches) == 1
+
+
 async def test_a_chunk_smaller_than_a_data_unit_has_no_path(loop: RoutedLoop) -> None:
     await add_mapped(loop.system, "dm0", "0 64 striped 2 4 d0 0 d1 0")
     await add_view(loop.system, "home", "dm0", "k")
@@ -165,16 +184,18 @@ def test_text_files_and_unknown_handles_have_no_path(loop: RoutedLoop) -> None:
     [lambda store: FaultyStore(store, seed=0), VolatileCacheStore],
     ids=["faulty", "volatile"],
 )
-def test_a_store_that_does_more_than_keep_bytes_has_no_path(loop: RoutedLoop, wrap) -> None:
-    store: Store = wrap(MemoryStore(SIZE))
-    loop.system.add_disk(make_disk("other", store=store))
+def test_a_store_that_does_more_than_keep_bytes_has_no_path(
+    loop: RoutedLoop, caplog: pytest.LogCaptureFixture, wrap: Callable[[Store], Store]
+) -> None:
+    loop.system.add_disk(make_disk("other", store=wrap(MemoryStore(SIZE))))
     handle = loop.open("other")
     assert loop.reads(handle, 0, 512) is None
     assert not loop.writes(handle, 0, b"x" * 512)
+    assert caplog.text == ""
 
 
 def test_a_file_on_a_medium_has_no_path(
-    loop: RoutedLoop, monkeypatch: pytest.MonkeyPatch, tmp_path
+    loop: RoutedLoop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("fusedm.stores.file.is_in_memory", lambda fd: False)
     store = FileStore.open(tmp_path / "file", SIZE, create=True)
@@ -203,6 +224,18 @@ async def test_an_engine_whose_ciphers_are_not_compiled_has_no_path(loop: Routed
     await add_view(loop.system, "home", "slow", "k")
     assert loop.reads(loop.open("home"), 0, 4096) is None
     disk.engine.slots.check_evictable(loop.system.keys["k"])
+
+
+async def test_a_view_over_what_does_not_pass_contexts_on_has_no_path(loop: RoutedLoop) -> None:
+    class Opaque(Disk):
+        def span(self, sector: int) -> Span:
+            return replace(super().span(sector), passes_crypto=False)
+
+    engine = loop.system.disks["d0"].engine
+    add_disk(loop.system, Opaque("opaque", MemoryStore(SIZE), engine))
+    await add_view(loop.system, "home", "opaque", "k")
+    assert loop.reads(loop.open("home"), 0, 4096) is None
+    assert loop.reads(loop.open("opaque"), 0, 4096) is not None
 
 
 @pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 0", "flakey d0 0 1 0"])
