@@ -1,16 +1,13 @@
 """The compiled loop of the lane without the lane: what it answers, and what it hands out."""
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path as FilePath
 
 from fusedm.disk import Disk
 from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express, Path
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.routes import Routes
-from fusedm.stores import FileStore
 from fusedm.system import System, View
 from tests.helpers import reference_xts
 from tests.helpers.builders import make_disk, make_key, medium, pattern, prime
@@ -155,10 +152,3 @@ def in_clear(system: System, disk: str, key: str, sector: int, length: int, dun:
     """What is on a disk, decrypted by the reference."""
     raw, own = medium(system.disks[disk], sector, length), system.keys[key]
     return reference_xts.decrypt(bytes(own.raw), own.config.data_unit_size, dun, raw)
-
-
-def memory_file(size: int) -> FileStore:
-    """A file store in the machine's memory, whose file can be sealed."""
-    fd = os.memfd_create("store", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, size)
-    return FileStore(fd, FilePath("store"), size, read_only=False)

@@ -322,13 +322,14 @@ def test_what_the_helper_cannot_answer_is_handed_out_between_the_answers(
 def test_paths_that_the_helper_comes_upon_first_are_found_for_it(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
-    """Each of many files is read twice in a row: often the helper is first."""
-    for handle in range(60):
+    """The first file keeps both busy, then each request is of another one."""
+    for handle in range(MAX_PATHS):
         finder.add(handle, fd, shift=512 * handle)
     data = pattern(SIZE)
-    for _ in range(20):
-        messages = [read_request(unique // 2, unique, 0, 512) for unique in range(120)]
-        wanted = {done(unique, data[512 * (unique // 2) :][:512]) for unique in range(120)}
+    for _ in range(40):
+        handles = [0] * 30 + list(range(1, MAX_PATHS))
+        messages = [read_request(handle, at, 0, 512) for at, handle in enumerate(handles)]
+        wanted = {done(at, data[512 * handle :][:512]) for at, handle in enumerate(handles)}
         expect_all(loop, messages, wanted, set())
 
 

@@ -19,8 +19,8 @@ from fusedm.fuse.lane import MAX_REPLY_SIZE
 from fusedm.stores import MemoryStore
 from fusedm.system import System
 from tests.helpers import reference_xts
-from tests.helpers.builders import contents, make_disk, make_key, pattern
-from tests.helpers.express_loop import add_disk, add_mapped, memory_file, swap
+from tests.helpers.builders import contents, make_disk, make_key, memory_file, pattern
+from tests.helpers.express_loop import add_disk, add_mapped, swap
 from tests.helpers.lane_kernel import (
     TEXT,
     Ends,

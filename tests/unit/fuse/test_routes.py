@@ -12,7 +12,15 @@ from fusedm.disk import Disk
 from fusedm.fuse.handles import OpenDevice
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
 from tests.helpers import reference_xts
-from tests.helpers.builders import contents, make_disk, make_key, medium, pattern, prime
+from tests.helpers.builders import (
+    contents,
+    make_disk,
+    make_key,
+    medium,
+    memory_file,
+    pattern,
+    prime,
+)
 from tests.helpers.express_loop import (
     SECTORS,
     SIZE,
@@ -21,7 +29,6 @@ from tests.helpers.express_loop import (
     add_mapped,
     add_view,
     in_clear,
-    memory_file,
 )
 
 # Which have one.
