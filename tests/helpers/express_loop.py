@@ -3,7 +3,9 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 
+from fusedm.crypto import EvpCipher
 from fusedm.disk import Disk
 from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express, Path
 from fusedm.fuse.handles import Handles, OpenDevice
@@ -50,17 +52,41 @@ class Loop:
         handed_out = self.run()
         return self.replies(), handed_out
 
+    def ask_at_full_speed(self, messages: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The same, sent by a thread without a pause, so that the helper joins in."""
+        replies: list[bytes] = []
+        handed_out: list[bytes] = []
+        sender = Thread(target=self._send_all, args=(messages,))
+        sender.start()
+        more = True
+        while more:
+            more = sender.is_alive()
+            while self._take_turn(0.002, handed_out):
+                replies += self.replies()
+            replies += self.replies()
+        return replies, handed_out
+
+    def _send_all(self, messages: list[bytes]) -> None:
+        with self.socket.dup() as sending:
+            sending.settimeout(10)
+            for message in messages:
+                sending.send(message)
+
     def run(self) -> list[bytes]:
         """Let the loop take what there is; what was handed out."""
-        handed_out = []
-        while True:
-            came = self.express.next(0.0, 10.0)
-            if isinstance(came, memoryview):
-                handed_out.append(came.tobytes())
-            elif came == NOTHING_CAME:
-                return handed_out
-            else:
-                assert came == TURN_OVER
+        handed_out: list[bytes] = []
+        while self._take_turn(10.0, handed_out):
+            pass
+        return handed_out
+
+    def _take_turn(self, seconds: float, handed_out: list[bytes]) -> bool:
+        """Call next() once; whether there may be more."""
+        came = self.express.next(0.0, seconds)
+        if isinstance(came, memoryview):
+            handed_out.append(came.tobytes())
+            return True
+        assert came in (NOTHING_CAME, TURN_OVER)
+        return came == TURN_OVER
 
     def replies(self) -> list[bytes]:
         """The replies that have come."""
@@ -70,6 +96,46 @@ class Loop:
                 replies.append(self.socket.recv(DATA_SIZE + 4096))
             except BlockingIOError:
                 return replies
+
+
+class Finder:
+    """Paths by handle, given out as routes do: readied for a batch, and settled at its end."""
+
+    def __init__(self) -> None:
+        self.paths: dict[int, Path] = {}
+        self.cipher: EvpCipher | None = None
+        self.may_write = True
+        self.asked: list[tuple[int, int, int]] = []
+        #: Of each batch, what each of its paths has done.
+        self.batches: list[list[tuple[int, ...]]] = []
+        self._out: list[Path] = []
+
+    def add(
+        self,
+        handle: int,
+        fd: int,
+        begin: int = 0,
+        end: int = DATA_SIZE,
+        shift: int = 0,
+        dun_base: int = 0,
+        unit: int = 512,
+    ) -> None:
+        """A path in blocks of the size of its data units."""
+        self.paths[handle] = Path(handle, begin, end, fd, shift, unit, dun_base, unit)
+
+    def find(self, handle: int, offset: int, size: int) -> Path | None:
+        """The path of a handle, whatever the request."""
+        self.asked.append((handle, offset, size))
+        path = self.paths.get(handle)
+        if path is not None and path not in self._out:
+            path.set_out(self.cipher, self.may_write)
+            self._out.append(path)
+        return path
+
+    def end_batch(self) -> None:
+        """Keep what each path has done."""
+        self.batches.append([path.come_back() for path in self._out])
+        self._out.clear()
 
 
 class RoutedLoop(Loop):

@@ -8,43 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Path
+from fusedm.fuse.express import NOTHING_CAME, TURN_OVER
 from tests.helpers.builders import pattern
-from tests.helpers.express_loop import Loop
+from tests.helpers.express_loop import Finder, Loop
 from tests.helpers.lane_kernel import done, read_request, request, write_request, written
 
 SIZE = 1 << 20
 MAX_PATHS = 64
 GETATTR = 3
-
-
-class Finder:
-    """Paths by handle, given out as routes do: readied for a batch, and settled at its end."""
-
-    def __init__(self) -> None:
-        self.paths: dict[int, Path] = {}
-        self.may_write = True
-        self.asked: list[tuple[int, int, int]] = []
-        self.batches: list[list[tuple[int, ...]]] = []
-        self._out: list[Path] = []
-
-    def add(self, handle: int, fd: int, begin: int = 0, end: int = SIZE, shift: int = 0) -> None:
-        """A path without a cipher in blocks of 512 bytes."""
-        self.paths[handle] = Path(handle, begin, end, fd, shift, 512, 0, 512)
-
-    def find(self, handle: int, offset: int, size: int) -> Path | None:
-        """The path of a handle, whatever the request."""
-        self.asked.append((handle, offset, size))
-        path = self.paths.get(handle)
-        if path is not None and path not in self._out:
-            path.set_out(None, self.may_write)
-            self._out.append(path)
-        return path
-
-    def end_batch(self) -> None:
-        """Keep what each path has done."""
-        self.batches.append([path.come_back() for path in self._out])
-        self._out.clear()
 
 
 @pytest.fixture
@@ -281,82 +252,7 @@ def test_a_batch_has_so_many_paths_and_the_next_one_is_handed_out(
     assert loop.ask(handed_out[0])[1] == [], "there is room for it in the next batch"
 
 
-# The helper.
-
-
-def expect_all(loop: Loop, messages: list[bytes], wanted: set[bytes], out: set[bytes]) -> None:
-    """Each message is answered, or handed out, exactly once."""
-    replies, handed_out = loop.ask(*messages)
-    assert (len(replies), len(handed_out)) == (len(wanted), len(out))
-    assert (set(replies), set(handed_out)) == (wanted, out)
-
-
-def test_requests_in_a_row_are_each_answered_once_with_their_data(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    finder.add(1, fd)
-    data = pattern(SIZE)
-    for _ in range(20):
-        messages = [read_request(1, unique, 512 * unique, 512) for unique in range(100)]
-        wanted = {done(unique, data[512 * unique :][:512]) for unique in range(100)}
-        expect_all(loop, messages, wanted, set())
-
-
-def test_what_the_helper_cannot_answer_is_handed_out_between_the_answers(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    finder.add(1, fd)
-    data = pattern(SIZE)
-    for round_ in range(20):
-        messages, wanted, out = [], set(), set()
-        for unique in range(100):
-            if (unique + round_) % 7 == 0:
-                messages.append(request(GETATTR, unique, b"y" * unique))
-                out.add(messages[-1])
-            else:
-                messages.append(read_request(1, unique, 512 * unique, 512))
-                wanted.add(done(unique, data[512 * unique :][:512]))
-        expect_all(loop, messages, wanted, out)
-
-
-def test_paths_that_the_helper_comes_upon_first_are_found_for_it(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    """The first file keeps both busy, then each request is of another one."""
-    for handle in range(MAX_PATHS):
-        finder.add(handle, fd, shift=512 * handle)
-    data = pattern(SIZE)
-    for _ in range(40):
-        handles = [0] * 30 + list(range(1, MAX_PATHS))
-        messages = [read_request(handle, at, 0, 512) for at, handle in enumerate(handles)]
-        wanted = {done(at, data[512 * handle :][:512]) for at, handle in enumerate(handles)}
-        expect_all(loop, messages, wanted, set())
-
-
-def test_what_fails_in_the_helper_is_handed_out(loop: Loop, finder: Finder, fd: int) -> None:
-    finder.add(1, fd)
-    os.ftruncate(fd, 50 * 512)
-    data = pattern(SIZE)
-    for _ in range(20):
-        order = [unique // 2 if unique % 2 else 50 + unique // 2 for unique in range(100)]
-        messages = [read_request(1, unique, 512 * unique, 512) for unique in order]
-        wanted = {done(unique, data[512 * unique :][:512]) for unique in range(50)}
-        out = {read_request(1, unique, 512 * unique, 512) for unique in range(50, 100)}
-        expect_all(loop, messages, wanted, out)
-
-
-def test_writes_in_a_row_all_arrive_where_they_belong(loop: Loop, finder: Finder, fd: int) -> None:
-    finder.add(1, fd)
-    expected = bytearray(pattern(SIZE))
-    for round_ in range(20):
-        messages = []
-        for unique in range(50):
-            data, at = bytes([unique, round_]) * 512, 1024 * unique
-            messages.append(write_request(1, unique, at, data))
-            expected[at : at + 1024] = data
-        expect_all(loop, messages, {written(unique, 1024) for unique in range(50)}, set())
-    assert os.pread(fd, SIZE, 0) == expected
-    assert sum(done[3] for batch in finder.batches for done in batch) == 1000
+# The end.
 
 
 def test_closing_ends_the_helper_and_may_be_repeated(finder: Finder, fd: int) -> None:
