@@ -149,8 +149,9 @@ class MappedDevice:
             begin = sector - own % chunk
             end = min(end, begin + chunk)
         action = entry.target.map(Bio(Op.READ, own, 1)) if entry.target.is_steady else Complete()
+        guard = (self._generation, self._generation.number)
         if not isinstance(action, Remap):
-            return Span(begin, end)
+            return Span(begin, end, guards=(guard,))
         below = action.device.span(action.bio.sector)
         shift = action.bio.sector - sector
         return Span(
@@ -162,7 +163,7 @@ class MappedDevice:
             passes_crypto=below.passes_crypto and entry.target.passes_crypto,
             visits=(self.stats, *below.visits),
             route=(entry.counts, *below.route),
-            guards=((self._generation, self._generation.number), *below.guards),
+            guards=(guard, *below.guards),
             native=self._native_with(below.native),
         )
 

@@ -350,9 +350,11 @@ cdef class Express:
         if self.look_up(request) != NULL:
             return False  # It did not serve, or something failed on it.
         path = self.find(request.handle, request.offset, request.size)
-        if path is None or not covers(&path.way, request):
+        if path is None:
             return False
-        self.paths.append(path)
+        self.paths.append(path)  # It is in this batch now, also if it does not serve.
+        if not covers(&path.way, request):
+            return False
         self.ways[self.way_count] = &path.way
         store(&self.way_count, self.way_count + 1)
         return True
@@ -360,7 +362,7 @@ cdef class Express:
     cdef int finish(self) except -1:
         """End the batch."""
         cdef Worker *worker
-        if self.way_count:
+        if self.paths:
             self.way_count = 0
             self.paths.clear()
             self.end_batch()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from fusedm.block import NO_DATA, Op, Span
+from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
@@ -65,7 +66,7 @@ class Routes:
 
     def _find(self, handle: int, offset: int, size: int) -> Path | None:
         opened = self._handles.get(handle)
-        if not isinstance(opened, OpenDevice) or offset + size > opened.view.size:
+        if not isinstance(opened, OpenDevice) or not 0 < size <= opened.view.size - offset:
             return None
         stretch = _known(opened, offset) or _find(handle, opened, offset)
         if stretch.path is None or offset + size > stretch.end:
@@ -150,7 +151,7 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
     begin = max((span.begin << SECTOR_SHIFT) - view.start, 0)
     end = (span.end << SECTOR_SHIFT) - view.start
     block = view.block_size
-    whole = Stretch(begin + -begin % block, min(end - end % block, view.size), view, span)
+    whole = Stretch(begin + -begin % block, min(end - end % block, _limit(view)), view, span)
     bare = Stretch(begin, end, view, span)
     # Blocks may have grown since the view was made: the device refuses bios that are out of line.
     if span.leaf is None or whole.begin >= whole.end or view.start % block:
@@ -180,3 +181,14 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
         view.has_holes,
     )
     return whole
+
+
+def _limit(view: View) -> int:
+    """Where a view ends, or earlier, where its key has no data unit numbers left.
+
+    The device may have grown since the view was made; bios beyond are refused.
+    """
+    if view.key is None:
+        return view.size
+    config = view.key.config
+    return min(view.size, (dun_limit(config) - view.dun_base) * config.data_unit_size)

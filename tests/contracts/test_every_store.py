@@ -1,6 +1,7 @@
 """The contract of base.Store, over every store and every wrapper."""
 
 import errno
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from fusedm.block import Op
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
+from tests.helpers.builders import memory_file
 
 SECTOR = 512
 #: More than a page, so that ranges cross the borders of whatever a store is made of.
@@ -37,6 +39,7 @@ def open_memory(directory: Path, size: int, read_only: bool) -> Store:
 OPENERS: dict[str, Opener] = {
     "memory": open_memory,
     "file": open_file,
+    "memfd": lambda _, size, read_only: memory_file(size, read_only),
     "faulty without rules": lambda *args: FaultyStore(open_memory(*args), seed=1),
     "faulty over file": lambda *args: FaultyStore(open_file(*args), seed=1),
     "volatile over memory": lambda *args: VolatileCacheStore(open_memory(*args)),
@@ -240,3 +243,121 @@ def test_any_sequence_of_calls_agrees_with_a_flat_model(
                 getattr(store, name)(offset, length)
                 model[offset : offset + length] = bytes(length)
         assert contents(store, 0, SIZE) == model
+
+
+# Data and holes.
+
+
+def outline(store: Store) -> list[tuple[int, int]]:
+    """The data as a store tells them; every answer lies between the question and the size."""
+    data, at = [], 0
+    while at < store.size:
+        begin = store.seek_data(at)
+        assert at <= begin <= store.size
+        if begin == store.size:
+            break
+        at = store.seek_hole(begin)
+        assert begin < at <= store.size, "where data begin is no hole"
+        data.append((begin, at))
+    return data
+
+
+def assert_outline_is_true(store: Store, model: bytes) -> None:
+    """What is called no data is zeros; zeros may be called data."""
+    at = 0
+    for begin, end in [*outline(store), (store.size, store.size)]:
+        assert not any(model[at:begin]), f"there are data in {at}..{begin}"
+        at = end
+
+
+@every_store
+def test_what_was_written_is_data_from_its_first_byte_to_its_last(store: Store) -> None:
+    store.pwrite(CHUNK_SIZE, pattern(CHUNK_SIZE))
+    for offset in (CHUNK_SIZE, CHUNK_SIZE + 100, 2 * CHUNK_SIZE - 1):
+        assert store.seek_data(offset) == offset
+        assert store.seek_hole(offset) >= 2 * CHUNK_SIZE
+    assert store.seek_data(0) <= CHUNK_SIZE
+
+
+@every_store
+def test_a_store_that_is_full_has_its_hole_at_the_end(store: Store) -> None:
+    store.pwrite(0, pattern(SIZE))
+    for offset in (0, SIZE - 1):
+        assert store.seek_data(offset) == offset
+        assert store.seek_hole(offset) == SIZE
+
+
+@pytest.mark.parametrize("name", ["memory", "memfd"])
+@pytest.mark.parametrize("change", ["discard", "write_zeroes"])
+def test_a_store_in_memory_knows_its_holes(name: str, change: str, tmp_path: Path) -> None:
+    with closing(OPENERS[name](tmp_path, SIZE, False)) as store:
+        assert outline(store) == []
+        assert store.seek_hole(SECTOR) == SECTOR
+        store.pwrite(0, pattern(SIZE))
+        getattr(store, change)(CHUNK_SIZE, CHUNK_SIZE)
+        assert outline(store) == [(0, CHUNK_SIZE), (2 * CHUNK_SIZE, SIZE)]
+        getattr(store, change)(0, SIZE)
+        assert outline(store) == []
+
+
+@every_store
+@settings(max_examples=15, deadline=None)
+@given(steps=steps)
+def test_after_any_sequence_of_calls_no_data_are_called_a_hole(
+    open_store: Opener, steps: list[tuple[str, int, int, int]]
+) -> None:
+    model = bytearray(SIZE)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(open_store(Path(directory), SIZE, False)) as store,
+    ):
+        for name, sector, count, seed in steps:
+            offset = sector * SECTOR
+            length = min(count * SECTOR, SIZE - offset)
+            if name == "pwrite":
+                model[offset : offset + length] = bytes([seed + 1]) * length
+                store.pwrite(offset, memoryview(model)[offset : offset + length].toreadonly())
+            elif name in ("discard", "write_zeroes"):
+                getattr(store, name)(offset, length)
+                model[offset : offset + length] = bytes(length)
+            elif name == "flush":
+                store.flush()
+            assert_outline_is_true(store, model)
+
+
+@every_store
+def test_a_read_only_store_that_is_empty_has_no_data_or_cannot_tell(
+    open_store: Opener, tmp_path: Path
+) -> None:
+    with closing(open_store(tmp_path, SIZE, True)) as store:
+        assert_outline_is_true(store, bytes(SIZE))
+
+
+# The descriptor that may be used instead.
+
+
+@every_store
+def test_through_a_direct_descriptor_the_same_bytes_are_read_and_written(store: Store) -> None:
+    descriptor = store.direct_fd()
+    if descriptor is None:
+        return
+    store.pwrite(CHUNK_SIZE, pattern(CHUNK_SIZE))
+    store.discard(CHUNK_SIZE + 4096, 4096)
+    assert os.pread(descriptor, SIZE, 0) == contents(store, 0, SIZE)
+    os.pwrite(descriptor, pattern(SECTOR, 7), 3 * SECTOR)
+    assert contents(store, 3 * SECTOR, SECTOR) == pattern(SECTOR, 7)
+
+
+@pytest.mark.parametrize("name", ["memory", "memfd"])
+def test_a_store_in_memory_has_a_direct_descriptor(name: str, tmp_path: Path) -> None:
+    with closing(OPENERS[name](tmp_path, SIZE, False)) as store:
+        assert isinstance(store.direct_fd(), int)
+        assert store.direct_fd() == store.direct_fd()
+
+
+@pytest.mark.parametrize("name", [name for name in OPENERS if "faulty" in name or "vol" in name])
+def test_a_store_that_does_more_than_keep_bytes_has_no_direct_descriptor(
+    name: str, tmp_path: Path
+) -> None:
+    with closing(OPENERS[name](tmp_path, SIZE, False)) as store:
+        assert store.direct_fd() is None

@@ -1,7 +1,9 @@
 """Keys, disks, mapped devices and data in one line each."""
 
 import hashlib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from random import Random
 
 from fusedm.block import Bio, BlockDevice, Capabilities, CryptContext, CryptoConfig, CryptoKey
@@ -10,7 +12,7 @@ from fusedm.crypto import InlineEngine, PatchBlock, start_using_key, submit_bio
 from fusedm.crypto.profile import ProgramHook
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, parse_table
-from fusedm.stores import MemoryStore, Store
+from fusedm.stores import FileStore, MemoryStore, Store
 from tests.helpers.devices import lookup_in
 
 MODE = "AES-256-XTS"
@@ -33,13 +35,21 @@ def make_disk(
     store: Store | None = None,
     latency: float = 0.0,
     before_program: ProgramHook | None = None,
+    dun_bytes: int = 8,
 ) -> Disk:
     """A disk in memory; slots None is no engine, 0 an engine that takes keys with each request."""
     engine = None
     if slots is not None:
-        capabilities = Capabilities.of({MODE: units}, 8)
+        capabilities = Capabilities.of({MODE: units}, dun_bytes)
         engine = InlineEngine(capabilities, slots, latency, before_program)
     return Disk(name, store or MemoryStore(sectors * 512, block), engine)
+
+
+def memory_file(size: int, read_only: bool = False) -> FileStore:
+    """A file store in the machine's memory, whose file can be sealed."""
+    fd = os.memfd_create("store", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    return FileStore(fd, Path("store"), size, read_only)
 
 
 async def make_mapped(

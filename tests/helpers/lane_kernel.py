@@ -5,7 +5,7 @@ libfuse's end is the test's too, so what is passed on to it is seen as it comes.
 
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -32,29 +32,25 @@ class BuggyStore(MemoryStore):
         raise ZeroDivisionError
 
 
-class Kernel:
-    """Both ends of a running lane: the kernel's and libfuse's."""
+class Ends:
+    """Both ends of a lane: the kernel's and libfuse's."""
 
-    def __init__(self) -> None:
+    def __init__(self, system: System, names: Mapping[int, str]) -> None:
+        self.system = system
         self.socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.setblocking(False)
-        device.setblocking(False)
-        self.system = System()
-        self.slow = FaultyStore(MemoryStore(SIZE), seed=0)
-        self.medium = MemoryStore(SIZE)
-        self.system.add_disk(make_disk("d0", SIZE // 512, slots=2))
-        self.system.add_disk(make_disk("slow", store=self.slow))
-        self.system.add_disk(make_disk("cached", store=VolatileCacheStore(self.medium)))
-        self.system.add_key(make_key("k", 4096))
-        self.system.add_view("home", "d0", "k")
+        for end in (self.socket, device):
+            end.setblocking(False)
+            make_room(end)
         self.handles: Handles = {
-            handle: OpenDevice(self.system.view(name), False)
-            for handle, name in ((D0, "d0"), (SLOW, "slow"), (CACHED, "cached"), (HOME, "home"))
+            handle: OpenDevice(system.view(name), False) for handle, name in names.items()
         }
         self.handles[TEXT] = memoryview(b"0123456789\n")
-        self.lane = Lane(device.detach(), self.handles, self.system)
+        self.lane = Lane(device.detach(), self.handles, system)
         self.libfuse = socket.socket(fileno=self.lane.libfuse_end())
         self.libfuse.setblocking(False)
+
+    def let_go(self) -> None:
+        """End what is held on purpose."""
 
     def close(self) -> None:
         """Close what is open."""
@@ -70,15 +66,13 @@ class Kernel:
 
     def read(self, handle: int, unique: int, offset: int, size: int) -> None:
         """Send a READ."""
-        self.send(Opcode.READ, unique, wire.IO_IN.pack(handle, offset, size, 0, 0, 0, 0))
+        self.socket.send(read_request(handle, unique, offset, size))
 
     def write(
         self, handle: int, unique: int, offset: int, data: bytes, flags: int = 0, size: int = -1
     ) -> None:
         """Send a WRITE; a size other than the data's is a lie."""
-        size = len(data) if size < 0 else size
-        head = wire.IO_IN.pack(handle, offset, size, 0, 0, flags, 0)
-        self.send(Opcode.WRITE, unique, head + data)
+        self.socket.send(write_request(handle, unique, offset, data, flags, size))
 
     def allocate(self, handle: int, unique: int, mode: int, offset: int, length: int) -> None:
         """Send a FALLOCATE."""
@@ -114,8 +108,45 @@ class Kernel:
             self.socket.recv(MAX_REPLY_SIZE)
 
 
+class Kernel(Ends):
+    """The ends of a lane over three disks: of memory, one that can hang, one with a cache."""
+
+    def __init__(self) -> None:
+        system = System()
+        self.slow = FaultyStore(MemoryStore(SIZE), seed=0)
+        self.medium = MemoryStore(SIZE)
+        system.add_disk(make_disk("d0", SIZE // 512, slots=2))
+        system.add_disk(make_disk("slow", store=self.slow))
+        system.add_disk(make_disk("cached", store=VolatileCacheStore(self.medium)))
+        system.add_key(make_key("k", 4096))
+        system.add_view("home", "d0", "k")
+        super().__init__(system, {D0: "d0", SLOW: "slow", CACHED: "cached", HOME: "home"})
+
+    def let_go(self) -> None:
+        """Let the calls that hang go on."""
+        self.slow.release()
+
+
+def make_room(end: socket.socket) -> None:
+    """Let as much as the machine allows be on the way."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+
+
 def request(opcode: int, unique: int, body: bytes = b"") -> bytes:
     return wire.IN_HEADER.pack(40 + len(body), opcode, unique, 1, 0, 0, 0, 0, 0) + body
+
+
+def read_request(handle: int, unique: int, offset: int, size: int) -> bytes:
+    return request(Opcode.READ, unique, wire.IO_IN.pack(handle, offset, size, 0, 0, 0, 0))
+
+
+def write_request(
+    handle: int, unique: int, offset: int, data: bytes, flags: int = 0, size: int = -1
+) -> bytes:
+    """A WRITE; a size other than the data's is a lie."""
+    size = len(data) if size < 0 else size
+    head = wire.IO_IN.pack(handle, offset, size, 0, 0, flags, 0)
+    return request(Opcode.WRITE, unique, head + data)
 
 
 def done(unique: int, data: bytes = b"") -> bytes:
@@ -131,14 +162,14 @@ def failed(unique: int, number: int) -> bytes:
 
 
 @asynccontextmanager
-async def running(kernel: Kernel) -> AsyncIterator[None]:
+async def running(kernel: Ends) -> AsyncIterator[None]:
     """The lane at work; it must end when the mount is gone."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kernel.lane.run)
         try:
             yield
         finally:
-            kernel.slow.release()
+            kernel.let_go()
             kernel.socket.close()
         with trio.fail_after(5):
             while nursery.child_tasks:

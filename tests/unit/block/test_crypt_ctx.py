@@ -155,6 +155,24 @@ def test_32_bytes_of_dun_have_an_end():
     )
 
 
+@pytest.mark.parametrize("zeros_are_holes", [False, True])
+def test_what_zeros_mean_is_carried_on(zeros_are_holes):
+    context = CryptContext(make_key(), 5, zeros_are_holes)
+    assert context.advance(1024).zeros_are_holes is zeros_are_holes
+    assert context.is_followed_by(1024, context.advance(1024))
+
+
+@pytest.mark.parametrize("zeros_are_holes", [False, True])
+def test_a_context_to_which_zeros_mean_something_else_does_not_follow(zeros_are_holes):
+    key = make_key()
+    other = CryptContext(key, 7, not zeros_are_holes)
+    assert not CryptContext(key, 5, zeros_are_holes).is_followed_by(1024, other)
+
+
+def test_zeros_are_data_unless_a_context_says_otherwise():
+    assert not CryptContext(make_key(), 5).zeros_are_holes
+
+
 @pytest.mark.parametrize(("dun_bytes", "limit"), [(1, 256), (4, 1 << 32), (16, 1 << 128)])
 def test_the_dun_limit_is_where_the_bytes_end(dun_bytes, limit):
     assert dun_limit(make_key(dun_bytes=dun_bytes).config) == limit

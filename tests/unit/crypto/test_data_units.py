@@ -1,12 +1,14 @@
-"""From a data unit number to an IV, and from a buffer to its data units."""
+"""From a data unit number to an IV, from a buffer to its data units, and the holes among these."""
+
+from itertools import product
 
 import pytest
 
 from fusedm.block import CryptContext
-from fusedm.crypto.ciphers import make_cipher
+from fusedm.crypto import decrypt_data
+from fusedm.crypto.ciphers import ENGINE, SOFTWARE, CipherKind
 from fusedm.crypto.data_units import (
     BATCH_BYTES,
-    decrypt_data,
     iv_array,
     iv_bytes,
     split_at_batches,
@@ -16,6 +18,9 @@ from tests.helpers import reference_xts
 from tests.helpers.builders import MODE, make_key, pattern
 
 CONFIG = make_key(unit=1024).config
+
+#: The units from the third on need more than 64 bits.
+DUN = (1 << 64) - 2
 
 
 @pytest.mark.parametrize(
@@ -83,14 +88,57 @@ def test_part_of_a_unit_is_a_bug():
         list(split_at_data_units(CONFIG, 0, 512))
 
 
-@pytest.mark.parametrize("layout", ["", "d", "h", "dd", "hd", "dh", "hh", "dhd", "hddh", "dhhd"])
-@pytest.mark.parametrize("zeros_are_holes", [True, False])
-def test_holes_read_as_zeros_and_the_data_between_them_are_decrypted(layout, zeros_are_holes):
-    key, units, medium = make_key(), [], []
-    for index, kind in enumerate(layout):
-        units.append(bytes(pattern(512, index)) if kind == "d" else bytes(512))
-        encrypted = reference_xts.encrypt(bytes(key.raw), 512, 5 + index, units[-1])
-        medium.append(bytes(512) if kind == "h" and zeros_are_holes else encrypted)
-    data = bytearray(b"".join(medium))
-    decrypt_data(make_cipher(key), CryptContext(key, 5, zeros_are_holes), memoryview(data))
-    assert data == b"".join(units)
+# Holes.
+
+
+@pytest.mark.parametrize("kind", [ENGINE, SOFTWARE], ids=["engine", "software"])
+@pytest.mark.parametrize(
+    ("unit", "holes"),
+    [
+        *((512, holes) for holes in product([False, True], repeat=4)),
+        (4096, (True, False, False, True)),
+        (65536, (False, True)),
+    ],
+)
+def test_units_of_zeros_stay_zeros_and_the_others_are_decrypted(
+    kind: CipherKind, unit: int, holes: tuple[bool, ...]
+) -> None:
+    """At the start, in the middle, at the end, all and none of them."""
+    key, data = make_key(unit=unit, dun_bytes=16), medium_with(unit, holes)
+    decrypted = memoryview(bytearray(data))
+    decrypt_data(kind.make(key), CryptContext(key, DUN, zeros_are_holes=True), decrypted)
+    plain = reference_xts.decrypt(bytes(key.raw), unit, DUN, data)
+    wanted = [
+        bytes(unit) if hole else plain[at * unit : (at + 1) * unit] for at, hole in enumerate(holes)
+    ]
+    assert decrypted == b"".join(wanted)
+
+
+@pytest.mark.parametrize("kind", [ENGINE, SOFTWARE], ids=["engine", "software"])
+@pytest.mark.parametrize("holes", [(True, True), (False, True), (True, False), (False, False)])
+def test_without_holes_zeros_are_decrypted_like_anything_else(
+    kind: CipherKind, holes: tuple[bool, ...]
+) -> None:
+    key, data = make_key(unit=512, dun_bytes=16), medium_with(512, holes)
+    decrypted = memoryview(bytearray(data))
+    decrypt_data(kind.make(key), CryptContext(key, DUN), decrypted)
+    assert decrypted == reference_xts.decrypt(bytes(key.raw), 512, DUN, data)
+
+
+def test_a_unit_that_is_not_all_zeros_is_no_hole() -> None:
+    key, data = make_key(unit=512, dun_bytes=16), bytes(511) + b"\1"
+    decrypted = memoryview(bytearray(data))
+    decrypt_data(SOFTWARE.make(key), CryptContext(key, DUN, zeros_are_holes=True), decrypted)
+    assert decrypted == reference_xts.decrypt(bytes(key.raw), 512, DUN, data)
+
+
+def test_no_data_hold_no_units() -> None:
+    key = make_key()
+    context = CryptContext(key, 0, zeros_are_holes=True)
+    decrypt_data(SOFTWARE.make(key), context, memoryview(bytearray()))
+
+
+def medium_with(unit: int, holes: tuple[bool, ...]) -> bytes:
+    """Units of zeros and of something that is none."""
+    some = (bytes(unit) if hole else bytes(pattern(unit, at)) for at, hole in enumerate(holes))
+    return b"".join(some)

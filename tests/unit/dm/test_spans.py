@@ -1,0 +1,211 @@
+"""Where stretches of mapped devices lie, as far as that does not depend on the bio."""
+
+import pytest
+import trio
+
+from fusedm.block import Op, Span
+from fusedm.block.errors import BlockIOError, DeviceSuspended
+from fusedm.dm import MappedDevice
+from fusedm.stores import MemoryStore
+from fusedm.system import System
+from tests.helpers.builders import load, make_disk, make_mapped, pattern, read
+
+
+def where(span: Span) -> tuple[int, int, str | None, int]:
+    """The borders of a span, its leaf and how far it is moved."""
+    return span.begin, span.end, span.leaf and span.leaf.name, span.shift
+
+
+# Where it lies.
+
+
+async def test_a_disk_is_one_span_for_reads_and_writes() -> None:
+    disk = make_disk("d0", 64)
+    span = disk.span(5)
+    assert where(span) == (0, 64, "d0", 0)
+    assert (span.is_writable, span.passes_crypto, span.is_current()) == (True, True, True)
+    assert (span.visits, span.route) == ((disk.stats,), (disk.counts,))
+
+
+@pytest.mark.parametrize(
+    ("sector", "expected"),
+    [
+        (0, (0, 10, "d0", 7)),
+        (9, (0, 10, "d0", 7)),
+        (10, (10, 30, "d1", -10)),
+        (29, (10, 30, "d1", -10)),
+    ],
+)
+async def test_each_linear_target_is_a_span(
+    sector: int, expected: tuple[int, int, str, int]
+) -> None:
+    mapped = await make_mapped(
+        "0 10 linear d0 7\n10 20 linear d1 0", make_disk("d0"), make_disk("d1")
+    )
+    assert where(mapped.span(sector)) == expected
+
+
+async def test_shifts_add_up_and_borders_of_every_level_hold() -> None:
+    lowest = await make_mapped(
+        "0 100 linear d0 3\n100 50 linear d0 500", make_disk(), name="lowest"
+    )
+    middle = await make_mapped("0 120 linear lowest 10", lowest, name="middle")
+    top = await make_mapped("0 8 zero\n8 60 linear middle 40\n68 20 zero", middle, name="top")
+    # Sector 8 is 40 of middle, 50 of lowest, 53 of the disk; 100 of lowest is 58 of top.
+    assert where(top.span(20)) == (8, 58, "d0", 45)
+    assert where(top.span(58)) == (58, 68, "d0", 442)
+
+
+async def test_a_span_leads_where_reads_go() -> None:
+    disks = [make_disk(name, 512) for name in ("d0", "d1")]
+    data = [bytes(pattern(512 * 512, seed)) for seed in range(2)]
+    for disk, content in zip(disks, data, strict=True):
+        disk.store.pwrite(0, memoryview(content))
+    lower = await make_mapped(
+        "0 48 striped 2 6 d0 5 d1 9\n48 80 linear d1 33", *disks, name="lower"
+    )
+    top = await make_mapped("0 13 linear lower 2\n13 7 zero\n20 100 linear lower 17", lower)
+    for sector in [*range(13), *range(20, 120)]:
+        span = top.span(sector)
+        leaf = disks.index(span.leaf)
+        at = (sector + span.shift) * 512
+        assert await read(top, sector, 512) == data[leaf][at : at + 512], f"sector {sector}"
+
+
+async def test_a_striped_target_has_a_span_for_each_chunk() -> None:
+    mapped = await make_mapped(
+        "0 4 zero\n4 32 striped 2 8 d0 100 d1 200", make_disk("d0"), make_disk("d1")
+    )
+    assert [where(mapped.span(sector)) for sector in (4, 11, 12, 19, 20, 35)] == [
+        (4, 12, "d0", 96),
+        (4, 12, "d0", 96),
+        (12, 20, "d1", 188),
+        (12, 20, "d1", 188),
+        (20, 28, "d0", 88),
+        (28, 36, "d1", 180),
+    ]
+
+
+async def test_a_span_knows_what_a_plan_would_visit_and_count() -> None:
+    disk = make_disk(slots=1)
+    lower = await make_mapped("0 64 linear d0 0", disk, name="lower")
+    top = await make_mapped("0 8 linear lower 0\n8 8 linear lower 8", lower, name="top")
+    span = top.span(9)
+    assert span.visits == (top.stats, lower.stats, disk.stats)
+    counts = (top.live.entries[1].counts, lower.live.entries[0].counts, disk.counts)
+    assert all(one is other for one, other in zip(span.route, counts, strict=True))
+
+
+# What is not known.
+
+
+@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 0", "flakey d0 0 1 0"])
+async def test_of_a_target_that_is_not_steady_only_its_borders_are_known(target: str) -> None:
+    mapped = await make_mapped(f"0 8 linear d0 0\n8 9 {target}\n17 3 linear d0 0", make_disk())
+    assert where(mapped.span(12)) == (8, 17, None, 0)
+
+
+async def test_the_borders_of_what_is_unknown_below_hold_above() -> None:
+    lower = await make_mapped("0 8 linear d0 0\n8 8 zero", make_disk(), name="lower")
+    top = await make_mapped("0 12 linear lower 2", lower)
+    assert where(top.span(8)) == (6, 12, None, 2)
+
+
+@pytest.mark.parametrize("read_only_level", ["disk", "lower", "top"])
+async def test_a_span_is_writable_where_every_level_is(read_only_level: str) -> None:
+    disk = make_disk(store=MemoryStore(1 << 16, read_only=read_only_level == "disk"))
+    lower, top = MappedDevice("lower"), MappedDevice("top")
+    await load(lower, "0 64 linear d0 0", disk)
+    lower.load(lower.inactive, read_only=read_only_level == "lower")
+    await lower.resume()
+    await load(top, "0 64 linear lower 0", lower)
+    top.load(top.inactive, read_only=read_only_level == "top")
+    await top.resume()
+    assert not top.span(0).is_writable
+    assert lower.span(0).is_writable is (read_only_level == "top")
+
+
+# How long it holds.
+
+
+async def test_without_a_table_there_is_no_span() -> None:
+    with pytest.raises(BlockIOError, match="dm0: a search without a live table"):
+        MappedDevice("dm0").span(0)
+
+
+@pytest.mark.parametrize("suspended_level", ["lower", "top"])
+async def test_a_suspended_device_is_waited_for(suspended_level: str) -> None:
+    lower = await make_mapped("0 64 linear d0 0", make_disk(), name="lower")
+    top = await make_mapped("0 64 linear lower 0", lower, name="top")
+    suspended = {"lower": lower, "top": top}[suspended_level]
+    await suspended.suspend()
+    with pytest.raises(DeviceSuspended) as caught:
+        top.span(0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caught.value.wait)
+        await suspended.resume()
+    assert top.span(0).leaf is not None
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("target", ["linear {} 0", "zero"], ids=["steady", "unknown"])
+async def test_a_span_is_out_of_date_when_any_device_on_the_way_changes(
+    level: int, target: str
+) -> None:
+    """A span without a leaf too: the next table may have one there."""
+    below, levels = make_disk(), []
+    for name in ("lower", "middle", "top"):
+        words = target if name == "lower" else "linear {} 0"
+        levels.append(await make_mapped(f"0 64 {words.format(below.name)}", below, name=name))
+        below = levels[-1]
+    span = below.span(0)
+    assert span.is_current()
+    await levels[level].suspend()
+    assert not span.is_current()
+    await levels[level].resume()
+    assert not span.is_current()
+    assert below.span(0).is_current()
+
+
+async def test_a_change_beside_the_way_is_none() -> None:
+    one = await make_mapped("0 64 linear d0 0", make_disk(), name="one")
+    other = await make_mapped("0 64 linear d0 0", make_disk(), name="other")
+    top = await make_mapped("0 64 linear one 0\n64 64 linear other 0", one, other)
+    span = top.span(0)
+    await other.suspend()
+    assert span.is_current()
+
+
+async def test_a_loaded_table_changes_no_span_before_it_is_resumed() -> None:
+    disk = make_disk()
+    mapped = await make_mapped("0 64 linear d0 0", disk)
+    span = mapped.span(0)
+    await load(mapped, "0 64 linear d0 8", disk)
+    assert span.is_current()
+    await mapped.resume()
+    assert not span.is_current()
+    assert where(mapped.span(0)) == (0, 64, "d0", 8)
+
+
+async def test_a_span_is_out_of_date_when_a_device_below_has_become_read_only() -> None:
+    system = System()
+    system.add_disk(make_disk())
+    for name, below in (("lower", "d0"), ("top", "lower")):
+        system.add_mapped(name)
+        system.load(name, f"0 64 linear {below} 0")
+        await system.resume(name)
+    span = system.mapped["top"].span(0)
+    assert span.is_writable
+    system.load("lower", "0 64 linear d0 0", read_only=True)
+    await system.resume("lower")
+    assert not span.is_current()
+    assert not system.mapped["top"].span(0).is_writable
+
+
+async def test_after_a_suspend_that_was_given_up_there_are_spans_again() -> None:
+    mapped = await make_mapped("0 64 linear d0 0", make_disk())
+    began = mapped.stats.begin(Op.READ)
+    with trio.move_on_after(0):
+        await mapped.suspend()
+    mapped.stats.end(Op.READ, 1, began)
+    assert mapped.span(0).is_current()

@@ -1,0 +1,159 @@
+"""What a batch leaves behind when it ends: counters, times of writes, and nothing that is held."""
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from fusedm.block.errors import KeyBusy
+from fusedm.fuse import device_file
+from tests.helpers.builders import make_disk, make_key, prime
+from tests.helpers.express_loop import (
+    SECTORS,
+    RoutedLoop,
+    add_disk,
+    add_mapped,
+    add_view,
+)
+from tests.helpers.lane_kernel import read_request, write_request
+
+
+async def test_every_device_on_the_way_counts_what_was_done(loop: RoutedLoop) -> None:
+    await add_mapped(loop.system, "lower", "0 64 linear d0 0")
+    await add_mapped(loop.system, "top", "0 64 linear lower 0")
+    handle = loop.open("top")
+    reads = [read_request(handle, unique, 512 * unique, 512) for unique in range(5)]
+    writes = [write_request(handle, unique, 4096 * unique, b"x" * 4096) for unique in range(3)]
+    replies, handed_out = loop.ask(*reads, *writes)
+    assert (len(replies), handed_out) == (8, [])
+    for name in ("top", "lower", "d0"):
+        stats = loop.system.device(name).stats
+        assert stats.ios == [5, 3, 0, 0], name
+        assert stats.sectors == [5, 24, 0, 0], name
+        assert stats.seconds[0] > 0, name
+        assert stats.seconds[1] > 0, name
+        assert stats.busy_seconds == pytest.approx(sum(stats.seconds)), name
+        assert stats.in_flight == 0, name
+    assert loop.system.disks["d1"].stats.ios == [0, 0, 0, 0]
+
+
+async def test_the_books_are_those_of_the_same_requests_in_python(loop: RoutedLoop) -> None:
+    """One request each: what a request counts may not depend on who answered it."""
+    await add_mapped(loop.system, "dm0", "0 64 linear d0 0")
+    view = await add_view(loop.system, "home", "dm0", "k")
+    handle, disk = loop.open("home"), loop.system.disks["d0"]
+    entry = loop.system.mapped["dm0"].live.entries[0]
+    device_file.write_nowait(view, 0, memoryview(b"x" * 8192))
+    device_file.read_nowait(view, 0, 4096)
+    python = (list(disk.stats.ios), list(disk.stats.sectors), disk.counts.native)
+    assert loop.writes(handle, 0, b"x" * 8192)
+    assert loop.reads(handle, 0, 4096) == b"x" * 4096
+    both = [[2 * count for count in counts] for counts in python[:2]]
+    assert [disk.stats.ios, disk.stats.sectors, disk.counts.native] == [*both, 2 * python[2]]
+    assert (entry.counts.native, entry.counts.fallback) == (4, 0)
+    assert disk.counts.fallback == 0
+
+
+async def test_what_carries_no_context_is_counted_nowhere_as_encrypted(loop: RoutedLoop) -> None:
+    assert loop.reads(loop.open("d0"), 0, 512) is not None
+    assert loop.system.disks["d0"].counts.native == 0
+
+
+async def test_each_stretch_counts_for_its_own_devices(loop: RoutedLoop) -> None:
+    await add_mapped(loop.system, "dm0", "0 8 linear d0 0\n8 8 linear d1 0")
+    await add_view(loop.system, "home", "dm0", "k")
+    handle = loop.open("home")
+    loop.ask(*(read_request(handle, unique, at, 4096) for unique, at in enumerate([0, 4096, 4096])))
+    first, second = loop.system.mapped["dm0"].live.entries
+    assert (first.counts.native, second.counts.native) == (1, 2)
+    assert [loop.system.disks[name].stats.ios[0] for name in ("d0", "d1")] == [1, 2]
+
+
+async def test_a_write_moves_the_time_of_the_last_write_of_its_file_and_a_read_does_not(
+    loop: RoutedLoop,
+) -> None:
+    await add_view(loop.system, "home", "d0", "k")
+    handle, written = loop.open("home"), loop.system.written
+    written["home"] = written["d0"] = 0.0
+    assert loop.reads(handle, 0, 4096) is not None
+    assert written["home"] == 0.0
+    assert loop.writes(handle, 0, b"x" * 4096)
+    assert written["home"] > 0
+    assert written["d0"] == 0.0
+
+
+# Keyslots.
+
+
+async def test_a_keyslot_is_held_while_a_batch_lasts_and_given_back_at_its_end(
+    loop: RoutedLoop,
+) -> None:
+    await add_view(loop.system, "home", "d0", "k")
+    slots, key = loop.system.disks["d0"].engine_slots, loop.system.keys["k"]
+    handle = loop.open("home")
+    assert loop.routes.find(handle, 0, 4096) is not None
+    with pytest.raises(KeyBusy):
+        slots.check_evictable(key)
+    loop.routes.end_batch()
+    slots.check_evictable(key)
+
+
+async def test_a_key_used_by_two_stretches_is_given_back_by_both(loop: RoutedLoop) -> None:
+    await add_mapped(loop.system, "dm0", "0 8 linear d0 0\n8 8 linear d0 16")
+    await add_view(loop.system, "home", "dm0", "k")
+    handle = loop.open("home")
+    replies, _ = loop.ask(read_request(handle, 1, 0, 4096), read_request(handle, 2, 4096, 4096))
+    assert len(replies) == 2
+    loop.system.disks["d0"].engine_slots.evict(loop.system.keys["k"])
+
+
+@pytest.mark.parametrize(("offset", "size"), [(100, 4096), (512, 4096), (4096, 1000), (4095, 2)])
+async def test_a_request_that_a_path_does_not_serve_holds_no_keyslot(
+    loop: RoutedLoop, offset: int, size: int
+) -> None:
+    await add_view(loop.system, "home", "d0", "k")
+    handle = loop.open("home")
+    assert loop.reads(handle, offset, size) is None
+    assert not loop.writes(handle, offset, b"x" * size)
+    loop.system.disks["d0"].engine_slots.evict(loop.system.keys["k"])
+
+
+async def test_a_request_that_a_path_does_not_serve_fixes_nothing_for_the_next_batch(
+    loop: RoutedLoop,
+) -> None:
+    """A part of a block may be patched meanwhile: a write on a path would come in between."""
+    disk, handle = loop.system.disks["d0"], loop.open("d0")
+    assert loop.reads(handle, 100, 512) is None
+    hold = disk.range_locks.take(((0, 1),), lambda: None)
+    assert not loop.writes(handle, 0, b"x" * 512)
+    disk.range_locks.release(hold)
+    assert loop.writes(handle, 0, b"x" * 512)
+
+
+async def test_a_key_used_on_a_path_is_the_last_to_lose_its_slot(loop: RoutedLoop) -> None:
+    disk = make_disk("narrow", SECTORS, slots=2)
+    add_disk(loop.system, disk)
+    for name in ("first", "second"):
+        loop.system.add_key(make_key(name, 4096))
+        await add_view(loop.system, f"{name}-view", "narrow", name)
+    assert loop.reads(loop.open("first-view"), 0, 4096) is not None
+    await prime(disk.engine_slots, make_key("third", 4096))
+    assert disk.engine_slots.is_ready(loop.system.keys["first"])
+    assert not disk.engine_slots.is_ready(loop.system.keys["second"])
+
+
+async def test_who_waits_for_a_keyslot_gets_it_when_a_batch_ends(loop: RoutedLoop) -> None:
+    disk = make_disk("narrow", SECTORS, slots=1)
+    add_disk(loop.system, disk)
+    await add_view(loop.system, "home", "narrow", "k")
+    assert loop.routes.find(loop.open("home"), 0, 4096) is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prime, disk.engine_slots, make_key("other"))
+        await wait_all_tasks_blocked()
+        loop.routes.end_batch()
+    assert not disk.engine_slots.is_ready(loop.system.keys["k"])
+
+
+async def test_a_batch_in_which_nothing_was_asked_changes_nothing(loop: RoutedLoop) -> None:
+    loop.routes.end_batch()
+    assert loop.run() == []
+    assert loop.system.disks["d0"].stats.ios == [0, 0, 0, 0]
