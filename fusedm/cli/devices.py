@@ -234,6 +234,7 @@ def key_add(
         else:
             raw = load_key(spec.source, spec.config.key_size, Path.cwd())
         args["raw"] = base64.b64encode(raw).decode()
+        raw[:] = bytearray(len(raw))
     call(stack, "key.add", **args)
 
 

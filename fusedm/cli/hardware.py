@@ -99,7 +99,11 @@ def key_software_secret(stack: str | None, disk: str, source: str, out: str) -> 
 
 
 def _load(source: str, most: int) -> str:
-    return base64.b64encode(load_bytes(source, most, Path.cwd())).decode()
+    data = load_bytes(source, most, Path.cwd())
+    try:
+        return base64.b64encode(data).decode()
+    finally:
+        data[:] = bytearray(len(data))
 
 
 def _wrapped(out: str, ask: Callable[[], str]) -> None:

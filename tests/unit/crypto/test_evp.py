@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fusedm.block import CryptoConfig, CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.crypto import EvpCipher, libcrypto_version
-from fusedm.crypto.ciphers import ENGINE, MAX_UNITS_ON_THE_SPOT, SOFTWARE, make_cipher
+from fusedm.crypto.ciphers import ENGINE, SOFTWARE, UNITS_ON_THE_SPOT, make_cipher
 from fusedm.crypto.evp import EVP_MODES, has_zero_unit, is_zero_unit
 from tests.helpers import reference_essiv, reference_xts
 from tests.helpers.builders import make_key, pattern
@@ -223,7 +223,7 @@ def test_the_engines_ciphers_are_compiled_and_the_softwares_are_not() -> None:
     key = make_key()
     assert isinstance(ENGINE.make(key), EvpCipher)
     assert not isinstance(SOFTWARE.make(key), EvpCipher)
-    many = (MAX_UNITS_ON_THE_SPOT + 1) * 512
+    many = (UNITS_ON_THE_SPOT[XTS] + 1) * 512
     assert (ENGINE.is_slow(key, many), SOFTWARE.is_slow(key, many)) == (False, True)
     assert not SOFTWARE.is_slow(key, many - 512)
 
