@@ -1,11 +1,11 @@
 """The file front: a system as a tree of files under one FUSE mount."""
 
 from fusedm.fuse.device_file import read, read_requests, write_requests
+from fusedm.fuse.holes import seek
 from fusedm.fuse.kernel_mount import MountOptions
 from fusedm.fuse.lane import MAX_DATA_SIZE
 from fusedm.fuse.mount import serve
 from fusedm.fuse.routes import Stretch, find_stretch
-from fusedm.fuse.seek import seek
 from fusedm.fuse.sysfs import crypto_extents, keyslot_count, keyslots
 
 __all__ = [

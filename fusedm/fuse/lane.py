@@ -25,8 +25,8 @@ from fusedm.block.errors import BlockIOError, FusedmError, Status, WouldBlock
 from fusedm.fuse import device_file, wire
 from fusedm.fuse.express import NOTHING_CAME, Express
 from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.fuse.holes import seek
 from fusedm.fuse.routes import Routes
-from fusedm.fuse.seek import seek
 from fusedm.fuse.wire import Opcode
 from fusedm.system import System
 

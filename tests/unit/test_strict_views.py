@@ -17,7 +17,7 @@ from fusedm.control.protocol import Request
 from fusedm.crypto import start_using_key
 from fusedm.fuse import device_file
 from fusedm.fuse.handles import OpenDevice
-from fusedm.fuse.seek import seek
+from fusedm.fuse.holes import seek
 from fusedm.stack import Stack, format_spec, parse_spec
 from fusedm.system import System
 from tests.helpers import reference_xts

@@ -13,8 +13,8 @@ from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 from fusedm.block import Op
 from fusedm.block.errors import BlockIOError
 from fusedm.disk import Disk
-from fusedm.fuse import seek as seek_module
-from fusedm.fuse.seek import seek
+from fusedm.fuse import holes
+from fusedm.fuse.holes import seek
 from fusedm.stores import MemoryStore
 from fusedm.system import View
 from tests.helpers.builders import load, make_disk, make_key, make_mapped
@@ -221,7 +221,7 @@ async def test_a_suspended_device_is_waited_for_and_its_next_table_asked() -> No
 
 
 async def test_after_so_many_spans_the_rest_is_called_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seek_module, "MAX_SPANS", 4)
+    monkeypatch.setattr(holes, "MAX_SPANS", 4)
     one, two = make_sector_disk("one", 64), make_sector_disk("two", 64, range(63, 64))
     mapped = await make_mapped("0 128 striped 2 4 one 0 two 0", one, two)
     view = View("dm0", mapped)
@@ -232,7 +232,7 @@ async def test_after_so_many_spans_the_rest_is_called_data(monkeypatch: pytest.M
 async def test_a_hole_further_than_so_many_spans_is_not_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(seek_module, "MAX_SPANS", 4)
+    monkeypatch.setattr(holes, "MAX_SPANS", 4)
     one, two = make_sector_disk("one", 64, range(64)), make_sector_disk("two", 64, range(12))
     mapped = await make_mapped("0 128 striped 2 4 one 0 two 0", one, two)
     # Chunk 7, at sector 28, is the first hole; from 0 on only 4 chunks are looked at.
