@@ -195,12 +195,21 @@ class Disk:
     def prepare_engine(self, engine: InlineEngine | None, keys: Iterable[CryptoKey]) -> None:
         """Ready what the keys will need once this is the engine (None: once there is none).
 
-        Raises: CryptoError if some key could not be used then; nothing has changed.
+        Raises: CryptoError(EOPNOTSUPP) if some key could not be used then, as a wrapped key without
+                an engine for it: no software can. Nothing has changed then.
         """
         able = engine.capabilities if engine is not None else NO_CAPABILITIES
+        in_software = []
         for key in keys:
-            if not able.supports(key.config):
-                self.fallback.start(key.config.mode)
+            if engine is not None and key.config.is_wrapped:
+                engine.check_key(key)
+            elif key.config.is_wrapped:
+                text = f"key {key.name!r} is hardware-wrapped: no software can use it"
+                raise CryptoError(text, errno.EOPNOTSUPP)
+            elif not able.supports(key.config):
+                in_software.append(key.config.mode)
+        for mode in in_software:
+            self.fallback.start(mode)
 
     def swap_engine(self, engine: InlineEngine | None) -> Callable[[], Awaitable[None]]:
         """Have another engine, or none, from the next bio on; after prepare_engine it cannot fail.

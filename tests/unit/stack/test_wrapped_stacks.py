@@ -85,6 +85,18 @@ async def test_a_long_term_key_reads_its_data_again_after_a_restart(tmp_path):
     assert data[:512] not in (tmp_path / "ice0.img").read_bytes()
 
 
+async def test_an_engine_is_not_lost_under_a_wrapped_key_since_no_software_can_take_over(tmp_path):
+    async with stack(tmp_path) as one:
+        put(tmp_path / "w.blob", one.key_manager("ice0").generate_key())
+    data = bytes(pattern(4096))
+    async with stack(tmp_path, TOML + KEY) as one:
+        with pytest.raises(CryptoError, match="'w' is hardware-wrapped: no software") as caught:
+            await one.lose_engine("ice0")
+        assert caught.value.errno == errno.EOPNOTSUPP
+        assert one.spec().disks["ice0"].engine is not None
+        assert await write_read(one.system.view("v"), data) == data
+
+
 async def test_a_refused_blob_makes_no_secret(tmp_path):
     async with stack(tmp_path) as one:
         with pytest.raises(CryptoError, match="not a long-term key of this engine"):
