@@ -49,7 +49,7 @@ check_wheel() {
         --wheel-dir "$base" "$base/source"
     # What is compiled counts as its source.
     (cd "$base/source" && find fusedm -name '*.py' -o -name '*.pyi' -o -name '*.md' \
-        -o -name '*.toml' -o -name '*.pyx') | sort >"$base/wanted"
+        -o -name '*.toml' -o -name '*.fio' -o -name '*.pyx') | sort >"$base/wanted"
     .venv/bin/python -m zipfile -l "$base"/fusedm-*.whl | awk '$1 ~ "^fusedm/" { print $1 }' |
         sed -E 's/[.]cpython-[^/]*[.]so$/.pyx/' | sort >"$base/packed"
     diff "$base/wanted" "$base/packed" || fail "the wheel is not the package (< missing, > extra)"

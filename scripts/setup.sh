@@ -7,6 +7,7 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
     e2fsprogs xfsprogs fio util-linux mount)
 stamp=.venv/set-up-stamp
+compiled_stamp=.venv/compiled-stamp
 
 say() { printf 'set-up: %s\n' "$*"; }
 give_up() {
@@ -66,7 +67,15 @@ END
 state() {
     pwd
     .venv/bin/python -V
-    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt fusedm/*/*.p[xy][xd]
+    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt
+}
+
+# The compiled modules and what they were compiled from.
+compiled() {
+    (
+        shopt -s nullglob
+        sha256sum fusedm/*/*.p[xy][xd] fusedm/*/*.so
+    )
 }
 
 is_set_up() {
@@ -81,11 +90,20 @@ make_venv() {
     "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable '.[dev]'
+    compiled >"$compiled_stamp"
     # Last of all, so that a set-up which was interrupted is begun again.
     state >"$stamp"
     say "done"
 }
 
+compile_again() {
+    say "compiling again"
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+        --no-deps --editable .
+    compiled >"$compiled_stamp"
+}
+
 installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
 install_packages
 is_set_up || make_venv
+compiled | cmp -s - "$compiled_stamp" || compile_again

@@ -154,12 +154,27 @@ def test_a_moved_clone_is_set_up_anew(machine: Machine):
     assert machine.log() == ["venv", "pip"] * 2
 
 
-@pytest.mark.parametrize("path", ["pyproject.toml", "fusedm/crypto/evp.pyx"])
-def test_changed_requirements_and_compiled_modules_are_set_up_anew(machine: Machine, path: str):
+def test_changed_requirements_are_set_up_anew(machine: Machine):
     machine.set_up()
-    (machine.clone / path).write_text("# Changed.\n")
+    (machine.clone / "pyproject.toml").write_text("[project]\n")
     assert machine.set_up().returncode == 0
     assert machine.log() == ["venv", "pip"] * 2
+
+
+def test_a_changed_module_is_compiled_again_and_nothing_else_is_done(machine: Machine):
+    machine.set_up()
+    (machine.clone / "fusedm/crypto/evp.pyx").write_text("# Changed.\n")
+    assert machine.set_up().stdout == "set-up: compiling again\n"
+    assert machine.set_up().stdout == ""
+    assert machine.log() == ["venv", "pip", "pip"]
+
+
+def test_a_compiled_module_that_is_gone_is_compiled_again(machine: Machine):
+    module = machine.clone / "fusedm/crypto/evp.so"
+    module.touch()
+    machine.set_up()
+    module.unlink()
+    assert machine.set_up().stdout == "set-up: compiling again\n"
 
 
 def test_an_upgraded_python_is_set_up_anew(machine: Machine):

@@ -31,7 +31,15 @@ class CryptoMode:
 
 #: A further mode is one row here and one cipher in crypto/ciphers.py.
 MODES: Mapping[str, CryptoMode] = MappingProxyType(
-    {mode.name: mode for mode in (CryptoMode("AES-256-XTS", key_size=64, iv_size=16),)}
+    {
+        mode.name: mode
+        for mode in (
+            CryptoMode("AES-256-XTS", key_size=64, iv_size=16),
+            CryptoMode("AES-128-CBC-ESSIV", key_size=16, iv_size=16),
+            CryptoMode("Adiantum", key_size=32, iv_size=32),
+            CryptoMode("SM4-XTS", key_size=32, iv_size=16),
+        )
+    }
 )
 
 
@@ -133,10 +141,7 @@ class CryptContext:
         return CryptContext(self.key, self.dun + length_bytes // size, self.zeros_are_holes)
 
     def is_followed_by(self, length_bytes: int, other: "CryptContext | None") -> bool:
-        """Whether other continues this context after length_bytes.
-
-        That is: the same key object, the same reading of zeros, and the next DUN.
-        """
+        """Whether other continues this context after length_bytes: next DUN, all else the same."""
         return (
             other is not None
             and other.key is self.key

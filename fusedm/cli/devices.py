@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from fusedm.block.crypt_ctx import MODES
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
 from fusedm.cli.listing import columns
@@ -169,7 +170,9 @@ def key_group() -> None:
 @stack_option
 @click.argument("name")
 @click.option("--source", required=True, help="file:PATH, env:NAME, fd:N, keyring:DESC or random.")
-@click.option("--mode", default="AES-256-XTS", show_default=True, help="The cipher.")
+@click.option(
+    "--mode", default="AES-256-XTS", show_default=True, help=f"One of {', '.join(MODES)}."
+)
 @click.option("--data-unit-size", type=int, default=4096, show_default=True, help="Bytes.")
 @click.option("--dun-bytes", type=int, default=8, show_default=True, help="Of its numbers.")
 def key_add(

@@ -16,6 +16,7 @@ import click
 from fusedm import __version__
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.cli import listing
+from fusedm.cli.bench_command import bench
 from fusedm.cli.demo import run_demo
 from fusedm.cli.devices import disk_group, dm_group, key_group, stack_option, view_group
 from fusedm.cli.looking import looking_verbs
@@ -249,7 +250,9 @@ def targets(name: str | None) -> None:
     click.echo(listing.columns([(kind, target_class(kind).usage) for kind in target_names()]))
 
 
-for group in (disk_group, dm_group, key_group, view_group, *looking_verbs, verify_command):
+for group in (
+    disk_group, dm_group, key_group, view_group, *looking_verbs, verify_command, bench
+):  # fmt: skip
     cli.add_command(group)
 
 

@@ -3,7 +3,7 @@
 from fusedm.crypto.carry_out import can_carry_out_now
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
-from fusedm.crypto.evp import EvpCipher, libcrypto_version
+from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.submit import (
     PatchBlock,
@@ -20,6 +20,7 @@ from fusedm.crypto.submit import (
 )
 
 __all__ = [
+    "EVP_MODES",
     "EvpCipher",
     "Fallback",
     "InlineEngine",

@@ -82,11 +82,11 @@ class Target(ABC):
     #: The third word of a table line.
     name: ClassVar[str]
     #: Whether contexts go down unchanged. Only for a target that neither changes, stores nor looks
-    #: at data, so that plaintext and ciphertext are the same to it. No default: each must decide.
+    #: at data, so plaintext and ciphertext are the same to it. No default: each must decide.
     passes_crypto: ClassVar[bool]
-    #: Whether READs and WRITEs of a place always go the same way, and end_io minds errors only:
-    #: then where they lie is found out once for many bios. Not for a target that looks at the time,
-    #: at data, or at what has happened.
+    #: Whether READs and WRITEs of a place always go one way, and end_io minds errors only. Then
+    #: that way is found out once for many bios. Not for a target that looks at the time, at data,
+    #: or at what has happened.
     is_steady: ClassVar[bool] = False
     #: The arguments in words, for messages: "dev offset".
     usage: ClassVar[str]

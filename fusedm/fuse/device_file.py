@@ -101,6 +101,14 @@ async def flush(view: View) -> None:
     await submit_bio(view.device, FLUSH)
 
 
+def flush_nowait(view: View) -> None:
+    """The same on the spot.
+
+    Raises: BlockIOError; WouldBlock before any effect.
+    """
+    submit_nowait(view.device, (FLUSH,))
+
+
 async def _write_zeros(view: View, begin: int, end: int) -> None:
     for offset in range(begin, end, len(_ZEROS)):
         await write(view, offset, _ZEROS[: end - offset])

@@ -175,6 +175,9 @@ class Lane:
             elif opcode == Opcode.WRITE and not words[5] & os.O_DSYNC:
                 device_file.write_nowait(opened.view, words[1], data)
                 self._reply_written(unique, opened, len(data))
+            elif opcode == Opcode.FSYNC:
+                device_file.flush_nowait(opened.view)
+                self._reply(unique)
             else:
                 raise WouldBlock
         except WouldBlock:

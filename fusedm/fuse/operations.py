@@ -221,10 +221,6 @@ class Operations(pyfuse3.Operations):
             await device_file.flush(opened.view)
 
     @handler
-    async def flush(self, fh: int) -> None:
-        """A descriptor was closed: as on a block device nothing is to be done."""
-
-    @handler
     async def release(self, fh: int) -> None:
         """The last descriptor was closed."""
         opened = self.handles.pop(fh)
@@ -240,6 +236,9 @@ class Operations(pyfuse3.Operations):
         """The last descriptor was closed."""
         del self._listings[fh]
 
+    # A descriptor was closed: nothing is to be done, as on a block device. The kernel does not ask
+    # again, so closing a file never waits, and cannot fail when the mount ends.
+    flush = refuse(errno.ENOSYS)
     # Names come and go by fusedm's verbs only.
     create = mkdir = mknod = symlink = link = unlink = rmdir = rename = refuse(errno.EPERM)
 

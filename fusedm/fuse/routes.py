@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from fusedm.block import NO_DATA, Op, Span
-from fusedm.block.errors import BlockIOError, WouldBlock
+from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.crypto import EvpCipher
+from fusedm.crypto import EVP_MODES, EvpCipher
 from fusedm.fuse.express import Path
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.system import System, View
@@ -57,6 +57,8 @@ class Routes:
         """A Path for a request, ready to be used until the batch ends; None if there is none."""
         try:
             return self._find(handle, offset, size)
+        except (FusedmError, WouldBlock):
+            return None  # As the bio itself will find out.
         except Exception:  # A bug in one request must not end the mount.
             log.exception("bug in finding a path")
             return None
@@ -66,7 +68,7 @@ class Routes:
         if not isinstance(opened, OpenDevice) or offset + size > opened.view.size:
             return None
         stretch = _known(opened, offset) or _find(handle, opened, offset)
-        if stretch is None or stretch.path is None or offset + size > stretch.end:
+        if stretch.path is None or offset + size > stretch.end:
             return None
         if stretch.path not in self._in_batch and not self._begin(stretch, stretch.path):
             return None
@@ -119,14 +121,13 @@ def _known(opened: OpenDevice, offset: int) -> Stretch | None:
     return stretches[index]
 
 
-def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch | None:
-    """Find a stretch out, and remember it."""
+def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch:
+    """Find a stretch out, and remember it.
+
+    Raises: BlockIOError, WouldBlock as the device's span.
+    """
     view = opened.view
-    try:
-        span = view.device.span(offset >> SECTOR_SHIFT)
-    except (BlockIOError, WouldBlock):
-        return None
-    stretch = _stretch(handle, view, span)
+    stretch = _stretch(handle, view, view.device.span(offset >> SECTOR_SHIFT))
     if len(opened.stretches) >= MAX_STRETCHES:
         opened.stretches.clear()
     # A block that a border cuts is in two spans, and in no path.
@@ -151,7 +152,10 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
     if span.leaf is None or whole.begin >= whole.end:
         return bare
     if view.key is not None:
-        if not span.passes_crypto or not span.leaf.capabilities.supports(view.key.config):
+        config = view.key.config
+        if config.mode not in EVP_MODES or not span.passes_crypto:
+            return bare
+        if not span.leaf.capabilities.supports(config):
             return bare
         whole.slots = span.leaf.engine_slots
     descriptor = span.leaf.direct_fd()

@@ -10,11 +10,17 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Let each of them raise KeyboardInterrupt, so that all is undone on the way out."""
+def interruptible(once: bool = False) -> Iterator[None]:
+    """Let each of them raise KeyboardInterrupt, so that all is undone on the way out.
+
+    once lets only the first do so: a second cannot come between that and the teardown.
+    """
+    came: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        came.append(number)
+        if len(came) == 1 or not once:
+            raise KeyboardInterrupt
 
     with _handled_by(interrupt):
         yield
@@ -38,6 +44,16 @@ def hold() -> None:
 def let_in() -> None:
     """Let them come, and first those that came meanwhile."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold them for the time of a with block; those that came meanwhile come at its end."""
+    hold()
+    try:
+        yield
+    finally:
+        let_in()
 
 
 def restore_defaults() -> None:

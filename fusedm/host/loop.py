@@ -20,6 +20,7 @@ from fusedm.host.mounts import (
     describe,
     holders_of,
     lies_under,
+    mount_over,
     mounts_of_source,
     read_mounts,
     resolve,
@@ -224,18 +225,13 @@ def _check_reachable(path: str) -> None:
     try:
         os.stat(path)
     except OSError as error:
-        if error.errno == errno.EACCES and _is_on_fuse(path):
+        if error.errno == errno.EACCES and mount_over(path).fs_type.startswith("fuse"):
             raise UsageError(
                 f"{path}: root cannot see into this mount: bring it up with --allow-root or "
                 "--allow-other, and user_allow_other in /etc/fuse.conf",
                 errno.EACCES,
             ) from None
         raise UsageError(f"{path}: {error.strerror}", error.errno) from None
-
-
-def _is_on_fuse(path: str) -> bool:
-    above = [mount for mount in reversed(read_mounts()) if lies_under(path, mount.mount_point)]
-    return max(above, key=lambda mount: len(mount.mount_point)).fs_type.startswith("fuse")
 
 
 def _make_free_node() -> None:

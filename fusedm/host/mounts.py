@@ -9,11 +9,13 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusedm.block.errors import StackError, UsageError
+from fusedm.host.interrupts import held
 
 #: Where a plain user's PATH (or that of `su` without a dash) does not look for losetup and mkfs.
 SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -69,6 +71,12 @@ def mount_at(path: str) -> Mount | None:
     """The mount on top at this very path, if it is a mount point."""
     point = resolve(path)
     return next((mount for mount in reversed(read_mounts()) if mount.mount_point == point), None)
+
+
+def mount_over(path: str) -> Mount:
+    """The mount that shows a path, by the names alone: the innermost, and the topmost of those."""
+    above = [mount for mount in reversed(read_mounts()) if lies_under(path, mount.mount_point)]
+    return max(above, key=lambda mount: len(mount.mount_point))
 
 
 def mounts_of_source(source: str) -> list[Mount]:
@@ -184,27 +192,36 @@ def tool_path(environ: Mapping[str, str]) -> str:
     return os.pathsep.join((environ.get("PATH", os.defpath), *SYSTEM_DIRS))
 
 
-def run_tool(*command: str, seconds: float | None = None) -> str:
+def run_tool(
+    *command: str, seconds: float | None = None, begin: Callable[[], None] | None = None
+) -> str:
     """What an outside tool prints; it is left to itself if it takes longer than seconds.
 
+    begin is called in the child before it becomes the tool: only where there is one thread. Until
+    then the signals that ask to end are held, since Python loses an interrupt while it forks.
     Raises: UsageError if it is not installed; StackError with the last line it said, EBUSY if that
             speaks of busy or if it took too long, else EIO.
     """
     environ = {**os.environ, "LC_ALL": "C", "PATH": tool_path(os.environ)}
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    tool = None
     try:
-        tool = subprocess.Popen(command, stdin=nothing, stdout=pipe, stderr=pipe, env=environ)
+        with nullcontext() if begin is None else held():
+            tool = subprocess.Popen(
+                command, stdin=nothing, stdout=pipe, stderr=pipe, env=environ, preexec_fn=begin
+            )
+        out, err = tool.communicate(timeout=seconds)
     except FileNotFoundError:
         raise UsageError(f"{command[0]} is not installed", errno.ENOENT) from None
-    try:
-        out, err = tool.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         # It may be beyond signals, as umount is while a device hangs: it is not waited for.
-        tool.kill()
+        if tool is not None:
+            tool.kill()
         raise StackError(f"{command[0]} has not ended in {seconds:g} s", errno.EBUSY) from None
     except BaseException:
-        tool.kill()
-        tool.wait()
+        if tool is not None:
+            tool.kill()
+            tool.wait()
         raise
     if tool.returncode:
         said = os.fsdecode(err).strip().splitlines() or [f"exit code {tool.returncode}"]

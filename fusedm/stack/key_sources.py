@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import sys
 from binascii import unhexlify
 from contextlib import suppress
@@ -18,6 +19,8 @@ from fusedm.stack.spec import check_source
 #: Numbers of request_key and keyctl by machine, as no C library has functions for them.
 _KEY_SYSCALLS = {"x86_64": (249, 250), "aarch64": (218, 219), "riscv64": (218, 219)}
 _KEYCTL_READ = 11
+
+_HEX = re.compile(rb"[0-9A-Fa-f]+")
 
 
 def load_key(source: str, size: int, base_dir: Path) -> bytearray:
@@ -45,7 +48,20 @@ def load_key(source: str, size: int, base_dir: Path) -> bytearray:
     except OSError as error:
         text = f"key source {source!r}: {error.strerror}"
         raise StackError(text, error.errno) from None
-    return data if len(data) == size else _parse_hex(source, data, size, f"{size} bytes or ")
+    if len(data) != size:
+        return _parse_hex(source, data, size, f"{size} bytes or ")
+    _check_not_digits(source, data)
+    return data
+
+
+def _check_not_digits(source: str, data: bytearray) -> None:
+    """Refuse digits of a key half the size (of another mode, then): by chance no key looks so."""
+    size = len(data)
+    if _HEX.fullmatch(data):
+        raise CryptoError(
+            f"key source {source!r}: it holds {size} hexadecimal digits, which are {size // 2} "
+            f"bytes: not {size} bytes or {2 * size} hexadecimal digits"
+        )
 
 
 def _parse_hex(source: str, data: bytearray, size: int, or_else: str) -> bytearray:

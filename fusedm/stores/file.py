@@ -74,8 +74,8 @@ class FileStore(DescriptorStore):
         return store
 
     def may_block(self, op: Op) -> bool:
-        """Whether the host may take long: always, but for data of a file in memory (tmpfs)."""
-        return self._has_slow_data or not op.has_data
+        """Whether the host may take long: a file in memory (tmpfs) only for what frees pages."""
+        return self._has_slow_data or op in (Op.DISCARD, Op.WRITE_ZEROES)
 
     def direct_fd(self) -> int | None:
         """The descriptor, if its data never keep a thread waiting."""

@@ -16,10 +16,11 @@ from tests.helpers.devices import lookup_in
 MODE = "AES-256-XTS"
 
 
-def make_key(name: str = "k", unit: int = 512, dun_bytes: int = 8) -> CryptoKey:
+def make_key(name: str = "k", unit: int = 512, dun_bytes: int = 8, mode: str = MODE) -> CryptoKey:
     """A key whose bytes follow from its name."""
+    config = CryptoConfig(mode, unit, dun_bytes)
     raw = hashlib.sha512(name.encode()).digest()
-    return CryptoKey(name, CryptoConfig(MODE, unit, dun_bytes), raw)
+    return CryptoKey(name, config, raw[: config.key_size])
 
 
 def make_disk(

@@ -1,7 +1,7 @@
 """The oracle: a device as a flat array of what its medium must hold, encrypted by the reference."""
 
 from fusedm.block import CryptoKey
-from tests.helpers import reference_xts
+from tests.helpers.references import REFERENCES
 
 SECTOR = 512
 
@@ -20,7 +20,8 @@ class FlatModel:
     def write(self, sector: int, data: bytes, key: CryptoKey | None = None, dun: int = 0) -> None:
         """A write that succeeded; without a key the data are the medium's."""
         if key is not None:
-            data = reference_xts.encrypt(bytes(key.raw), key.config.data_unit_size, dun, data)
+            reference, unit = REFERENCES[key.config.mode], key.config.data_unit_size
+            data = reference.encrypt(bytes(key.raw), unit, dun, data)
         for index in range(len(data) // SECTOR):
             if sector + index not in self.holes:
                 at = (sector + index) * SECTOR
@@ -36,7 +37,8 @@ class FlatModel:
         """What a read must give, where it is known."""
         data = bytes(self.raw[sector * SECTOR : sector * SECTOR + length])
         if key is not None:
-            data = reference_xts.decrypt(bytes(key.raw), key.config.data_unit_size, dun, data)
+            reference, unit = REFERENCES[key.config.mode], key.config.data_unit_size
+            data = reference.decrypt(bytes(key.raw), unit, dun, data)
         return data
 
     def mismatch(

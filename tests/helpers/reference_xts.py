@@ -1,16 +1,25 @@
-"""AES-256-XTS written from its definition over single AES blocks: slow, obvious, a second opinion.
+"""XTS written from its definition over single blocks: slow, obvious, a second opinion.
 
-It shares no code with fusedm.  Source: IEEE 1619, clauses 5.2 to 5.4, for whole blocks.
+It shares no code with fusedm.  Source: IEEE 1619, clauses 5.2 to 5.4, for whole blocks; SM4-XTS is
+the same over another block cipher.
 """
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.ciphers import (
+    BlockCipherAlgorithm,
+    Cipher,
+    algorithms,
+    modes,
+)
 
 BLOCK = 16
 
+Algorithm = Callable[[bytes], BlockCipherAlgorithm]
 
-def tweaks(key: bytes, dun: int, count: int) -> bytes:
-    """The tweak of each block of a unit: E(key 2, DUN), doubled from block to block."""
-    first = _ecb(key[32:], True, dun.to_bytes(BLOCK, "little"))
+
+def tweaks(first: bytes, count: int) -> bytes:
+    """The tweak of each block of a unit: the first one, doubled from block to block."""
     tweak = int.from_bytes(first, "little")
     result = b""
     for _ in range(count):
@@ -22,32 +31,37 @@ def tweaks(key: bytes, dun: int, count: int) -> bytes:
     return result
 
 
-def transform_unit(key: bytes, dun: int, data: bytes, *, encrypt: bool) -> bytes:
-    """One data unit: each block is T ^ AES(key 1, block ^ T)."""
-    tweak = tweaks(key, dun, len(data) // BLOCK)
-    return _xor(_ecb(key[:32], encrypt, _xor(data, tweak)), tweak)
-
-
-def encrypt(key: bytes, unit: int, dun: int, data: bytes) -> bytes:
+def encrypt(
+    key: bytes, unit: int, dun: int, data: bytes, algorithm: Algorithm = algorithms.AES
+) -> bytes:
     """Data of whole units, the first of them numbered dun."""
-    return _units(key, unit, dun, data, True)
+    return _units(key, unit, dun, data, algorithm, True)
 
 
-def decrypt(key: bytes, unit: int, dun: int, data: bytes) -> bytes:
+def decrypt(
+    key: bytes, unit: int, dun: int, data: bytes, algorithm: Algorithm = algorithms.AES
+) -> bytes:
     """The inverse of encrypt."""
-    return _units(key, unit, dun, data, False)
+    return _units(key, unit, dun, data, algorithm, False)
 
 
-def _units(key: bytes, unit: int, dun: int, data: bytes, forward: bool) -> bytes:
-    return b"".join(
-        transform_unit(bytes(key), dun + at // unit, bytes(data[at : at + unit]), encrypt=forward)
-        for at in range(0, len(data), unit)
-    )
+def _units(
+    key: bytes, unit: int, dun: int, data: bytes, algorithm: Algorithm, forward: bool
+) -> bytes:
+    """Unit by unit: each block is T ^ E(key 1, block ^ T), the first T is E(key 2, DUN)."""
+    half = len(key) // 2
+    data_key, tweak_key = algorithm(bytes(key[:half])), algorithm(bytes(key[half:]))
+    result = b""
+    for at in range(0, len(data), unit):
+        iv = (dun + at // unit).to_bytes(BLOCK, "little")
+        tweak = tweaks(_ecb(tweak_key, True, iv), unit // BLOCK)
+        result += _xor(_ecb(data_key, forward, _xor(data[at : at + unit], tweak)), tweak)
+    return result
 
 
-def _ecb(key: bytes, forward: bool, data: bytes) -> bytes:
+def _ecb(algorithm: BlockCipherAlgorithm, forward: bool, data: bytes) -> bytes:
     # Electronic codebook only as a way to call the block cipher itself.
-    cipher = Cipher(algorithms.AES(key), modes.ECB())
+    cipher = Cipher(algorithm, modes.ECB())
     return (cipher.encryptor() if forward else cipher.decryptor()).update(data)
 
 

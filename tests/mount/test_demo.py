@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.cli.demo_fio import JOBS
+from fusedm.bench import FIO_JOBS
 from tests.helpers.cli import PROGRAM, refused
 from tests.helpers.tiers import left_behind
 
@@ -54,7 +54,7 @@ def test_the_demo_shows_its_five_steps_and_leaves_nothing():
         "alone, the same 4096 bytes as views/home",
         "(through the engine's keyslots)",
         "(by the leaf's fallback)",
-        *(job[0] for job in JOBS),
+        *(job.title for job in FIO_JOBS),
         "conditions: ",
     ):
         assert text in done.stdout

@@ -17,6 +17,7 @@ from tests.helpers.mounted import (
     END_SECONDS,
     USUAL,
     Mounted,
+    connections,
     fusedm,
     mounted_stack,
     opened,
@@ -150,17 +151,6 @@ def test_a_kill_under_load_leaves_a_mount_that_down_clears(tmp_path: Path) -> No
         assert nothing_is_left(stack)
 
 
-@contextmanager
-def connections(folder: Path) -> Iterator[Path]:
-    """The control folder of FUSE, mounted for us."""
-    folder.mkdir()
-    mounts.run_tool("mount", "-t", "fusectl", "none", str(folder))
-    try:
-        yield folder
-    finally:
-        mounts.unmount(str(folder))
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts fusectl")
 def test_an_aborted_connection_ends_it(tmp_path: Path) -> None:
     with mounted_stack(USUAL, tmp_path) as stack, connections(tmp_path / "control") as control:
@@ -190,6 +180,7 @@ async def main(mount_point, options):
             data = await trio.to_thread.run_sync((mount_point / "disks/d0").read_bytes)
             assert data == bytes(4096)
             stopping.set()
+        system.close()
         descriptors.append(len(os.listdir("/proc/self/fd")))
     assert len(set(descriptors)) == 1, descriptors
 

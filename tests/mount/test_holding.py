@@ -16,6 +16,7 @@ from tests.helpers.aio import AsyncReads
 from tests.helpers.mounted import (
     USUAL,
     Mounted,
+    connections,
     mounted_stack,
     opened,
     page_aligned,
@@ -161,10 +162,20 @@ def test_a_killed_reader_of_a_suspended_device_is_gone_once_it_is_resumed(stack:
     stack.call("view.remove", name="home")
 
 
-def test_a_daemon_told_to_end_does_not_wait_for_a_suspended_device(stack: Mounted) -> None:
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts fusectl")
+def test_a_daemon_told_to_end_does_not_wait_for_a_suspended_device(
+    stack: Mounted, tmp_path: Path
+) -> None:
     stack.call("dm.suspend", name="data")
-    crowd = Crowd(2, lambda _: read_at(stack.mapper("data"), 0, 4096))
-    wait_until(lambda: stack.call("dm.show", name="data")["open"] == 2)
+    with connections(tmp_path / "control") as control:
+        waiting = control / str(os.minor(stack.mount_point.stat().st_dev)) / "waiting"
+        crowd = Crowd(2, lambda _: read_at(stack.mapper("data"), 0, 4096))
+        wait_until(lambda: stack.call("dm.show", name="data")["open"] == 2)
+        # Not the end of an open: the daemon has answered that by the second look.
+        for _ in range(2):
+            stack.call("status")
+            wait_until(lambda: int(waiting.read_text()) == 2)
+    stack.call("status")  # By now the daemon has taken both reads.
     assert stack.end() == 0
     # It has resumed the device first, so that nobody gets an error for nothing.
     assert set(crowd.join().values()) == {bytes(4096)}

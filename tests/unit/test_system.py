@@ -151,6 +151,16 @@ async def test_a_dun_base_that_does_not_fit_is_refused_with_the_numbers(base, la
     system.add_view("w", "dm0", "short", 244)
 
 
+async def test_a_dun_base_may_have_32_bytes_where_the_mode_has():
+    system = await make_system()
+    system.add_key(make_key("long", 4096, dun_bytes=32, mode="Adiantum"))
+    last = (1 << 256) - 1
+    with pytest.raises(CryptoError, match=f"numbers {last - 10}..{last + 1} do not fit the 32 DUN"):
+        system.add_view("w", "dm0", "long", last - 10)
+    system.add_view("w", "dm0", "long", last - 11)
+    assert system.view("w").dun_base == last - 11
+
+
 async def test_a_refused_view_name_starts_no_key():
     system = System()
     system.add_disk(make_disk("d0"))

@@ -17,13 +17,22 @@ from fusedm.block.errors import CryptoError
 from tests.helpers.builders import MODE, make_key
 
 
-def test_the_modes_have_the_kernels_sizes():
-    assert (MODES[MODE].key_size, MODES[MODE].iv_size) == (64, 16)
+def test_the_modes_have_the_kernels_names_and_sizes():
+    assert {mode.name: (mode.key_size, mode.iv_size) for mode in MODES.values()} == {
+        "AES-256-XTS": (64, 16),
+        "AES-128-CBC-ESSIV": (16, 16),
+        "Adiantum": (32, 32),
+        "SM4-XTS": (32, 16),
+    }
+    assert all(name == mode.name for name, mode in MODES.items())
 
 
 def test_an_unknown_mode_is_refused_with_the_known_ones():
-    with pytest.raises(CryptoError, match="mode 'AES-0' is unknown: the modes are AES-256-XTS"):
+    with pytest.raises(CryptoError) as caught:
         CryptoConfig("AES-0", 512, 8)
+    assert str(caught.value) == (
+        "mode 'AES-0' is unknown: the modes are AES-256-XTS, AES-128-CBC-ESSIV, Adiantum, SM4-XTS"
+    )
 
 
 @pytest.mark.parametrize("dun_bytes", [-1, 0, 17])
@@ -31,6 +40,15 @@ def test_dun_bytes_outside_the_iv_are_refused(dun_bytes):
     with pytest.raises(CryptoError, match=rf"dun_bytes {dun_bytes} is not in 1..16") as caught:
         CryptoConfig(MODE, 512, dun_bytes)
     assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_may_have_as_many_dun_bytes_as_its_iv(mode):
+    size = MODES[mode].iv_size
+    assert dun_limit(CryptoConfig(mode, 512, size)) == 1 << 8 * size
+    text = rf"dun_bytes {size + 1} is not in 1..{size} \(IV size of {mode}\)"
+    with pytest.raises(CryptoError, match=text):
+        CryptoConfig(mode, 512, size + 1)
 
 
 @pytest.mark.parametrize("size", [-512, 0, 1, 256, 513, 768, 131072])
@@ -54,6 +72,14 @@ def test_a_key_of_the_wrong_size_names_both_sizes(length):
     config = CryptoConfig(MODE, 512, 8)
     with pytest.raises(CryptoError, match=f"key 'k': {length} bytes given, .* needs 64"):
         CryptoKey("k", config, bytes(length))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_has_keys_of_its_size_only(mode):
+    config, size = CryptoConfig(mode, 512, 8), MODES[mode].key_size
+    assert len(CryptoKey("k", config, bytes(size)).raw) == size
+    with pytest.raises(CryptoError, match=f"{size - 1} bytes given, {mode} needs {size}"):
+        CryptoKey("k", config, bytes(size - 1))
 
 
 def test_a_key_owns_a_copy_of_its_bytes():
@@ -112,6 +138,21 @@ def test_what_does_not_follow():
     assert not context.is_followed_by(1024, CryptContext(twin, 7))
     assert not context.is_followed_by(1024, CryptContext(key, 6))
     assert not context.is_followed_by(1000, CryptContext(key, 6))
+
+
+@pytest.mark.parametrize("bits", [64, 128, 192])
+def test_advancing_carries_through_32_bytes(bits):
+    key = make_key(dun_bytes=32, mode="Adiantum")
+    assert CryptContext(key, (1 << bits) - 1).advance(1024).dun == (1 << bits) + 1
+
+
+def test_32_bytes_of_dun_have_an_end():
+    last = (1 << 256) - 1
+    context = CryptContext(make_key(dun_bytes=32, mode="Adiantum"), last)
+    assert check_dun_range(context, 512) is None
+    assert check_dun_range(context, 1024) == (
+        f"data unit numbers {last}..{last + 1} do not fit 32 DUN bytes"
+    )
 
 
 @pytest.mark.parametrize(("dun_bytes", "limit"), [(1, 256), (4, 1 << 32), (16, 1 << 128)])

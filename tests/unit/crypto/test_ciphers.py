@@ -1,20 +1,60 @@
-"""Software ciphers against published vectors and the reference."""
+"""The software cipher of each mode against published vectors and its reference."""
 
+import errno
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fusedm.block import MODES, CryptoConfig, CryptoKey
 from fusedm.block.errors import CryptoError
+from fusedm.crypto import ciphers
 from fusedm.crypto.ciphers import CIPHERS, make_cipher
-from tests.helpers import reference_xts
-from tests.helpers.builders import MODE, make_key, pattern
+from fusedm.crypto.data_units import BATCH_BYTES
+from tests.helpers.builders import make_key, pattern
+from tests.helpers.references import REFERENCES
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "aes_256_xts.json").read_text())
-official = pytest.mark.parametrize("vector", VECTORS["official"], ids=lambda v: v["name"])
-derived = pytest.mark.parametrize("vector", VECTORS["derived"], ids=lambda v: v["name"])
+UNIT_SIZES = [1 << shift for shift in range(9, 17)]
+XTS_MODES = ["AES-256-XTS", "SM4-XTS"]
+#: More units of the smallest size than a mode transforms one by one.
+MANY = 40
+
+
+def vectors(kind):
+    """(mode, vector) for each vector of a kind in tests/vectors."""
+    found = []
+    for mode in MODES:
+        name = mode.lower().replace("-", "_") + ".json"
+        text = (Path(__file__).parents[2] / "vectors" / name).read_text()
+        for vector in json.loads(text)[kind]:
+            found.append(pytest.param(mode, vector, id=f"{mode}: {vector['name']}"))
+    return found
+
+
+def published(vector):
+    """Key, DUN, plaintext and ciphertext of an official vector."""
+    key, iv, plaintext, ciphertext = (
+        bytes.fromhex(vector[name]) for name in ("key", "iv", "plaintext", "ciphertext")
+    )
+    return key, int.from_bytes(iv, "little"), plaintext, ciphertext
+
+
+def is_in_scope(vector):
+    """Not: equal halves of an XTS key, less than two blocks, part of a block."""
+    key, _, plaintext, _ = published(vector)
+    return key != bytes(len(key)) and len(plaintext) >= 32 and len(plaintext) % 16 == 0
+
+
+def short_units(mode, size):
+    """A config whose data units may be shorter than any device's, as in most vectors."""
+    config = CryptoConfig(mode, 512, MODES[mode].iv_size)
+    object.__setattr__(config, "data_unit_size", size)
+    return config
 
 
 def encrypt(key, dun, data):
@@ -29,35 +69,110 @@ def decrypt(key, dun, data):
     return bytes(result)
 
 
-@official
-def test_the_reference_gives_published_ciphertexts(vector):
-    key, iv, plaintext, ciphertext = (
-        bytes.fromhex(vector[name]) for name in ("key", "iv", "plaintext", "ciphertext")
-    )
-    dun = int.from_bytes(iv, "little")
-    assert reference_xts.encrypt(key, len(plaintext), dun, plaintext) == ciphertext
-    assert reference_xts.decrypt(key, len(plaintext), dun, ciphertext) == plaintext
+every_mode = pytest.mark.parametrize("mode", MODES)
 
 
-def test_the_cipher_gives_the_published_ciphertext_of_a_whole_data_unit():
-    vector = VECTORS["official"][0]
-    key = CryptoKey("ieee", CryptoConfig(MODE, 512, 16), bytes.fromhex(vector["key"]))
-    plaintext, ciphertext = (bytes.fromhex(vector[name]) for name in ("plaintext", "ciphertext"))
-    assert encrypt(key, 0xFF, plaintext) == ciphertext
-    assert decrypt(key, 0xFF, ciphertext) == plaintext
+@pytest.mark.parametrize(("mode", "vector"), vectors("official"))
+def test_the_reference_gives_published_ciphertexts(mode, vector):
+    key, dun, plaintext, ciphertext = published(vector)
+    assert REFERENCES[mode].encrypt(key, len(plaintext), dun, plaintext) == ciphertext
+    assert REFERENCES[mode].decrypt(key, len(plaintext), dun, ciphertext) == plaintext
 
 
-@derived
-def test_cipher_and_reference_give_the_derived_ciphertexts(vector):
+@pytest.mark.parametrize(
+    ("mode", "vector"), [case for case in vectors("official") if is_in_scope(case.values[1])]
+)
+def test_the_cipher_gives_published_ciphertexts(mode, vector):
+    raw, dun, plaintext, ciphertext = published(vector)
+    key = CryptoKey("published", short_units(mode, len(plaintext)), raw)
+    assert encrypt(key, dun, plaintext) == ciphertext
+    assert decrypt(key, dun, ciphertext) == plaintext
+
+
+@pytest.mark.parametrize(("mode", "vector"), vectors("derived"))
+def test_cipher_and_reference_give_the_derived_ciphertexts(mode, vector):
     data = bytes((7 * index + 3) % 256 for index in range(vector["length"]))
-    raw, unit = bytes(range(64)), vector["data_unit_size"]
-    ours = encrypt(CryptoKey("k", CryptoConfig(MODE, unit, 16), raw), vector["dun"], data)
+    raw, unit = bytes(range(MODES[mode].key_size)), vector["data_unit_size"]
+    config = CryptoConfig(mode, unit, MODES[mode].iv_size)
+    ours = encrypt(CryptoKey("k", config, raw), vector["dun"], data)
     assert hashlib.sha256(ours).hexdigest() == vector["sha256"]
-    assert reference_xts.encrypt(raw, unit, vector["dun"], data) == ours
+    assert REFERENCES[mode].encrypt(raw, unit, vector["dun"], data) == ours
 
 
-def test_transforming_in_place_is_the_same():
-    key, data = make_key(), pattern(1536)
+@every_mode
+@given(data=st.data())
+def test_cipher_and_reference_agree(mode, data):
+    config = CryptoConfig(mode, data.draw(st.sampled_from([512, 1024])), MODES[mode].iv_size)
+    raw = data.draw(st.binary(min_size=config.key_size, max_size=config.key_size))
+    # Its reference takes a millisecond for a block.
+    unit_count = data.draw(st.sampled_from([1, 2] if mode == "Adiantum" else [1, 2, 3, MANY]))
+    limit = 1 << 8 * config.dun_bytes
+    near = st.sampled_from([1 << 32, 1 << 64, 1 << 127, limit - MANY])
+    dun = data.draw(st.integers(0, limit - MANY) | near.map(lambda dun: dun - 1))
+    text = data.draw(st.randoms(use_true_random=False)).randbytes(
+        unit_count * config.data_unit_size
+    )
+    key = CryptoKey("k", config, distinct_halves(raw))
+    ours = encrypt(key, dun, text)
+    reference = REFERENCES[mode]
+    assert ours == reference.encrypt(bytes(key.raw), config.data_unit_size, dun, text)
+    assert decrypt(key, dun, text) == reference.decrypt(
+        bytes(key.raw), config.data_unit_size, dun, text
+    )
+
+
+def distinct_halves(raw):
+    """Key bytes that no mode refuses."""
+    half = len(raw) // 2
+    return raw[:-1] + bytes([raw[-1] ^ 1]) if raw[:half] == raw[half:] else raw
+
+
+@every_mode
+@pytest.mark.parametrize("unit", UNIT_SIZES)
+def test_every_unit_size_is_encrypted_as_the_reference_does(mode, unit):
+    key, text = make_key(unit=unit, mode=mode), bytes(pattern(unit * (2 if unit <= 4096 else 1)))
+    want = REFERENCES[mode].encrypt(bytes(key.raw), unit, 77, text)
+    assert encrypt(key, 77, text) == want
+    assert decrypt(key, 77, want) == text
+
+
+@every_mode
+@pytest.mark.parametrize(
+    ("unit", "count"), [(512, MANY), (4096, BATCH_BYTES // 4096 * 2 + 3), (65536, 5)]
+)
+def test_many_units_in_a_call_are_the_same_as_a_call_for_each(mode, unit, count):
+    key, text = make_key(unit=unit, mode=mode), bytes(pattern(unit * count))
+    units = [text[at : at + unit] for at in range(0, len(text), unit)]
+    one_by_one = b"".join(encrypt(key, 9 + index, part) for index, part in enumerate(units))
+    assert encrypt(key, 9, text) == one_by_one
+    assert decrypt(key, 9, one_by_one) == text
+
+
+@every_mode
+@pytest.mark.parametrize("bits", [64, 128, 192])
+def test_duns_carry_into_the_next_limb(mode, bits):
+    if bits >= 8 * MODES[mode].iv_size:
+        bits = 8 * MODES[mode].iv_size - 8
+    key = make_key(dun_bytes=MODES[mode].iv_size, mode=mode)
+    text, first = bytes(pattern(512 * MANY)), (1 << bits) - 30
+    ours = encrypt(key, first, text)
+    at = 512 * 28
+    want = REFERENCES[mode].encrypt(bytes(key.raw), 512, first + 28, text[at : at + 4 * 512])
+    assert ours[at : at + 4 * 512] == want
+    assert decrypt(key, first, ours) == text
+
+
+@every_mode
+def test_the_last_dun_is_used_whole(mode):
+    key = make_key(dun_bytes=MODES[mode].iv_size, mode=mode)
+    text, last = bytes(pattern(512)), (1 << 8 * MODES[mode].iv_size) - 1
+    assert encrypt(key, last, text) == REFERENCES[mode].encrypt(bytes(key.raw), 512, last, text)
+
+
+@every_mode
+@pytest.mark.parametrize("count", [3, MANY])
+def test_transforming_in_place_is_the_same(mode, count):
+    key, data = make_key(mode=mode), pattern(512 * count)
     buffer = memoryview(bytearray(data))
     make_cipher(key).encrypt(7, buffer, buffer)
     assert bytes(buffer) == encrypt(key, 7, data)
@@ -65,35 +180,107 @@ def test_transforming_in_place_is_the_same():
     assert bytes(buffer) == data
 
 
-def test_the_source_is_left_alone():
-    data = pattern(1024)
+@every_mode
+@pytest.mark.parametrize("count", [3, MANY])
+def test_buffers_may_lie_anywhere_and_nothing_else_is_touched(mode, count):
+    key, size = make_key(mode=mode), 512 * count
+    data = bytes(pattern(size + 9))
+    result = bytearray(b"\xee" * (size + 9))
+    target = memoryview(result)[3 : size + 3]
+    make_cipher(key).encrypt(7, memoryview(data)[5 : size + 5], target)
+    assert target == encrypt(key, 7, data[5 : size + 5])
+    make_cipher(key).decrypt(7, target, target)
+    assert result == b"\xee" * 3 + data[5 : size + 5] + b"\xee" * 6
+
+
+@every_mode
+@pytest.mark.parametrize("count", [3, MANY])
+def test_the_source_is_left_alone(mode, count):
+    data = pattern(512 * count)
     before = bytes(data)
-    encrypt(make_key(), 0, data)
+    encrypt(make_key(mode=mode), 0, data)
+    decrypt(make_key(mode=mode), 0, data)
     assert data == before
 
 
-def test_a_key_with_equal_halves_is_refused_without_its_bytes():
-    key = CryptoKey("weak", CryptoConfig(MODE, 512, 8), b"\xab" * 64)
-    with pytest.raises(CryptoError, match="key 'weak': the two halves of an XTS key are") as caught:
+@every_mode
+def test_threads_may_use_one_cipher_at_once(mode):
+    key, rounds = make_key(unit=4096, mode=mode), 12
+    cipher = make_cipher(key)
+    texts = [pattern(64 << 10, seed) for seed in range(4)]
+    want = [encrypt(key, 16 * seed, text) for seed, text in enumerate(texts)]
+    wrong = []
+
+    def work(seed):
+        result = memoryview(bytearray(64 << 10))
+        for _ in range(rounds):
+            cipher.encrypt(16 * seed, memoryview(texts[seed]), result)
+            ciphertext = bytes(result)
+            cipher.decrypt(16 * seed, result, result)
+            if ciphertext != want[seed] or result != texts[seed]:
+                wrong.append(seed)
+        done.append(seed)
+
+    done: list[int] = []
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (wrong, sorted(done)) == ([], [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("mode", XTS_MODES)
+def test_a_key_with_equal_halves_is_refused_without_its_bytes(mode):
+    size = MODES[mode].key_size
+    key = CryptoKey("weak", CryptoConfig(mode, 512, 8), b"\xab" * size)
+    with pytest.raises(CryptoError) as caught:
         make_cipher(key)
-    assert "abab" not in str(caught.value)
+    assert str(caught.value) == (
+        "key 'weak': the two halves of an XTS key are equal, which gives its tweak away; "
+        f"use {size} random bytes"
+    )
 
 
-def test_a_wiped_key_makes_no_cipher():
-    key = make_key()
+@pytest.mark.parametrize("mode", XTS_MODES)
+def test_a_wiped_key_makes_no_cipher(mode):
+    key = make_key(mode=mode)
     key.wipe()
     with pytest.raises(CryptoError):
         make_cipher(key)
 
 
-def test_a_cipher_outlives_the_wiping_of_its_key():
-    key, data = make_key(), pattern(512)
+@every_mode
+def test_a_cipher_outlives_the_wiping_of_its_key(mode):
+    key, data = make_key(mode=mode), pattern(512 * MANY)
     cipher, want = make_cipher(key), encrypt(key, 3, data)
     key.wipe()
-    result = memoryview(bytearray(512))
+    result = memoryview(bytearray(len(data)))
     cipher.encrypt(3, memoryview(data), result)
-    assert bytes(result) == want
+    assert result == want
 
 
-def test_every_mode_has_a_cipher():
-    assert set(CIPHERS) == set(MODES)
+class UnknownCipher(BlockCipherAlgorithm):
+    """What SM4 is to a library that was built without it."""
+
+    name = "unknown"
+    key_size = 128
+    key_sizes = frozenset([128])
+    block_size = 128
+
+    def __init__(self, key):
+        self.key = key
+
+
+def test_a_block_cipher_that_the_library_lacks_is_named_by_its_mode(monkeypatch):
+    monkeypatch.setattr(ciphers.algorithms, "SM4", UnknownCipher)
+    with pytest.raises(CryptoError) as caught:
+        make_cipher(make_key("alice", mode="SM4-XTS"))
+    assert str(caught.value) == (
+        "key 'alice': SM4-XTS cannot be done here: OpenSSL was built without its block cipher"
+    )
+    assert caught.value.errno == errno.ENOPKG
+
+
+def test_every_mode_has_a_cipher_and_a_reference():
+    assert set(CIPHERS) == set(MODES) == set(REFERENCES)

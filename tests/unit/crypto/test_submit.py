@@ -17,7 +17,7 @@ from fusedm.crypto import (
     submit_bio_nowait,
     submit_nowait,
 )
-from fusedm.crypto.ciphers import MAX_UNITS_ON_THE_SPOT
+from fusedm.crypto.ciphers import UNITS_ON_THE_SPOT
 from fusedm.stores import FaultyStore, MemoryStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import (
@@ -193,7 +193,7 @@ async def a_large_software_cipher(nursery):
     disk = make_disk()
     start_using_key(disk, KEY)
     await prime(disk.fallback, KEY)
-    return disk, disk, write_bio(0, pattern((MAX_UNITS_ON_THE_SPOT + 1) * 512), KEY)
+    return disk, disk, write_bio(0, pattern((UNITS_ON_THE_SPOT["AES-256-XTS"] + 1) * 512), KEY)
 
 
 async def a_patch_below_which_a_key_is_missing(nursery):
@@ -259,7 +259,7 @@ async def test_one_of_several_requests_that_has_to_wait_stops_all():
 
 @pytest.mark.parametrize("slots", [None, 0, 2])
 async def test_what_has_nothing_to_wait_for_is_done_on_the_spot(slots):
-    disk, text = make_disk(slots=slots), pattern(MAX_UNITS_ON_THE_SPOT * 512)
+    disk, text = make_disk(slots=slots), pattern(UNITS_ON_THE_SPOT["AES-256-XTS"] * 512)
     start_using_key(disk, KEY)
     await prime(disk.fallback if slots is None else disk.engine.slots, KEY)
     submit_bio_nowait(disk, write_bio(0, text, KEY, 9))

@@ -8,6 +8,7 @@ import pytest
 
 from fusedm.host.interrupts import (
     ENDING_SIGNALS,
+    held,
     hold,
     interruptible,
     let_in,
@@ -54,3 +55,22 @@ def test_a_signal_that_is_held_comes_when_it_is_let_in():
         with pytest.raises(KeyboardInterrupt):
             let_in()
     assert came == ["held"]
+
+
+def test_a_second_one_does_nothing_where_only_one_may_interrupt():
+    with interruptible(once=True):
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_is_held_for_a_while_comes_at_its_end():
+    came = []
+
+    def be_signalled():
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        came.append("after the signal")
+
+    with pytest.raises(KeyboardInterrupt), interruptible(), held():
+        be_signalled()
+    assert came == ["after the signal"]

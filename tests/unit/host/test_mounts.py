@@ -168,3 +168,13 @@ def test_a_tool_speaks_english_and_is_looked_for_in_sbin_too() -> None:
     printed = mounts.run_tool("sh", "-c", 'echo "$LC_ALL $PATH"')
     assert printed.startswith("C ")
     assert printed.rstrip().endswith("/usr/sbin:/sbin")
+
+
+def test_a_tool_begins_as_it_is_told_to() -> None:
+    printed = mounts.run_tool("sh", "-c", "pwd", begin=lambda: os.chdir("/proc"))
+    assert printed == "/proc\n"
+
+
+def test_the_mount_over_a_path_is_the_innermost() -> None:
+    assert mounts.mount_over("/proc/self/no-such-file").mount_point == "/proc"
+    assert mounts.mount_over("/no-such-folder").mount_point == "/"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fusedm.block import MODES
 from fusedm.block.errors import CryptoError, StackError
 from fusedm.stack.key_sources import load_key
 
@@ -55,6 +56,29 @@ def test_a_wrong_length_is_refused_with_both_numbers(tmp_path: Path, length: int
         load_key("file:k", SIZE, tmp_path)
     assert str(caught.value) == (
         f"key source 'file:k': it holds {length} bytes, not 32 bytes or 64 hexadecimal digits"
+    )
+
+
+@pytest.mark.parametrize("size", sorted({mode.key_size for mode in MODES.values()}))
+@pytest.mark.parametrize("source", ["file:k", "env:FUSEDM_TEST_KEY"])
+def test_every_size_of_key_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, source: str
+) -> None:
+    key = bytes(range(size))
+    key_file(tmp_path, key)
+    monkeypatch.setenv("FUSEDM_TEST_KEY", key.hex())
+    assert load_key(source, size, tmp_path) == key
+    assert len(load_key("random", size, tmp_path)) == size
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_digits_of_a_key_half_the_size_are_not_the_bytes_of_one(tmp_path: Path, size: int) -> None:
+    key_file(tmp_path, os.urandom(size // 2).hex().encode())
+    with pytest.raises(CryptoError) as caught:
+        load_key("file:k", size, tmp_path)
+    assert str(caught.value) == (
+        f"key source 'file:k': it holds {size} hexadecimal digits, which are {size // 2} bytes: "
+        f"not {size} bytes or {2 * size} hexadecimal digits"
     )
 
 

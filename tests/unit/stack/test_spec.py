@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from fusedm.block import CryptoConfig
+from fusedm.block import MODES, CryptoConfig
 from fusedm.block.errors import SpecError, StackError, TableError
 from fusedm.stack.spec import (
     DiskSpec,
@@ -59,6 +59,18 @@ def test_what_has_a_default_can_be_said() -> None:
 
 def test_a_key_has_a_config() -> None:
     assert parse_spec(FILE, "s").keys["alice"].config == CryptoConfig("AES-256-XTS", 4096, 8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_known_to_keys_engines_and_views(mode: str) -> None:
+    iv_size = MODES[mode].iv_size
+    last = (1 << 8 * iv_size) - 1
+    text = FILE.replace("AES-256-XTS", mode).replace("dun_base = 0", f"dun_base = {last}")
+    text = text.replace("max_dun_bytes = 8", f"max_dun_bytes = {iv_size}")
+    spec = parse_spec(text.replace("\ndun_bytes = 8", f"\ndun_bytes = {iv_size}"), "s")
+    assert spec.disks["ufs0"].engine == EngineSpec(32, iv_size, {mode: [512, 4096]})
+    assert spec.keys["alice"].config == CryptoConfig(mode, 4096, iv_size)
+    assert spec.views["home"].dun_base == last
 
 
 def test_passthrough_is_an_engine_without_keyslots() -> None:

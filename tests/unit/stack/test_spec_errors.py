@@ -196,7 +196,7 @@ from tests.helpers.stack_file import FILE, parts, refusal
             '"AES-512-XTS" =',
             6,
             "disks.ufs0.engine.modes.AES-512-XTS: mode 'AES-512-XTS' is unknown: "
-            "the modes are AES-256-XTS",
+            "the modes are AES-256-XTS, AES-128-CBC-ESSIV, Adiantum, SM4-XTS",
             '"AES-512-XTS" = [512, 4096] } }',
         ),
         (
@@ -212,7 +212,8 @@ from tests.helpers.stack_file import FILE, parts, refusal
             'mode = "AES-256-XTS"',
             'mode = "XTS"',
             19,
-            "keys.alice.mode: mode 'XTS' is unknown: the modes are AES-256-XTS",
+            "keys.alice.mode: mode 'XTS' is unknown: "
+            "the modes are AES-256-XTS, AES-128-CBC-ESSIV, Adiantum, SM4-XTS",
             '"XTS"',
         ),
         (
@@ -228,6 +229,13 @@ from tests.helpers.stack_file import FILE, parts, refusal
             21,
             "keys.alice.dun_bytes: dun_bytes 17 is not in 1..16",
             "17",
+        ),
+        (
+            'mode = "AES-256-XTS"\ndata_unit_size = 4096\ndun_bytes = 8',
+            'mode = "Adiantum"\ndata_unit_size = 4096\ndun_bytes = 33',
+            21,
+            "keys.alice.dun_bytes: dun_bytes 33 is not in 1..32 (IV size of Adiantum)",
+            "33",
         ),
         (
             '"file:alice.key"',

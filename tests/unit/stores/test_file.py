@@ -193,9 +193,9 @@ def test_two_names_of_one_file_have_one_identity(tmp_path: Path) -> None:
     assert stores[0].identity == stores[1].identity != stores[2].identity
 
 
-def test_data_of_a_file_in_memory_do_not_block_but_the_rest_may() -> None:
+def test_only_giving_up_pages_of_a_file_in_memory_may_block() -> None:
     with closing(FileStore(os.memfd_create("m"), Path("m"), MIB, read_only=False)) as store:
-        assert [op for op in Op if store.may_block(op)] == [Op.FLUSH, Op.DISCARD, Op.WRITE_ZEROES]
+        assert [op for op in Op if store.may_block(op)] == [Op.DISCARD, Op.WRITE_ZEROES]
 
 
 def test_a_file_on_a_medium_may_block(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

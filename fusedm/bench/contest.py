@@ -1,0 +1,101 @@
+"""Who is measured against whom at which job, and the goals. Pure.
+
+A pair is one line of the result: a job, one of our devices, what it is compared with, and the ratio
+that is aimed at (none for a limit, which is only to be seen). The names are those of the entrants.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from fusedm.bench.jobs import FIO_JOBS, SLOW_NEIGHBOUR, SQLITE, UNTAR, Job
+from fusedm.block.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A device of ours against a peer or limit at one job."""
+
+    job: Job
+    device: str
+    against: str
+    goal: float | None = None
+
+
+#: Goals at 4 KiB depth 1, 4 KiB depth 16, and 1 MiB depth 4; reads and writes alike.
+_GOALS = (
+    ("disk", "nbd-memory", (2, 2, 2)),
+    ("disk", "store-loop", (None, None, None)),
+    ("linear", "qemu-raw", (2, 1.5, 1.5)),
+    ("linear", "nbd-memory", (2, 2, 2)),
+    ("linear", "nbd-file", (2, 2, 2)),
+    ("view4096", "qemu-luks", (2, 2.5, 6)),
+    ("view4096", "nbd-luks", (2, 2, 2)),
+    ("view512", "qemu-luks", (1.5, 2, 4)),
+    ("view512", "nbd-luks", (2, 2, 2)),
+)
+
+
+def _pairs() -> Iterator[Pair]:
+    for index, job in enumerate(FIO_JOBS):
+        for device, against, goals in _GOALS:
+            yield Pair(job, device, against, goals[index // 2])
+        if job.unit == "MiB/s":
+            yield Pair(job, "view4096", "openssl-4096")
+            yield Pair(job, "view512", "openssl-512")
+    yield Pair(SLOW_NEIGHBOUR, "linear-busy", "linear", 0.9)
+    yield Pair(UNTAR, "ext4", "qemu-luks-ext4", 1)
+    yield Pair(SQLITE, "ext4", "qemu-luks-ext4", 1)
+
+
+PAIRS = tuple(_pairs())
+
+
+def choose(patterns: Sequence[str], pairs: Sequence[Pair] = PAIRS) -> list[Pair]:
+    """The pairs that one of the patterns means; all without patterns.
+
+    A pattern is that of a job or of a device, or JOB:DEVICE, each as in a shell.
+    Raises: UsageError for a pattern that means none.
+    """
+    for pattern in patterns:
+        if not any(_means(pattern, pair) for pair in pairs):
+            jobs, devices = _names(pair.job.name for pair in pairs), _names(p.device for p in pairs)
+            raise UsageError(
+                f"--only {pattern}: is none of the {len(jobs)} jobs ({', '.join(jobs)}), of the "
+                f"{len(devices)} devices ({', '.join(devices)}), nor JOB:DEVICE"
+            )
+    if not patterns:
+        return list(pairs)
+    return [pair for pair in pairs if any(_means(pattern, pair) for pattern in patterns)]
+
+
+def jobs_of(pairs: Sequence[Pair]) -> list[Job]:
+    """The jobs of pairs, each once."""
+    return list(dict.fromkeys(pair.job for pair in pairs))
+
+
+def entrants_of(pairs: Sequence[Pair], job: Job | None = None) -> list[str]:
+    """Who takes part, in one job or in any, each once."""
+    return _names(
+        name
+        for pair in pairs
+        if job is None or pair.job is job
+        for name in (pair.device, pair.against)
+    )
+
+
+def rotated(names: Sequence[str], round_number: int) -> list[str]:
+    """The order of a round: each begins with another one, so none is always first or last."""
+    start = round_number % len(names) if names else 0
+    return [*names[start:], *names[:start]]
+
+
+def _means(pattern: str, pair: Pair) -> bool:
+    job, colon, device = pattern.partition(":")
+    if colon:
+        return fnmatchcase(pair.job.name, job) and fnmatchcase(pair.device, device)
+    return fnmatchcase(pair.job.name, job) or fnmatchcase(pair.device, job)
+
+
+def _names(names: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(names))

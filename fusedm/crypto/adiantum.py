@@ -1,0 +1,98 @@
+"""Adiantum, on all data units of a call at once. Pure.
+
+A data unit is its left part and its last 16 bytes, the right part. The right part gets the hash of
+the left one added, goes through the block cipher, and what comes out is the nonce of the keystream
+that the left part is xored with; then the hash of the new left part is subtracted. So every bit of
+the data unit depends on every other. To decrypt is the same with the block cipher's inverse.
+
+Source: the Adiantum paper (Crowley and Biggers 2018), section 2, and the kernel's
+crypto/adiantum.c; adiantum(xchacha12,aes) with 32 bytes of tweak is Adiantum of blk-crypto.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fusedm.block.crypt_ctx import CryptoConfig
+from fusedm.crypto import chacha
+from fusedm.crypto.blocks import BLOCK_BYTES, BlockCipher, Blocks
+from fusedm.crypto.data_units import split_at_batches
+from fusedm.crypto.nhpoly import MASK_128, NH_KEY_BYTES, NhPoly, poly1305_key
+
+_RIGHT_WORDS = BLOCK_BYTES // 4
+#: What a nonce of XChaCha has behind its first 16 bytes here.
+_NONCE_END = np.array([[1, 0]], np.uint32)
+
+
+class Adiantum:
+    """Adiantum under one key; new_block_cipher makes the block cipher from the key derived for it.
+
+    Shapes: key is 32 bytes.
+    """
+
+    def __init__(
+        self,
+        config: CryptoConfig,
+        key: memoryview,
+        new_block_cipher: Callable[[memoryview], BlockCipher],
+    ) -> None:
+        self._config = config
+        self._stream_key = np.frombuffer(key, "<u4").astype(np.uint32)
+        nonce = np.array([[1, 0, 0, 0, 0, 0]], np.uint32)
+        derived = self._stream(nonce, 32 + 16 + 16 + NH_KEY_BYTES).data.cast("B")
+        self._block_cipher = new_block_cipher(derived[:32])
+        self._hash = NhPoly(
+            config.data_unit_size,
+            tweak_key=poly1305_key(derived[32:48]),
+            message_key=poly1305_key(derived[48:64]),
+            nh_key=derived[64:],
+        )
+
+    def encrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Encrypt each data unit of src into dst."""
+        for ivs, part in split_at_batches(self._config, dun, len(src)):
+            of_tweaks = self._hash.tweak_hashes(ivs)
+            source, target = _words(src[part], len(ivs)), _words(dst[part], len(ivs))
+            middle = self._block_cipher.encrypt(self._plus_hash(source, of_tweaks, 1))
+            self._xor_left(source, middle, target)
+            target[:, -_RIGHT_WORDS:] = middle.view("<u4")
+            target[:, -_RIGHT_WORDS:] = self._plus_hash(target, of_tweaks, -1).view("<u4")
+
+    def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Decrypt each data unit of src into dst: the same, but for what the nonces are."""
+        for ivs, part in split_at_batches(self._config, dun, len(src)):
+            of_tweaks = self._hash.tweak_hashes(ivs)
+            source, target = _words(src[part], len(ivs)), _words(dst[part], len(ivs))
+            middle = self._plus_hash(source, of_tweaks, 1)
+            self._xor_left(source, middle, target)
+            target[:, -_RIGHT_WORDS:] = self._block_cipher.decrypt(middle).view("<u4")
+            target[:, -_RIGHT_WORDS:] = self._plus_hash(target, of_tweaks, -1).view("<u4")
+
+    def _plus_hash(self, units: chacha.Words, of_tweaks: list[int], sign: int) -> Blocks:
+        """The right parts plus (or minus, by sign) the hashes of left parts and tweaks."""
+        rights = np.ascontiguousarray(units[:, -_RIGHT_WORDS:]).view("<u8").tolist()
+        hashes = self._hash.hashes(units)
+        sums = bytearray()
+        for (low, high), of_left, of_tweak in zip(rights, hashes, of_tweaks, strict=True):
+            total = (low | high << 64) + sign * (of_left + of_tweak)
+            sums += (total & MASK_128).to_bytes(BLOCK_BYTES, "little")
+        return np.frombuffer(sums, "<u8").reshape(-1, 2)
+
+    def _xor_left(self, source: chacha.Words, middle: Blocks, target: chacha.Words) -> None:
+        """The left parts xored with the keystreams whose nonces begin with the encrypted blocks."""
+        nonces = np.empty((len(source), 6), np.uint32)
+        nonces[:, :4], nonces[:, 4:] = middle.view("<u4"), _NONCE_END
+        stream = self._stream(nonces, self._config.data_unit_size - BLOCK_BYTES)
+        left = slice(None, -_RIGHT_WORDS)
+        np.bitwise_xor(source[:, left], stream, out=target[:, left])
+
+    def _stream(self, nonces: chacha.Words, length_bytes: int) -> chacha.Words:
+        """The keystream of each nonce: (unit, word)."""
+        keys = chacha.hchacha12(self._stream_key, nonces[:, :4])
+        block_count = -(-length_bytes // chacha.BLOCK_BYTES)
+        return chacha.chacha12(keys, nonces[:, 4:], block_count)[:, : length_bytes // 4]
+
+
+def _words(buffer: memoryview, unit_count: int) -> chacha.Words:
+    """A buffer of unit_count data units as (unit, word), without a copy."""
+    return np.frombuffer(buffer, "<u4").reshape(unit_count, -1)
