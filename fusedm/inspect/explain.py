@@ -9,7 +9,7 @@ from typing import Any
 from fusedm.block import NO_DATA, Bio, BlockDevice, Op
 from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.crypto import Request, can_carry_out_now, make_plan
+from fusedm.crypto import EVP_MODES, Request, can_carry_out_now, make_plan
 from fusedm.dm import MappedDevice
 from fusedm.fuse import MAX_DATA_SIZE, find_stretch, read_requests, write_requests
 from fusedm.inspect.walk import Walk
@@ -110,6 +110,8 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
     if offset % view.block_size or length % view.block_size:
         found.append(f"it is not of whole blocks of {view.block_size} bytes")
     span, key = stretch.span, view.key
+    if key is not None and key.config.mode not in EVP_MODES:
+        found.append(f"engines have no compiled cipher for {key.config.mode}")
     if span.leaf is None:
         return [*found, "a target on the way looks at each bio"]
     if key is not None and not span.passes_crypto:
@@ -122,11 +124,9 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
         found.append("a border cuts its block")
     if not found and not stretch.begin <= offset <= offset + length <= stretch.end:
         found.append(f"it reaches over a border: bytes {stretch.begin}..{stretch.end} lie together")
-    if not found and stretch.slots is not None and key is not None:
-        if not stretch.slots.is_ready(key):
-            found.append(f"key {key.name} is in no keyslot of {span.leaf.name} yet")
-        elif stretch.slots.is_slow(key, 1 << 40):  # A compiled cipher is never slow.
-            found.append(f"the engine of {span.leaf.name} has no compiled cipher for it")
+    slots = stretch.slots if not found else None
+    if slots is not None and key is not None and not slots.is_ready(key):
+        found.append(f"key {key.name} is in no keyslot of {span.leaf.name} yet")
     if write and not span.is_writable:
         found.append("a device on the way is read-only")
     elif write and not span.leaf.range_locks.is_idle:

@@ -55,7 +55,7 @@ def why(system: System, name: str, wanted: CryptoConfig | None = None) -> Json:
         "sectors": end - begin,
         "native": {mode: data_unit_sizes(mask) for mode, mask in device.capabilities.modes.items()},
         "max_dun_bytes": device.capabilities.max_dun_bytes,
-        "missing": _missing(sight, device, wanted),
+        "missing": _missing(sight, device, _asked_about(view, wanted)),
         "configs": [
             {
                 **_words(config),
@@ -145,8 +145,15 @@ def _all_configs() -> Iterator[CryptoConfig]:
             yield CryptoConfig(mode, size, 1)
 
 
-def _missing(sight: Sight, device: BlockDevice, wanted: CryptoConfig | None) -> list[Json]:
-    configs = [wanted] if wanted is not None else _all_configs()
+def _asked_about(view: View, wanted: CryptoConfig | None) -> Iterable[CryptoConfig]:
+    """What may be missing: a config that is asked about, what a view's mode has, or everything."""
+    if wanted is not None:
+        return [wanted]
+    mode = view.key.config.mode if view.key is not None else None
+    return [config for config in _all_configs() if mode in (None, config.mode)]
+
+
+def _missing(sight: Sight, device: BlockDevice, configs: Iterable[CryptoConfig]) -> list[Json]:
     found = ((config, sight.obstacles(device, config)) for config in configs)
     return _grouped([(config, obstacles) for config, obstacles in found if obstacles])
 

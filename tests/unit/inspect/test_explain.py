@@ -2,6 +2,7 @@
 
 import pytest
 
+from fusedm.block import CryptoConfig, CryptoKey
 from fusedm.block.errors import StackError
 from fusedm.cli.looking_text import explain_text
 from fusedm.inspect import explain
@@ -218,11 +219,13 @@ async def test_a_read_only_disk_keeps_the_loop_from_writing(monkeypatch):
     ]
 
 
-async def test_an_engine_without_compiled_cipher_keeps_the_loop_out(monkeypatch):
-    built = await primed()
-    monkeypatch.setattr(built.disks["d0"].engine.slots, "is_slow", lambda key, length: True)
-    assert why_not_compiled(built.views["v"], 0, 4096, write=False) == [
-        "the engine of d0 has no compiled cipher for it"
+async def test_a_mode_without_compiled_cipher_keeps_the_loop_out():
+    built = await system()
+    built.add_key(CryptoKey("sm4", CryptoConfig("SM4-XTS", 4096, 8), bytes(range(32))))
+    built.add_view("w", "d1", "sm4")
+    assert why_not_compiled(built.views["w"], 0, 4096, write=False) == [
+        "engines have no compiled cipher for SM4-XTS",
+        "d1 cannot do it natively",
     ]
 
 
