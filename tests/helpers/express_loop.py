@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from threading import Thread
 
 from fusedm.crypto import EvpCipher
@@ -53,10 +54,11 @@ class Loop:
         return self.replies(), handed_out
 
     def ask_at_full_speed(self, messages: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """The same, sent by a thread without a pause, so that the helper joins in."""
+        """The same for more than there is room for; a thread sends what does not fit at first."""
         replies: list[bytes] = []
         handed_out: list[bytes] = []
-        sender = Thread(target=self._send_all, args=(messages,))
+        unsent = iter(messages)
+        sender = Thread(target=self._send_rest, args=(self._send_some(unsent), unsent))
         sender.start()
         more = True
         while more:
@@ -66,10 +68,19 @@ class Loop:
             replies += self.replies()
         return replies, handed_out
 
-    def _send_all(self, messages: list[bytes]) -> None:
+    def _send_some(self, unsent: Iterator[bytes]) -> bytes | None:
+        """Send messages while there is room; the first that there was none for."""
+        for message in unsent:
+            try:
+                self.socket.send(message)
+            except BlockingIOError:
+                return message
+        return None
+
+    def _send_rest(self, first: bytes | None, unsent: Iterator[bytes]) -> None:
         with self.socket.dup() as sending:
             sending.settimeout(10)
-            for message in messages:
+            for message in chain([] if first is None else [first], unsent):
                 sending.send(message)
 
     def run(self) -> list[bytes]:

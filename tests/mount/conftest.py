@@ -14,7 +14,9 @@ BOTH_WAYS = {
     "test_ending",
     "test_filesystems",
     "test_holding",
+    "test_holes",
     "test_live_tree",
+    "test_load",
     "test_unprivileged",
     "test_verbs",
 }

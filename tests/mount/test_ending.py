@@ -4,15 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fusedm.control import run_dir
 from fusedm.host import mounts
+from tests.helpers.load import connections, fio_running
 from tests.helpers.mounted import (
     END_SECONDS,
     USUAL,
@@ -113,26 +112,6 @@ def test_file_stores_are_free_for_the_next_one_at_once(tmp_path: Path) -> None:
             write_at(stack.disk("ufs0"), 0, bytes([round_]) * 512)
             assert stack.end() == 0
         assert (tmp_path / "ufs0.img").read_bytes()[:512] == bytes([round_]) * 512
-
-
-@contextmanager
-def fio_running(file: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Random writes, 16 at a time, from before the block until it is over."""
-    words = ["--rw=randwrite", "--bs=4k", "--ioengine=libaio", "--iodepth=16", "--direct=1"]
-    command = ["fio", "--name=load", f"--filename={file}", *words, "--time_based", "--runtime=60"]
-    before = file.stat().st_mtime
-    try:
-        fio = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        pytest.skip("fio is not installed")
-    with fio:
-        try:
-            while file.stat().st_mtime == before:
-                assert fio.poll() is None
-                time.sleep(0.01)
-            yield fio
-        finally:
-            fio.kill()
 
 
 def test_a_signal_under_load_ends_it(tmp_path: Path) -> None:

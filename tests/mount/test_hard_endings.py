@@ -11,6 +11,8 @@ from fusedm.block.errors import ControlError
 from fusedm.control.client import Client
 from fusedm.control.run_dir import run_folder, socket_path
 from tests.helpers.cli import PROGRAM, Place, place, refused, run, wait_until
+from tests.helpers.load import connections, fio_running
+from tests.helpers.mounted import END_SECONDS, USUAL, mounted_stack
 from tests.helpers.tiers import left_behind
 
 pytestmark = pytest.mark.fuse
@@ -139,3 +141,16 @@ def test_a_daemon_whose_socket_is_gone_is_ended_by_force(stack: Place):
     assert "no fusedm daemon can be reached" in refused(1, "down", stack.mount_point)
     assert run("down", stack.mount_point, "--force").returncode == 0
     assert stack.is_gone()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts fusectl")
+def test_a_connection_aborted_under_load_ends_the_daemon_without_a_word(tmp_path: Path) -> None:
+    with (
+        mounted_stack(USUAL, tmp_path) as mounted,
+        connections(tmp_path / "control") as control,
+        fio_running(mounted.view("home")) as fio,
+    ):
+        number = os.minor(mounted.mount_point.stat().st_dev)
+        (control / str(number) / "abort").write_text("1")
+        assert mounted.process.wait(END_SECONDS) == 0
+        assert fio.wait(20) != 0

@@ -1,7 +1,10 @@
-"""The helper of the compiled loop: what two take and answer, each by itself, is done once."""
+"""The helper of the compiled loop: what two take and answer, each by itself, is done once.
+
+Under a key there is enough to do for each request that the helper comes in time.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -13,7 +16,9 @@ from tests.helpers.lane_kernel import done, read_request, request, write_request
 
 #: Of a write: large enough to have the helper woken at once.
 PIECE = 1 << 17
-COUNT = 160
+COUNT = 120
+UNIT = 4096
+KEY = bytes(pattern(64))
 MAX_PATHS = 64
 GETATTR = 3
 
@@ -29,7 +34,9 @@ def fd() -> Iterator[int]:
 
 @pytest.fixture
 def finder() -> Finder:
-    return Finder()
+    finder = Finder()
+    finder.cipher = EvpCipher("AES-256-XTS", KEY, UNIT)
+    return finder
 
 
 @pytest.fixture
@@ -40,13 +47,21 @@ def loop(finder: Finder) -> Iterator[Loop]:
     loop.close()
 
 
+def add(finder: Finder, handle: int, fd: int) -> None:
+    finder.add(handle, fd, end=COUNT * PIECE, unit=UNIT)
+
+
 def piece(index: int) -> bytes:
     """The data of a write, which no other one has."""
     return index.to_bytes(8, "little") * (PIECE // 8)
 
 
-def write_of(index: int, handle: int = 1, at: int | None = None) -> bytes:
-    return write_request(handle, index, PIECE * (index if at is None else at), piece(index))
+def write_of(index: int, handle: int = 1) -> bytes:
+    return write_request(handle, index, PIECE * index, piece(index))
+
+
+def answers(indexes: Iterable[int]) -> list[bytes]:
+    return [written(index, PIECE) for index in indexes]
 
 
 def assert_each_once(
@@ -58,49 +73,49 @@ def assert_each_once(
     assert sorted(handed_out) == sorted(out)
 
 
-def answers(indexes: range | list[int]) -> list[bytes]:
-    return [written(index, PIECE) for index in indexes]
+def assert_written(fd: int, indexes: Iterable[int]) -> None:
+    """Each write is where it belongs, and is encrypted with its own numbers."""
+    cipher = EvpCipher("AES-256-XTS", KEY, UNIT)
+    for index in indexes:
+        plain = memoryview(bytearray(os.pread(fd, PIECE, index * PIECE)))
+        cipher.decrypt(index * PIECE // UNIT, plain, plain)
+        assert plain == piece(index), f"write {index}"
 
 
 def test_writes_without_a_pause_arrive_and_are_answered_once(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
-    finder.add(1, fd, end=COUNT * PIECE)
+    add(finder, 1, fd)
     assert_each_once(loop, [write_of(i) for i in range(COUNT)], answers(range(COUNT)), [])
-    for index in range(COUNT):
-        assert os.pread(fd, PIECE, index * PIECE) == piece(index), f"write {index}"
+    assert_written(fd, range(COUNT))
+    secret = os.pread(fd, UNIT, 77 * PIECE)
+    assert secret == reference_xts.encrypt(KEY, UNIT, 77 * PIECE // UNIT, piece(77)[:UNIT])
+
+
+def test_what_both_have_done_is_counted(loop: Loop, finder: Finder, fd: int) -> None:
+    add(finder, 1, fd)
+    messages = [write_of(index) for index in range(COUNT)]
+    messages[1::2] = [read_request(1, index, 0, 512 * 16) for index in range(1, COUNT, 2)]
+    replies, _ = loop.ask_at_full_speed(messages)
+    assert len(replies) == COUNT
     done_on_paths = [path for batch in finder.batches for path in batch]
-    assert sum(path[3] for path in done_on_paths) == COUNT
-    assert sum(path[4] for path in done_on_paths) == COUNT * PIECE
-
-
-def test_each_of_the_two_encrypts_with_contexts_of_its_own(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    key = bytes(pattern(64))
-    finder.add(1, fd, end=COUNT * PIECE, dun_base=1000, unit=4096)
-    finder.cipher = EvpCipher("AES-256-XTS", key, 4096)
-    assert_each_once(loop, [write_of(i) for i in range(COUNT)], answers(range(COUNT)), [])
-    for index in range(COUNT):
-        dun = 1000 + index * PIECE // 4096
-        secret = os.pread(fd, 4096, index * PIECE)
-        assert secret == reference_xts.encrypt(key, 4096, dun, piece(index)[:4096])
-        plain = memoryview(bytearray(os.pread(fd, PIECE, index * PIECE)))
-        EvpCipher("AES-256-XTS", key, 4096).decrypt(dun, plain, plain)
-        assert plain == piece(index), f"write {index}"
+    reads, read_bytes, _, writes, write_bytes, _ = (
+        sum(counts) for counts in zip(*done_on_paths, strict=True)
+    )
+    assert (reads, read_bytes) == (COUNT // 2, COUNT // 2 * 8192)
+    assert (writes, write_bytes) == (COUNT // 2, COUNT // 2 * PIECE)
 
 
 def test_each_of_the_two_decrypts_with_contexts_of_its_own(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
     """Only a few large reads at once, since their replies need room."""
-    key, size = bytes(pattern(64)), 32768
+    size = 32768
     data = pattern(8 * size)
-    finder.cipher = EvpCipher("AES-256-XTS", key, 4096)
     secret = memoryview(bytearray(8 * size))
-    finder.cipher.encrypt(0, memoryview(data), secret)
+    EvpCipher("AES-256-XTS", KEY, UNIT).encrypt(0, memoryview(data), secret)
     os.pwrite(fd, secret, 0)
-    finder.add(1, fd, end=8 * size, unit=4096)
+    add(finder, 1, fd)
     wanted = [done(unique, data[unique * size :][:size]) for unique in range(8)]
     for _ in range(60):
         replies, handed_out = loop.ask(*(read_request(1, at, at * size, size) for at in range(8)))
@@ -110,13 +125,12 @@ def test_each_of_the_two_decrypts_with_contexts_of_its_own(
 def test_what_is_not_for_the_loop_is_handed_out_between_the_answers(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
-    finder.add(1, fd, end=COUNT * PIECE)
+    add(finder, 1, fd)
+    messages = [write_of(index) for index in range(COUNT)]
+    messages[::5] = [request(GETATTR, index, b"x" * index) for index in range(0, COUNT, 5)]
     mine = [index for index in range(COUNT) if index % 5]
-    others = [request(GETATTR, index, b"x" * index) for index in range(COUNT) if index % 5 == 0]
-    messages = [write_of(i) if i % 5 else request(GETATTR, i, b"x" * i) for i in range(COUNT)]
-    assert_each_once(loop, messages, answers(mine), others)
-    for index in mine:
-        assert os.pread(fd, PIECE, index * PIECE) == piece(index), f"write {index}"
+    assert_each_once(loop, messages, answers(mine), messages[::5])
+    assert_written(fd, mine)
 
 
 def test_paths_that_the_helper_comes_upon_first_are_found_for_it(
@@ -124,22 +138,22 @@ def test_paths_that_the_helper_comes_upon_first_are_found_for_it(
 ) -> None:
     """Every other write is the first of another file."""
     for handle in range(1, MAX_PATHS):
-        finder.add(handle, fd, end=COUNT * PIECE)
+        add(finder, handle, fd)
     handles = [1 if index % 2 else 1 + index // 2 % (MAX_PATHS - 1) for index in range(COUNT)]
     messages = [write_of(index, handle) for index, handle in enumerate(handles)]
     assert_each_once(loop, messages, answers(range(COUNT)), [])
-    for index in range(COUNT):
-        assert os.pread(fd, PIECE, index * PIECE) == piece(index), f"write {index}"
+    assert_written(fd, range(COUNT))
 
 
 def test_what_fails_in_either_is_handed_out(loop: Loop, finder: Finder, fd: int) -> None:
     """The file of the second handle can only be read."""
     reading = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
-    finder.add(1, fd, end=COUNT * PIECE)
-    finder.add(2, reading, end=COUNT * PIECE)
+    add(finder, 1, fd)
+    add(finder, 2, reading)
     messages = [write_of(index, 2 if index % 3 == 1 else 1) for index in range(COUNT)]
     mine = [index for index in range(COUNT) if index % 3 != 1]
     assert_each_once(loop, messages, answers(mine), messages[1::3])
+    assert_written(fd, mine)
     os.close(reading)
 
 
@@ -148,7 +162,8 @@ def test_small_requests_that_were_all_there_before_are_answered_once(
 ) -> None:
     data = pattern(100 * 512)
     os.pwrite(fd, data, 0)
-    finder.add(1, fd, end=COUNT * PIECE)
+    finder.cipher = None
+    finder.add(1, fd)
     for _ in range(20):
         messages = [read_request(1, unique, 512 * unique, 512) for unique in range(100)]
         replies, handed_out = loop.ask(*messages)

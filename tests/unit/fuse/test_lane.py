@@ -18,6 +18,7 @@ from tests.helpers.lane_kernel import (
     CACHED,
     D0,
     HOME,
+    NONE,
     SIZE,
     SLOW,
     TEXT,
@@ -202,6 +203,48 @@ async def test_zeroing_across_the_end_is_as_on_a_block_device(
 ) -> None:
     kernel.allocate(D0, 1, mode, offset, length)
     assert await kernel.reply() == expected
+
+
+# Data and holes.
+
+
+@pytest.mark.parametrize(
+    ("whence", "offset", "expected"),
+    [
+        (os.SEEK_DATA, 0, 8192),
+        (os.SEEK_DATA, 10000, 10000),
+        (os.SEEK_HOLE, 8192, 16384),
+        (os.SEEK_HOLE, 100, 100),
+    ],
+)
+@pytest.mark.parametrize("handle", [D0, HOME])
+async def test_data_and_holes_are_found(
+    kernel: Kernel, handle: int, whence: int, offset: int, expected: int
+) -> None:
+    kernel.write(handle, 1, 8192, b"x" * 8192)
+    await kernel.reply()
+    kernel.send(Opcode.LSEEK, 2, wire.LSEEK_IN.pack(handle, offset, whence, 0))
+    assert await kernel.reply() == done(2, struct.pack("=Q", expected))
+
+
+@pytest.mark.parametrize(
+    ("handle", "whence", "offset", "number"),
+    [
+        (D0, os.SEEK_DATA, 0, errno.ENXIO),
+        (D0, os.SEEK_HOLE, SIZE, errno.ENXIO),
+        (D0, os.SEEK_DATA, (1 << 64) - 1, errno.ENXIO),
+        (D0, os.SEEK_END, 0, errno.EINVAL),
+        (D0, 99, 0, errno.EINVAL),
+        (TEXT, os.SEEK_DATA, 0, errno.EOPNOTSUPP),
+        (NONE, os.SEEK_DATA, 0, errno.EBADF),
+    ],
+)
+async def test_seeking_where_nothing_is_found_is_an_error(
+    kernel: Kernel, handle: int, whence: int, offset: int, number: int
+) -> None:
+    kernel.send(Opcode.LSEEK, 2, wire.LSEEK_IN.pack(handle, offset, whence, 0))
+    assert await kernel.reply() == failed(2, number)
+    assert await kernel.all_passed_on() == []
 
 
 # libfuse's part.
