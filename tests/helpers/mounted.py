@@ -229,14 +229,3 @@ def write_at(path: Path, offset: int, data: bytes, flags: int = 0) -> int:
     """Write to a file, opened for this only; how many bytes it took."""
     with opened(path, os.O_RDWR | flags) as fd:
         return os.pwrite(fd, data, offset)
-
-
-@contextmanager
-def connections(folder: Path) -> Iterator[Path]:
-    """The control folder of FUSE, mounted for us."""
-    folder.mkdir()
-    mounts.run_tool("mount", "-t", "fusectl", "none", str(folder))
-    try:
-        yield folder
-    finally:
-        mounts.unmount(str(folder))

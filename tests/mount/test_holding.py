@@ -13,10 +13,10 @@ import pytest
 
 from tests.helpers import mounted
 from tests.helpers.aio import AsyncReads
+from tests.helpers.load import connections
 from tests.helpers.mounted import (
     USUAL,
     Mounted,
-    connections,
     mounted_stack,
     opened,
     page_aligned,
