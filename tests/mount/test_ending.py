@@ -16,7 +16,6 @@ from tests.helpers.mounted import (
     END_SECONDS,
     USUAL,
     Mounted,
-    connections,
     fusedm,
     mounted_stack,
     opened,
