@@ -16,7 +16,7 @@ from tests.helpers.lane_kernel import done, read_request, request, write_request
 
 #: Of a write: large enough to have the helper woken at once.
 PIECE = 1 << 17
-COUNT = 120
+COUNT = 200
 UNIT = 4096
 KEY = bytes(pattern(64))
 MAX_PATHS = 64
