@@ -87,5 +87,15 @@ def test_inflight_tells_reads_from_all_else():
     assert stats.inflight_line() == "       1        3"
 
 
+@pytest.mark.parametrize(("in_flight", "busy"), [(0, 2.0), (1, 0.0)])
+def test_what_was_counted_elsewhere_is_busy_time_unless_that_is_counted_already(in_flight, busy):
+    stats = IoStats(Clock())
+    for _ in range(in_flight):
+        stats.begin(Op.READ)
+    stats.add(Op.WRITE, 3, 24, 2_000_000_000)
+    assert (stats.ios[1], stats.sectors[1], stats.seconds[1]) == (3, 24, 2.0)
+    assert stats.busy_seconds == busy
+
+
 def test_crypto_counts_begin_at_nothing():
     assert CryptoCounts() == CryptoCounts(native=0, fallback=0)
