@@ -15,8 +15,8 @@ import numpy as np
 
 from fusedm.block.crypt_ctx import CryptoConfig
 from fusedm.crypto import chacha
+from fusedm.crypto.batches import split_at_batches
 from fusedm.crypto.blocks import BLOCK_BYTES, BlockCipher, Blocks
-from fusedm.crypto.data_units import split_at_batches
 from fusedm.crypto.nhpoly import MASK_128, NH_KEY_BYTES, NhPoly, poly1305_key
 
 _RIGHT_WORDS = BLOCK_BYTES // 4

@@ -1,34 +1,25 @@
-"""Ciphers: in software on `cryptography`, which is imported here only, and the engine's.
+"""Ciphers: in software on `cryptography`, and the engine's.
 
-A cipher here is a key made ready. A further mode is one row in the table below and one in block's
-MODES. What a mode does with its block cipher is in a module of its own: xts, essiv, adiantum.
+A cipher here is a key made ready. A further mode is one row in the table below, one in array_modes
+and one in block's MODES. What a mode does with its block cipher is in a module of its own: xts,
+essiv, adiantum.
 """
 
 import errno
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import cached_property
 
-import numpy as np
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.ciphers import (
-    BlockCipherAlgorithm,
-    CipherContext,
-    algorithms,
-    modes,
-)
 from cryptography.hazmat.primitives.ciphers import Cipher as _Cipher
+from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
-from fusedm.crypto.adiantum import Adiantum
-from fusedm.crypto.blocks import BLOCK_BYTES, Blocks
 from fusedm.crypto.data_units import split_at_data_units
-from fusedm.crypto.essiv import CbcEssiv
 from fusedm.crypto.evp import EVP_MODES, EvpCipher
-from fusedm.crypto.xts import Xts
 
 #: From this data unit size on, and up to this many data units, the library's own XTS with a call
 #: for each data unit is not slower than the arithmetic on arrays of crypto/xts.py.
@@ -36,39 +27,13 @@ _LARGE_UNIT = 4096
 _FEW_UNITS = 24
 
 
-class _EcbBlocks:
-    """A block cipher on many blocks: electronic codebook is only the way to call it.
-
-    A context is made for each call, as two threads cannot share one.
-    Raises: UnsupportedAlgorithm, which the library does only when a context is made.
-    """
-
-    def __init__(self, algorithm: BlockCipherAlgorithm) -> None:
-        self._cipher = _Cipher(algorithm, modes.ECB())
-        self._cipher.encryptor()
-
-    def encrypt(self, blocks: Blocks) -> Blocks:
-        """Each block encrypted."""
-        return _through(self._cipher.encryptor(), blocks)
-
-    def decrypt(self, blocks: Blocks) -> Blocks:
-        """Each block decrypted."""
-        return _through(self._cipher.decryptor(), blocks)
-
-
-def _through(context: CipherContext, blocks: Blocks) -> Blocks:
-    # update_into asks for a block's room, less one byte, behind its output.
-    result = np.empty(blocks.nbytes + BLOCK_BYTES - 1, np.uint8)
-    context.update_into(blocks.data.cast("B"), result.data)
-    return result[: blocks.nbytes].view("<u8").reshape(blocks.shape)
-
-
 class AesXts:
     """AES-256 in XTS mode: small data units all at once if they are many, else one by one."""
 
     def __init__(self, key: CryptoKey) -> None:
+        # A copy, since a cipher may outlive its key.
+        self._key = CryptoKey(key.name, key.config, bytearray(key.raw))
         self._config = key.config
-        self._batched = _xts(key, algorithms.AES)
         self._aes = algorithms.AES(bytes(key.raw))
         size = key.config.data_unit_size
         self._few_bytes = _FEW_UNITS * size if size < _LARGE_UNIT else sys.maxsize
@@ -89,33 +54,19 @@ class AesXts:
         for iv, unit in split_at_data_units(self._config, dun, len(src)):
             _Cipher(self._aes, modes.XTS(iv)).decryptor().update_into(src[unit], dst[unit])
 
+    @cached_property
+    def _batched(self) -> Cipher:
+        return make_of_arrays(self._key)
 
-def _sm4_xts(key: CryptoKey) -> Cipher:
-    """SM4 in XTS mode, with the tweaks of IEEE 1619 as the kernel's xts(sm4) has them."""
-    return _xts(key, algorithms.SM4)
 
+def make_of_arrays(key: CryptoKey) -> Cipher:
+    """A key of any mode, all data units of a call at once; see array_modes.
 
-def _xts(key: CryptoKey, algorithm: Callable[[bytes], BlockCipherAlgorithm]) -> Xts:
-    """XTS over a block cipher; the key's second half is that of the tweaks.
-
-    Source: IEEE 1619.
+    Raises: UnsupportedAlgorithm for a mode the library lacks.
     """
-    half = len(key.raw) // 2
-    first, second = bytes(key.raw[:half]), bytes(key.raw[half:])
-    return Xts(key.config, _EcbBlocks(algorithm(first)), _EcbBlocks(algorithm(second)))
+    from fusedm.crypto.array_modes import ARRAY_MODES
 
-
-def _aes_cbc_essiv(key: CryptoKey) -> Cipher:
-    """AES-128 in CBC mode; the IVs are encrypted by AES-256 under the SHA-256 of the key."""
-    aes = algorithms.AES(bytes(key.raw))
-    chain = _Cipher(aes, modes.CBC(bytes(BLOCK_BYTES)))
-    iv_cipher = _EcbBlocks(algorithms.AES(sha256(key.raw).digest()))
-    return CbcEssiv(key.config, _EcbBlocks(aes), iv_cipher, chain.encryptor)
-
-
-def _adiantum(key: CryptoKey) -> Cipher:
-    """Adiantum with XChaCha12 and AES-256."""
-    return Adiantum(key.config, key.raw, lambda raw: _EcbBlocks(algorithms.AES(bytes(raw))))
+    return ARRAY_MODES[key.config.mode](key)
 
 
 #: Data units of each mode transformed on the spot in software; more go to a worker thread. A hop
@@ -131,9 +82,9 @@ UNITS_ON_THE_SPOT: Mapping[str, int] = {
 #: Made from a key, or refusing it with CryptoError.
 CIPHERS: Mapping[str, Callable[[CryptoKey], Cipher]] = {
     "AES-256-XTS": AesXts,
-    "AES-128-CBC-ESSIV": _aes_cbc_essiv,
-    "Adiantum": _adiantum,
-    "SM4-XTS": _sm4_xts,
+    "AES-128-CBC-ESSIV": make_of_arrays,
+    "Adiantum": make_of_arrays,
+    "SM4-XTS": make_of_arrays,
 }
 
 

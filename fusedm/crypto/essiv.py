@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fusedm.block.crypt_ctx import CryptoConfig
+from fusedm.crypto.batches import split_at_batches
 from fusedm.crypto.blocks import BLOCK_BYTES, BlockCipher, as_blocks
-from fusedm.crypto.data_units import split_at_batches
 
 
 class Chain(Protocol):

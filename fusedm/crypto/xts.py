@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedm.block.crypt_ctx import CryptoConfig
+from fusedm.crypto.batches import split_at_batches
 from fusedm.crypto.blocks import BlockCipher, Blocks, as_blocks
-from fusedm.crypto.data_units import split_at_batches
 
 Limbs = NDArray[np.uint64]
 

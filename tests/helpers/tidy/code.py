@@ -15,9 +15,9 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "fuse/*")
 COPIES = {
     ("crypto/carry_out.py", "complete"): "zeros for a READ that no device answers",
     ("crypto/ciphers.py", "AesXts.__init__"): "the key, once for each cipher made",
-    ("crypto/ciphers.py", "_xts"): "the key, once for each cipher made",
-    ("crypto/ciphers.py", "_aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
-    ("crypto/ciphers.py", "_adiantum"): "the key of its AES, once for each cipher made",
+    ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
+    ("crypto/array_modes.py", "aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
+    ("crypto/array_modes.py", "adiantum"): "the key of its AES, once for each cipher made",
     ("crypto/ciphers.py", "EqualHalvesXts.__init__"): "half a key, once for each cipher made",
     ("fuse/device_file.py", ""): "zeros to be written, once for all",
 }

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fusedm.block import MODES, CryptoConfig, CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.crypto import ciphers
+from fusedm.crypto.batches import BATCH_BYTES
 from fusedm.crypto.ciphers import CIPHERS, make_cipher
-from fusedm.crypto.data_units import BATCH_BYTES
 from tests.helpers.builders import make_key, pattern
 from tests.helpers.references import REFERENCES
 

@@ -6,14 +6,9 @@ import pytest
 
 from fusedm.block import CryptContext
 from fusedm.crypto import decrypt_data
+from fusedm.crypto.batches import BATCH_BYTES, iv_array, split_at_batches
 from fusedm.crypto.ciphers import ENGINE, SOFTWARE, CipherKind
-from fusedm.crypto.data_units import (
-    BATCH_BYTES,
-    iv_array,
-    iv_bytes,
-    split_at_batches,
-    split_at_data_units,
-)
+from fusedm.crypto.data_units import iv_bytes, split_at_data_units
 from tests.helpers import reference_xts
 from tests.helpers.builders import MODE, make_key, pattern
 

@@ -1,0 +1,92 @@
+"""Modes made of a block cipher of `cryptography` and arithmetic on arrays of numpy.
+
+It is imported when the first key needs it: most commands never do, and run before numpy is loaded.
+"""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import (
+    BlockCipherAlgorithm,
+    CipherContext,
+    algorithms,
+    modes,
+)
+from cryptography.hazmat.primitives.ciphers import Cipher as _Cipher
+
+from fusedm.block.crypt_ctx import CryptoKey
+from fusedm.block.plan import Cipher
+from fusedm.crypto.adiantum import Adiantum
+from fusedm.crypto.blocks import BLOCK_BYTES, Blocks
+from fusedm.crypto.essiv import CbcEssiv
+from fusedm.crypto.xts import Xts
+
+
+class _EcbBlocks:
+    """A block cipher on many blocks: electronic codebook is only the way to call it.
+
+    A context is made for each call, as two threads cannot share one.
+    Raises: UnsupportedAlgorithm, which the library does only when a context is made.
+    """
+
+    def __init__(self, algorithm: BlockCipherAlgorithm) -> None:
+        self._cipher = _Cipher(algorithm, modes.ECB())
+        self._cipher.encryptor()
+
+    def encrypt(self, blocks: Blocks) -> Blocks:
+        """Each block encrypted."""
+        return _through(self._cipher.encryptor(), blocks)
+
+    def decrypt(self, blocks: Blocks) -> Blocks:
+        """Each block decrypted."""
+        return _through(self._cipher.decryptor(), blocks)
+
+
+def _through(context: CipherContext, blocks: Blocks) -> Blocks:
+    # update_into asks for a block's room, less one byte, behind its output.
+    result = np.empty(blocks.nbytes + BLOCK_BYTES - 1, np.uint8)
+    context.update_into(blocks.data.cast("B"), result.data)
+    return result[: blocks.nbytes].view("<u8").reshape(blocks.shape)
+
+
+def aes_xts(key: CryptoKey) -> Cipher:
+    """AES in XTS mode."""
+    return _xts(key, algorithms.AES)
+
+
+def sm4_xts(key: CryptoKey) -> Cipher:
+    """SM4 in XTS mode, with the tweaks of IEEE 1619 as the kernel's xts(sm4) has them."""
+    return _xts(key, algorithms.SM4)
+
+
+def _xts(key: CryptoKey, algorithm: Callable[[bytes], BlockCipherAlgorithm]) -> Xts:
+    """XTS over a block cipher; the key's second half is that of the tweaks.
+
+    Source: IEEE 1619.
+    """
+    half = len(key.raw) // 2
+    first, second = bytes(key.raw[:half]), bytes(key.raw[half:])
+    return Xts(key.config, _EcbBlocks(algorithm(first)), _EcbBlocks(algorithm(second)))
+
+
+def aes_cbc_essiv(key: CryptoKey) -> Cipher:
+    """AES-128 in CBC mode; the IVs are encrypted by AES-256 under the SHA-256 of the key."""
+    aes = algorithms.AES(bytes(key.raw))
+    chain = _Cipher(aes, modes.CBC(bytes(BLOCK_BYTES)))
+    iv_cipher = _EcbBlocks(algorithms.AES(sha256(key.raw).digest()))
+    return CbcEssiv(key.config, _EcbBlocks(aes), iv_cipher, chain.encryptor)
+
+
+def adiantum(key: CryptoKey) -> Cipher:
+    """Adiantum with XChaCha12 and AES-256."""
+    return Adiantum(key.config, key.raw, lambda raw: _EcbBlocks(algorithms.AES(bytes(raw))))
+
+
+#: Made from a key; UnsupportedAlgorithm for a block cipher the library lacks.
+ARRAY_MODES: Mapping[str, Callable[[CryptoKey], Cipher]] = {
+    "AES-256-XTS": aes_xts,
+    "AES-128-CBC-ESSIV": aes_cbc_essiv,
+    "Adiantum": adiantum,
+    "SM4-XTS": sm4_xts,
+}
