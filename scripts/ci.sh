@@ -58,7 +58,7 @@ check_wheel() {
 scripts/setup.sh
 print_environment
 # INT, on which pytest still cleans up.
-timeout --signal=INT --kill-after=60 840 make test </dev/null 2>&1 | tee "$base/log"
+timeout --signal=INT --kill-after=60 1500 make test </dev/null 2>&1 | tee "$base/log"
 check_nothing_is_left
 check_wheel
 # Both runs of pytest: without the mounts, and with them.
