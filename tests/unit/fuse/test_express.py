@@ -142,6 +142,15 @@ def test_a_read_past_the_end_of_a_cut_file_is_handed_out(
     assert loop.ask(read_request(1, 8, 512, 512)) == ([done(8, pattern(SIZE)[512:1024])], [])
 
 
+def test_what_fails_on_a_path_is_not_looked_for_again(loop: Loop, finder: Finder, fd: int) -> None:
+    finder.add(1, fd)
+    os.ftruncate(fd, 1024)
+    messages = read_request(1, 7, 512, 512), read_request(1, 8, 512, 1024)
+    replies, handed_out = loop.ask(*messages)
+    assert (replies, handed_out) == ([done(7, pattern(SIZE)[512:1024])], [messages[1]])
+    assert len(finder.asked) == 1
+
+
 @pytest.mark.parametrize("make", [read_request, lambda *of: write_request(*of[:3], b"x" * 512)])
 def test_what_fails_is_handed_out_and_not_counted(
     loop: Loop, finder: Finder, make: Callable[..., bytes]
