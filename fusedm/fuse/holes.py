@@ -12,7 +12,7 @@ from fusedm.block.errors import BlockIOError, DeviceSuspended
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.system import View
 
-#: Spans looked at for one answer; what lies beyond is called data. A striped device of 1 TiB has
+#: Spans, or blocks that are holes in part, looked at for one answer; what lies beyond is called data. A striped device of 1 TiB has
 #: millions, and calling a hole data is always allowed.
 MAX_SPANS = 1024
 
@@ -29,11 +29,13 @@ async def seek(view: View, offset: int, for_data: bool) -> int:
     begin = offset - offset % view.block_size
     found = await _data_from(view, begin)
     if not for_data:
-        while found < view.size and found - found % view.block_size == begin:
+        for _ in range(MAX_SPANS):
+            if found >= view.size or found - found % view.block_size != begin:
+                return min(max(begin, offset), view.size)
             begin = await _hole_from(view, found)
             begin += -begin % view.block_size
             found = await _data_from(view, begin)
-        return min(max(begin, offset), view.size)
+        return view.size  # Hole after hole within a block: what lies beyond is called data.
     if found >= view.size:
         raise BlockIOError(errno.ENXIO, view.name, f"there are no data from {offset} on")
     return max(found - found % view.block_size, offset)

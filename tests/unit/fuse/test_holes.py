@@ -240,6 +240,15 @@ async def test_a_hole_further_than_so_many_spans_is_not_looked_for(
     assert await hole(View("dm0", mapped), 16 * S) == 28 * S
 
 
+async def test_so_many_blocks_that_are_holes_in_part_end_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holes, "MAX_SPANS", 4)
+    view = View("v", make_sector_disk("d", 80, range(0, 72, 8)), make_key("k", 4096))
+    assert await hole(view, 0) == 80 * S
+    assert await hole(view, 48 * S) == 72 * S
+
+
 # Views.
 
 
