@@ -12,8 +12,8 @@ from fusedm.block.errors import BlockIOError, DeviceSuspended
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.system import View
 
-#: Spans, or blocks that are holes in part, looked at for one answer; what lies beyond is called data. A striped device of 1 TiB has
-#: millions, and calling a hole data is always allowed.
+#: Spans, or blocks that are holes in part, looked at for one answer; what lies beyond is called
+#: data. A striped device of 1 TiB has millions, and calling a hole data is always allowed.
 MAX_SPANS = 1024
 
 
