@@ -41,8 +41,9 @@ setup: ## Install system packages and make .venv, unless that is done
 check: fmt-check lint types test-fast ## All but the tests that mount: before every commit
 
 test-fast: setup ## Tests without FUSE and loop devices; pure modules must be covered whole
-	$(PYTEST) --ignore=tests/mount --cov --cov-report=
+	$(PYTEST) --ignore=tests/mount --ignore=tests/property --ignore=tests/sim --cov --cov-report=
 	$(PY) -m coverage report --include='$(PURE_LIST)' -m --skip-covered --fail-under=100
+	$(PYTEST) tests/property tests/sim
 
 test-mount: setup ## Tests on real mounts and loop devices
 	$(PYTEST) tests/mount
