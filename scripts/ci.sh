@@ -47,11 +47,15 @@ check_wheel() {
     find "$base/source" -name '*.so' -delete
     .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
         --wheel-dir "$base" "$base/source"
-    # What is compiled counts as its source.
-    (cd "$base/source" && find fusedm -name '*.py' -o -name '*.pyi' -o -name '*.md' \
-        -o -name '*.toml' -o -name '*.fio' -o -name '*.pyx') | sort >"$base/wanted"
+    # What is compiled comes with its source.
+    (
+        cd "$base/source"
+        find fusedm -name '*.py' -o -name '*.pyi' -o -name '*.md' -o -name '*.toml' -o -name '*.fio' \
+            -o -name '*.pyx'
+        find fusedm -name '*.pyx' | sed 's/pyx$/so/'
+    ) | sort >"$base/wanted"
     .venv/bin/python -m zipfile -l "$base"/fusedm-*.whl | awk '$1 ~ "^fusedm/" { print $1 }' |
-        sed -E 's/[.]cpython-[^/]*[.]so$/.pyx/' | sort >"$base/packed"
+        sed -E 's/[.]cpython-[^/]*[.]so$/.so/' | sort >"$base/packed"
     diff "$base/wanted" "$base/packed" || fail "the wheel is not the package (< missing, > extra)"
 }
 
