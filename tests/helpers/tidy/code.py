@@ -18,7 +18,6 @@ COPIES = {
     ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
     ("crypto/array_modes.py", "adiantum"): "the key of its AES, once for each cipher made",
-    ("crypto/ciphers.py", "EqualHalvesXts.__init__"): "half a key, once for each cipher made",
     ("fuse/device_file.py", ""): "zeros to be written, once for all",
 }
 
