@@ -5,17 +5,18 @@ in use cannot be removed: the refusal says by whom.
 """
 
 import errno
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
-from time import monotonic, time
+from time import monotonic
 
 from fusedm.block import BlockDevice, CryptoKey, KeyHolder
+from fusedm.block.device_numbers import FIRST_DISK_MINOR, DeviceNumbers
 from fusedm.block.errors import StackError, TableError
+from fusedm.block.name_table import NameTable
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
-from fusedm.dm import MappedDevice, parse_table
+from fusedm.dm import MappedDevice, open_targets, parse_table
 from fusedm.view import View, check_view
 
 __all__ = ["System", "View"]
@@ -35,20 +36,20 @@ class System:
         self.mapped: dict[str, MappedDevice] = {}
         self.keys: dict[str, CryptoKey] = {}
         self.views: dict[str, View] = {}
-        #: Seconds since the epoch of creation and of the last write, by name.
-        self.created: dict[str, float] = {}
-        self.written: dict[str, float] = {}
-        self._open: Counter[str] = Counter()
+        self.names = NameTable()
+        self.numbers = DeviceNumbers()
+        #: Removed, but their targets may not have written yet what they owe.
+        self._ending: list[MappedDevice] = []
         self._views_on: dict[BlockDevice, dict[str, None]] = {}
 
     # Looking up.
 
     def device(self, name: str) -> BlockDevice:
-        """The disk or mapped device of a name.
+        """The disk or mapped device of a name or of major:minor.
 
         Raises: StackError(ENXIO).
         """
-        found = self.disks.get(name) or self.mapped.get(name)
+        found = self.disks.get(name) or self.mapped.get(name) or self.numbers.find(name)
         if found is None:
             what = "is a view, not a device" if name in self.views else "is not a device"
             raise StackError(f"{name!r} {what} of this stack", errno.ENXIO)
@@ -87,15 +88,6 @@ class System:
             *self._views_on.get(device, ()),
         ]
 
-    def check_free(self, kind: str, name: str) -> None:
-        """Refuse a name for something new.
-
-        Raises: StackError for an illegal (EINVAL) or taken (EEXIST) name.
-        """
-        check_name(kind, name)
-        if name in self.created:
-            raise StackError(f"name {name!r} is taken", errno.EEXIST)
-
     # Adding; every name is checked before anything changes.
 
     def add_disk(self, disk: Disk) -> None:
@@ -103,23 +95,53 @@ class System:
 
         Raises: StackError for an illegal (EINVAL) or taken (EEXIST) name.
         """
-        self._claim("disk", disk.name)
+        self.names.claim("disk", disk.name)
         if self.strict:
             disk.become_strict()
         self.disks[disk.name] = disk
+        self.numbers.add(disk, FIRST_DISK_MINOR)
 
-    def add_mapped(self, name: str, uuid: str = "") -> MappedDevice:
+    def add_mapped(self, name: str, uuid: str = "", minor: int | None = None) -> MappedDevice:
         """A new mapped device, without a table.
 
-        Raises: StackError for an illegal or taken name, or a taken UUID (EEXIST).
+        Raises: StackError for an illegal or taken name, UUID (EEXIST) or minor (EBUSY).
         """
+        self.names.check_free("mapped device", name)
+        self._check_uuid(uuid)
+        mapped = MappedDevice(name, uuid, self.strict)
+        self.numbers.add(mapped, minor=minor)
+        self.names.claim("mapped device", name)
+        self.mapped[name] = mapped
+        return mapped
+
+    def _check_uuid(self, uuid: str) -> None:
         if uuid:
             check_name("UUID", uuid)
         if uuid and any(uuid == mapped.uuid for mapped in self.mapped.values()):
             raise StackError(f"UUID {uuid!r} is taken", errno.EEXIST)
-        self._claim("mapped device", name)
-        self.mapped[name] = MappedDevice(name, uuid, self.strict)
-        return self.mapped[name]
+
+    def rename_mapped(self, name: str, new: str) -> None:
+        """Call a mapped device something else; it may be open and in use.
+
+        Raises: StackError: ENXIO; EEXIST or EINVAL for the new name.
+        """
+        mapped = self.mapped_device(name)
+        self.names.check_free("mapped device", new)
+        self.names.rename(name, new)
+        self.mapped[new] = self.mapped.pop(name)
+        mapped.rename(new)
+
+    def set_uuid(self, name: str, uuid: str) -> None:
+        """Give a mapped device the UUID it has none of.
+
+        Raises: StackError: ENXIO; EINVAL if it has one; EEXIST.
+        """
+        mapped = self.mapped_device(name)
+        if mapped.uuid:
+            raise StackError(f"{name!r} has the UUID {mapped.uuid!r}, which cannot be changed")
+        self._check_uuid(uuid)
+        mapped.uuid = uuid
+        mapped.raise_event()
 
     def add_key(self, key: CryptoKey) -> None:
         """Take a key in.
@@ -152,20 +174,41 @@ class System:
             raise StackError(f"{key_name!r} is not a key of this stack", errno.ENXIO)
         view = View(name, device, key, dun_base, start, length, zeros_are_holes=not self.strict)
         check_view(view, key)
-        self.check_free("view", name)
+        self.names.check_free("view", name)
         start_using_key(device, key)
-        self._claim("view", name)
+        self.names.claim("view", name)
         self.views[name] = view
         self._views_on.setdefault(device, {})[name] = None
         return view
 
     def load(self, name: str, table_text: str, read_only: bool = False) -> None:
-        """Put a table into the inactive slot of a mapped device.
+        """Put a table into the inactive slot of a mapped device; it is opened at its resume.
 
         Raises: TableError; StackError(ENXIO).
         """
         mapped = self.mapped_device(name)
         mapped.load(parse_table(table_text, self.device, self._clock), read_only)
+        self._remove_deferred()
+
+    async def load_opened(self, name: str, table_text: str, read_only: bool = False) -> None:
+        """The same, opened before: a target that cannot use what it finds below refuses the table.
+
+        Raises: TableError; StackError(ENXIO); BlockIOError, StackError from a target.
+        """
+        mapped = self.mapped_device(name)
+        table = parse_table(table_text, self.device, self._clock)
+        mapped.check_load(table, read_only)
+        await open_targets(table)
+        mapped.load(table, read_only)
+        self._remove_deferred()
+
+    def clear(self, name: str) -> None:
+        """Drop the inactive table of a mapped device.
+
+        Raises: StackError(ENXIO).
+        """
+        self.mapped_device(name).clear()
+        self._remove_deferred()
 
     async def resume(self, name: str) -> None:
         """Resume a mapped device, and let those above it know what has changed.
@@ -175,6 +218,7 @@ class System:
         changed = self.mapped_device(name)
         await changed.resume()
         self._tell_those_above(changed)
+        self._remove_deferred()
 
     def swap_engine(self, name: str, engine: InlineEngine | None) -> Callable[[], Awaitable[None]]:
         """Give a disk another engine, or take it away, while bios flow; returns a wait for the end.
@@ -223,19 +267,44 @@ class System:
         Raises: StackError as check_removable.
         """
         self.check_removable(name)
-        self._release(name)
+        self.names.release(name)
+        self.numbers.remove(self.disks[name])
         return self.disks.pop(name)
 
-    def remove_mapped(self, name: str) -> None:
-        """Forget a mapped device and both its tables.
+    def remove_mapped(self, name: str, deferred: bool = False) -> bool:
+        """Forget a mapped device and both its tables; settle lets targets write what they owe.
 
+        Deferred, one in use goes when nobody uses it any more; returns whether it has gone.
         Raises: StackError(EBUSY) with its holders, or with bios in flight.
         """
         mapped = self.mapped_device(name)
-        self._check_unused(name, self.holders(name))
-        _check_idle(mapped)
-        self._release(name)
+        try:
+            self._check_unused(name, self.holders(name))
+            _check_idle(mapped)
+        except StackError:
+            if not deferred:
+                raise
+            mapped.deferred_remove = True
+            return False
+        self.names.release(name)
+        self.numbers.remove(mapped)
         self.mapped.pop(name).close()
+        self._ending.append(mapped)
+        self._remove_deferred()
+        return True
+
+    def _remove_deferred(self) -> None:
+        """Remove what was to go once nobody uses it; that may set free what lies below."""
+        for name, mapped in list(self.mapped.items()):
+            if mapped.deferred_remove and name in self.mapped:
+                self.remove_mapped(name, deferred=True)
+
+    async def settle(self, everything: bool = False) -> None:
+        """Let the targets of removed devices write what they owe; before close() those of all."""
+        if everything:
+            self._ending += [mapped for mapped in self.mapped.values() if mapped.must_settle]
+        while self._ending:
+            await self._ending.pop().end()
 
     def remove_view(self, name: str) -> None:
         """Forget a view, and evict its key from wherever no other view uses it.
@@ -246,7 +315,7 @@ class System:
             raise StackError(f"{name!r} is not a view of this stack", errno.ENXIO)
         self._check_unused(name, ())
         self._evict_unshared(self.views[name])
-        self._release(name)
+        self.names.release(name)
         view = self.views.pop(name)
         del self._views_on[view.device][name]
         if not self._views_on[view.device]:
@@ -279,33 +348,19 @@ class System:
     def open(self, name: str) -> View:
         """Note that a name has been opened: it cannot be removed until closed() is called."""
         view = self.view(name)
-        self._open[name] += 1
+        self.names.opened(view.name)
         return view
 
     def closed(self, name: str) -> None:
         """Note that an open name has been closed."""
-        assert self._open[name] > 0, f"{name} is not open"
-        self._open[name] -= 1
-
-    def open_count(self, name: str) -> int:
-        """How many times a name is open now."""
-        return self._open[name]
-
-    def note_write(self, name: str) -> None:
-        """Remember the time of a write."""
-        self.written[name] = time()
-
-    def _claim(self, kind: str, name: str) -> None:
-        self.check_free(kind, name)
-        self.created[name] = self.written[name] = time()
-
-    def _release(self, name: str) -> None:
-        del self.created[name], self.written[name], self._open[name]
+        self.names.closed(name)
+        if name in self.mapped and self.mapped[name].deferred_remove:
+            self._remove_deferred()
 
     def _check_unused(self, name: str, holders: Iterable[str]) -> None:
         users = list(holders)
-        if self._open[name]:
-            users.append(f"{self._open[name]} open files")
+        if self.names.open_count(name):
+            users.append(f"{self.names.open_count(name)} open files")
         if users:
             raise StackError(f"{name!r} is in use by {', '.join(users)}", errno.EBUSY)
 

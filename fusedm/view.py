@@ -19,13 +19,18 @@ class View:
     Units: start and length in bytes of the device; offsets everywhere else are of the view.
     """
 
-    name: str
+    own_name: str
     device: BlockDevice
     key: CryptoKey | None = None
     dun_base: int = 0
     start: int = 0
     length: int | None = None
     zeros_are_holes: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called now: a device without key may be renamed while it is open."""
+        return self.device.name if self.key is None else self.own_name
 
     @property
     def block_size(self) -> int:

@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import Action, Params, Segment, Target
+from fusedm.dm.target import Action, Params, Segment, Target, Word
 
 
 def examples() -> list[str]:
@@ -42,6 +42,7 @@ class $class(Target):
     """Say what it does to bios, and why contexts pass or not."""
 
     name = "$name"
+    version = (1, 0, 0)
     passes_crypto = False
     usage = "dev offset"
 
@@ -52,7 +53,7 @@ class $class(Target):
     def parse(cls, params: Params) -> "$class":
         return cls(params.sector_count, params.segment(params.sector_count))
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         return self.segment.params()
 
     def devices(self) -> Iterable[Segment]:

@@ -132,11 +132,20 @@ class Concat:
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """A child that starts after a time, or as soon as hurry is called with a wake-up that fires."""
+    """A child that starts after a time, or as soon as hurry is over; note counts waits."""
 
     seconds: float
     child: "Node"
     hurry: Callable[[], Awaitable[None]]
+    note: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """Several bios one after the other, planned and carried out on their own when run is called."""
+
+    bio: Bio
+    run: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,7 @@ class Patch:
     write: "Node"
 
 
-Node = LeafIO | SoftwareCrypt | Concat | Delayed | Completed | Failed | Hooked | Patch
+Node = LeafIO | SoftwareCrypt | Concat | Delayed | Scripted | Completed | Failed | Hooked | Patch
 
 
 #: Called with a device, the bio it was given and the node it answered with, from below upwards.
@@ -185,7 +194,7 @@ class PlanBuilder:
     """What a plan has to announce before its first effect.
 
     visits: every device the bios pass, to be counted in flight.
-    extents: every leaf range that will be written, to be locked.
+    extents: every leaf range that will be written, and what scripts lock, to be locked.
     trace: shown every bio a device was asked about, and its answer, by those who explain a plan.
     """
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import trio
+
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
@@ -85,7 +87,7 @@ class Commands(Looking, HardwareCommands):
 
     def verb_ls(self) -> list[Json]:
         """Every disk, mapped device and view."""
-        return [self._file(name) for name in self._system.created]
+        return [self._file(name) for name in self._system.names.created]
 
     def verb_file(self, name: str) -> Json:
         """One of them."""
@@ -98,7 +100,9 @@ class Commands(Looking, HardwareCommands):
 
     def verb_stop(self, force: bool = False) -> None:
         """End the daemon; files that are open refuse it, unless forced."""
-        open_now = [name for name in self._system.created if self._system.open_count(name)]
+        open_now = [
+            name for name in self._system.names.created if self._system.names.open_count(name)
+        ]
         if open_now and not force:
             raise StackError(f"{', '.join(open_now)}: open", errno.EBUSY)
         self._stop()
@@ -150,17 +154,18 @@ class Commands(Looking, HardwareCommands):
         """Add a mapped device; a table is loaded and resumed."""
         await self._stack.add_mapped(MapperSpec(name, table, uuid, read_only))
 
-    def verb_dm_remove(self, name: str) -> None:
+    async def verb_dm_remove(self, name: str) -> None:
         """Remove a mapped device."""
         self._system.remove_mapped(name)
+        await self._system.settle()
 
-    def verb_dm_load(self, name: str, table: str, read_only: bool = False) -> None:
+    async def verb_dm_load(self, name: str, table: str, read_only: bool = False) -> None:
         """Load the inactive table."""
-        self._system.load(name, table, read_only)
+        await self._system.load_opened(name, table, read_only)
 
     def verb_dm_clear(self, name: str) -> None:
         """Drop the inactive table."""
-        self._system.mapped_device(name).clear()
+        self._system.clear(name)
 
     async def verb_dm_suspend(self, name: str) -> None:
         """Suspend and wait for bios in flight."""
@@ -173,6 +178,25 @@ class Commands(Looking, HardwareCommands):
     async def verb_dm_resumeall(self) -> None:
         """Resume every suspended device that has a table."""
         await self._system.resume_all()
+
+    async def verb_dm_message(self, name: str, sector: int, words: list[str]) -> str:
+        """Give a message to the target of a sector; its reply, empty if there is none."""
+        return await self._system.mapped_device(name).message(sector, words)
+
+    async def verb_dm_rename(self, name: str, new: str) -> None:
+        """Call a mapped device something else, for the kernel too: loop devices show the new path.
+
+        The kernel passes that on to this daemon, which is where it is done.
+        """
+        self._system.mapped_device(name)
+        self._system.names.check_free("mapped device", new)
+        folder = self._mount_point / FOLDERS["mapped"]
+        try:
+            await trio.to_thread.run_sync(os.rename, folder / name, folder / new)
+        except OSError as error:
+            raise StackError(
+                f"{name}: renaming it to {new}: {error.strerror}", error.errno
+            ) from None
 
     def verb_dm_table(self, name: str, inactive: bool = False) -> str:
         """The live table, or the inactive one."""
@@ -269,7 +293,7 @@ class Commands(Looking, HardwareCommands):
             "size": view.size,
             "ro": view.read_only,
             "log_sec": view.block_size,
-            "open": self._system.open_count(name),
+            "open": self._system.names.open_count(name),
             "below": [device.name for device in _below(view)],
             "suspended": isinstance(view.device, MappedDevice) and view.device.suspended,
         }

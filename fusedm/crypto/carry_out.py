@@ -7,7 +7,7 @@ Order on the waiting way: first all range locks of the plan, in one global order
 leaf, a keyslot. Whoever holds a keyslot waits for its own worker thread only. Hence no circle.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -26,6 +26,7 @@ from fusedm.block.plan import (
     Node,
     Patch,
     Route,
+    Scripted,
     SlotHold,
     SoftwareCrypt,
 )
@@ -48,7 +49,7 @@ def can_carry_out_now(node: Node) -> bool:
             return can_carry_out_now(child)
         case Patch(read, _, _, _, write):
             return can_carry_out_now(read) and can_carry_out_now(write)
-        case Delayed():
+        case Delayed() | Scripted():
             return False
         case Completed() | Failed():
             return True
@@ -93,7 +94,7 @@ def carry_out_now(node: Node) -> None:
             complete(bio)
         case Failed(error):
             raise error
-        case Delayed():
+        case Delayed() | Scripted():
             raise WouldBlock
 
 
@@ -126,10 +127,11 @@ async def carry_out(node: Node) -> None:
                 await carry_out(child)
         case Concat(parts):
             await _carry_out_all(parts)
-        case Delayed(seconds, child, hurry):
-            with trio.move_on_after(seconds):
-                await hurry()
+        case Delayed(seconds, child, hurry, note):
+            await _delay(seconds, hurry, note)
             await carry_out(child)
+        case Scripted(_, run):
+            await run()
         case Hooked(end_io, bio, child):
             _raise_first([end_io(bio, await _error(child))])
         case Patch(read, block, offset, payload, write):
@@ -170,6 +172,19 @@ def complete(bio: Bio) -> None:
     """End a bio without a device: a READ gets zeros."""
     if bio.op is Op.READ:
         bio.data[:] = bytes(len(bio.data))
+
+
+async def _delay(
+    seconds: float, hurry: Callable[[], Awaitable[None]], note: Callable[[int], None] | None
+) -> None:
+    if note is not None:
+        note(1)
+    try:
+        with trio.move_on_after(seconds):
+            await hurry()
+    finally:
+        if note is not None:
+            note(-1)
 
 
 def _can_transform_now(slots: KeyslotSource, bio: Bio) -> bool:

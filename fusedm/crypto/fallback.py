@@ -24,7 +24,7 @@ class Fallback:
     """
 
     def __init__(self, device_name: str) -> None:
-        self._device_name = device_name
+        self.device_name = device_name
         self._started: set[str] = set()
         #: Made when the first bio needs it: most devices of a large stack never do.
         self._profile: KeyslotProfile | None = None
@@ -44,17 +44,17 @@ class Fallback:
         assert bio.crypt is not None, "a crypto point needs a context"
         if bio.crypt.key.config.is_wrapped:
             text = f"{bio}: key {bio.crypt.key.name!r} is hardware-wrapped, no software can use it"
-            raise BlockIOError(Status.NOTSUPP, self._device_name, text)
+            raise BlockIOError(Status.NOTSUPP, self.device_name, text)
         mode = bio.crypt.key.config.mode
         if mode not in self._started:
             raise BlockIOError(
                 Status.IOERR,
-                self._device_name,
+                self.device_name,
                 f"{mode} used before start_using_key readied the fallback",
             )
         bounce = bio.data if bio.op is Op.READ else memoryview(bytearray(len(bio.data)))
         child = below(bio.with_data(bounce))
-        return SoftwareCrypt(self, bio, bounce, child, route, self._device_name)
+        return SoftwareCrypt(self, bio, bounce, child, route, self.device_name)
 
     @property
     def slot_count(self) -> int:

@@ -1,9 +1,11 @@
 """Device mapper: tables of targets that map the bios of one device onto others.  See README.md."""
 
+from fusedm.dm.lifecycle import open_targets
 from fusedm.dm.mapped_device import MappedDevice
 from fusedm.dm.registry import target_class, target_doc, target_names
 from fusedm.dm.stacking import stack_capabilities, stack_limits
 from fusedm.dm.table import (
+    Namer,
     Table,
     TableEntry,
     check_table,
@@ -19,8 +21,11 @@ from fusedm.dm.target import (
     Many,
     Params,
     Remap,
+    Script,
     Segment,
+    Steps,
     Target,
+    Word,
 )
 
 __all__ = [
@@ -30,15 +35,20 @@ __all__ = [
     "Fail",
     "Many",
     "MappedDevice",
+    "Namer",
     "Params",
     "Remap",
+    "Script",
     "Segment",
+    "Steps",
     "Table",
     "TableEntry",
     "Target",
+    "Word",
     "check_table",
     "format_status",
     "format_table",
+    "open_targets",
     "parse_table",
     "stack_capabilities",
     "stack_limits",

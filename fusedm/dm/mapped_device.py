@@ -15,7 +15,8 @@ anything changes. In strict mode it may not, and the choice is made once for a w
 kernel (fixed_profile.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 
 import trio
 
@@ -29,24 +30,32 @@ from fusedm.block import (
     IoStats,
     KeyHolder,
     Limits,
-    Op,
     Span,
 )
 from fusedm.block.errors import (
     BlockIOError,
     DeviceSuspended,
+    FusedmError,
     StackError,
     Status,
     TableError,
 )
-from fusedm.block.plan import Completed, Concat, Delayed, Failed, Hooked, Node, PlanBuilder, Route
+from fusedm.block.plan import Node, PlanBuilder, Route
 from fusedm.crypto import Fallback, not_native, plan_bio
 from fusedm.dm.fixed_profile import FixedProfile, check_writable
-from fusedm.dm.mapping import Piece, split_bio
-from fusedm.dm.stacking import stack_capabilities, stack_limits
+from fusedm.dm.lifecycle import (
+    close_targets,
+    must_be_closed,
+    open_targets,
+    start_targets,
+    stop_targets,
+)
+from fusedm.dm.planner import Planner
+from fusedm.dm.scripts import run_script
+from fusedm.dm.spans import span_through
+from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
 from fusedm.dm.started_keys import StartedKeys
-from fusedm.dm.table import Table, TableEntry, check_table
-from fusedm.dm.target import Action, Complete, Defer, Fail, Many, Remap, Target
+from fusedm.dm.table import Table, check_table
 
 
 class MappedDevice:
@@ -73,9 +82,17 @@ class MappedDevice:
         self._generation = Generation()
         self._fixed = FixedProfile() if strict else None
         self._keys = StartedKeys()
+        self._planner = Planner(name, self.fallback, self._wait_suspending)
+        #: Tables that are no more used, but whose targets have not yet written what they owe.
+        self._owing: list[Table] = []
         self._changing = trio.Lock()
         self._suspending = trio.Event()
         self._resumed = trio.Event()
+        #: How many events there were; what an event is decide the targets and the stack.
+        self.event_number = 0
+        self._next_event = trio.Event()
+        #: Whether it is to go as soon as nobody uses it.
+        self.deferred_remove = False
 
     @property
     def sector_count(self) -> int:
@@ -109,6 +126,14 @@ class MappedDevice:
         """Whether no new bio is let in: suspended, or on the way there."""
         return self._suspending.is_set()
 
+    async def _wait_suspending(self) -> None:
+        await self._suspending.wait()
+
+    def rename(self, name: str) -> None:
+        """Go by another name from now on."""
+        self.name = self._planner.name = self.fallback.device_name = name
+        self.raise_event()
+
     def underlying(self) -> list[BlockDevice]:
         """The devices of both tables, each once: what this device holds."""
         tables = [table for table in (self.live, self.inactive) if table is not None]
@@ -127,52 +152,25 @@ class MappedDevice:
             if not self._fixed.capabilities.supports(config):
                 if route:
                     raise not_native(self.name, bio)
-                entries = {id(piece.entry): piece.entry for piece in split_bio(live, bio)}
-                touched = tuple(entry.counts for entry in entries.values())
-                return self.fallback.plan(
-                    bio, touched, lambda clear: plan_bio(self, clear, builder)
+                return self._planner.plan_all_in_software(
+                    live, bio, lambda clear: plan_bio(self, clear, builder)
                 )
         builder.visits.append((self.stats, bio.op, bio.sector_count))
-        return self._plan_on(live, bio, builder, route)
+        return self._planner.plan_on(live, bio, builder, route)
 
     def span(self, sector: int) -> Span:
         """Where the target of a sector sends its neighbours, as far as all go the same way.
 
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
-        live = self._table_for("a search")
-        entry = live.find(sector)
-        own = sector - entry.start_sector
-        begin, end = entry.start_sector, entry.end_sector
-        chunk = entry.target.max_io_sectors
-        if chunk is not None:
-            begin = sector - own % chunk
-            end = min(end, begin + chunk)
-        action = entry.target.map(Bio(Op.READ, own, 1)) if entry.target.is_steady else Complete()
-        guard = (self._generation, self._generation.number)
-        if not isinstance(action, Remap):
-            return Span(begin, end, guards=(guard,))
-        below = action.device.span(action.bio.sector)
-        shift = action.bio.sector - sector
-        return Span(
-            begin=max(begin, below.begin - shift),
-            end=min(end, below.end - shift),
-            leaf=below.leaf,
-            shift=shift + below.shift,
-            is_writable=below.is_writable and not self.read_only,
-            passes_crypto=below.passes_crypto and entry.target.passes_crypto,
-            visits=(self.stats, *below.visits),
-            route=(entry.counts, *below.route),
-            guards=(guard, *below.guards),
-            native=self._native_with(below.native),
-        )
-
-    def _native_with(self, below: Capabilities | None) -> Capabilities | None:
-        """In strict mode what this device and those below all say they can do natively."""
-        if self._fixed is None:
-            return below
+        entry = self._table_for("a search").find(sector)
+        span = span_through(entry, sector, (self._generation, self._generation.number), self.stats)
+        if self.read_only:
+            span = replace(span, is_writable=False)
+        if self._fixed is None or span.leaf is None:
+            return span
         own = self._fixed.capabilities
-        return own if below is None else own.intersect(below)
+        return replace(span, native=own if span.native is None else own.intersect(span.native))
 
     def _table_for(self, what: object) -> Table:
         """The live table, while bios are let in.
@@ -185,74 +183,41 @@ class MappedDevice:
             raise BlockIOError(Status.IOERR, self.name, f"{what} without a live table")
         return self.live
 
-    def _plan_on(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
-        if bio.op is Op.FLUSH:
-            return self._plan_flush(table, bio, builder, route)
-        return _concat([self._plan_piece(table, p, builder, route) for p in split_bio(table, bio)])
-
-    def _plan_piece(self, table: Table, piece: Piece, builder: PlanBuilder, route: Route) -> Node:
-        entry, bio = piece.entry, piece.bio
-        below = (*route, entry.counts)
-        if bio.crypt is not None and (piece.straddles or not entry.target.passes_crypto):
-            return self.fallback.plan(
-                bio, below, lambda clear: self._plan_on(table, clear, builder, route)
-            )
-        own = bio.remap(bio.sector - entry.start_sector)
-        return self._hook(entry, own, self._plan_action(entry.target.map(own), own, builder, below))
-
-    def _plan_action(self, action: Action, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
-        match action:
-            case Remap(device, remapped):
-                return plan_bio(device, remapped, builder, route)
-            case Complete():
-                return Completed(bio)
-            case Fail(status):
-                return Failed(BlockIOError(status, self.name, str(bio)))
-            case Defer(seconds, then):
-                child = self._plan_action(then, bio, builder, route)
-                return Delayed(seconds, child, self._suspending.wait)
-            case Many(actions):
-                return _concat([self._plan_action(a, bio, builder, route) for a in actions])
-
-    def _plan_flush(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
-        """Every target gets the flush; a device that several merely pass it on to gets one."""
-        direct: dict[BlockDevice, None] = {}
-        nodes = []
-        for entry in table.entries:
-            action = entry.target.map(bio)
-            actions = action.actions if isinstance(action, Many) else (action,)
-            if all(isinstance(one, Remap) for one in actions) and not _has_hook(entry.target):
-                direct.update((one.device, None) for one in actions if isinstance(one, Remap))
-            else:
-                node = self._plan_action(action, bio, builder, route)
-                nodes.append(self._hook(entry, bio, node))
-        nodes += [plan_bio(device, bio, builder, route) for device in direct]
-        return _concat(nodes)
-
-    def _hook(self, entry: TableEntry, bio: Bio, node: Node) -> Node:
-        return Hooked(entry.target.end_io, bio, node) if _has_hook(entry.target) else node
-
     # Changing tables.
 
     def load(self, table: Table, read_only: bool = False) -> None:
         """Put a table into the inactive slot; one that was there is dropped.
 
+        Targets that read what lies below do so before, by open_targets, or else at its resume.
         Raises: TableError(EINVAL) if this device would end up below itself; in strict mode also for
                 less crypto capabilities, and EACCES for what lies below read-only. CryptoError for
                 a key in use that could not be used on it. Nothing has changed then.
         """
-        if self in _all_below(table.devices()):
-            raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
-        if self._fixed is None:
-            self._keys.start_all(table.devices())
-        else:
-            if not read_only:
-                check_writable(table)
-            new = self._fixed.check(table)
-            self._keys.start_all(table.devices())
+        new = self.check_load(table, read_only)
+        self._keys.start_all(table.devices())
+        start_targets(table, self.raise_event)
+        if self._fixed is not None:
             self._fixed.load(new)
         self._inactive_read_only = read_only
         self._set_tables(self.live, table)
+
+    def check_load(self, table: Table, read_only: bool = False) -> Capabilities:
+        """Refuse a table that load would, as far as one can tell; what its capabilities are.
+
+        Raises: TableError as load.
+        """
+        if self in all_below(table.devices()):
+            raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
+        if self._fixed is None:
+            return NO_CAPABILITIES
+        if not read_only:
+            check_writable(table)
+        return self._fixed.check(table)
+
+    @property
+    def must_settle(self) -> bool:
+        """Whether a target has something to write below before it may go."""
+        return self.live is not None and must_be_closed(self.live)
 
     def clear(self) -> None:
         """Drop the inactive table, if there is one."""
@@ -270,31 +235,61 @@ class MappedDevice:
     async def resume(self) -> None:
         """Make the inactive table live, if there is one, and let bios in.
 
-        Raises: TableError if the inactive table no longer fits what lies below: then it is dropped
-                and the device goes on with the live one. StackError(EINVAL) if there is no table.
+        Raises: TableError if the inactive table no longer fits what lies below, or its targets
+                cannot be opened: then it is dropped and the device goes on with the live one.
+                StackError(EINVAL) if there is no table; that of a target that cannot go on, after
+                which the device stays suspended.
         """
         async with self._changing:
             if self.inactive is not None:
                 await self._suspend_and_swap()
             if self.live is None:
                 raise StackError(f"{self.name} has no table: load one before resume")
+            for entry in self.live.entries:
+                entry.target.check_resume()
             self._let_bios_in()
+        await self._settle()
 
     def close(self) -> None:
-        """Drop both tables; bios that wait for a resume fail."""
+        """Drop both tables; bios that wait for a resume fail, who waits for an event is woken."""
         self._set_tables(None, None)
         self._let_bios_in()
+        self.raise_event()
+
+    async def end(self) -> None:
+        """Drop both tables once nothing is in flight, and let their targets write what they owe."""
+        async with self._changing:
+            await self._suspend()
+            self.close()
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Let the targets of tables that were dropped write what they owe."""
+        while self._owing:
+            table = self._owing.pop()
+            await close_targets(table)
+            stop_targets(table)
 
     def _set_tables(self, live: Table | None, inactive: Table | None) -> None:
         """Change tables, and hold the devices below them and no others."""
-        before = self.underlying()
+        before, tables = self.underlying(), (self.live, self.inactive)
         self.live, self.inactive = live, inactive
         for device in before:
             device.holders.pop(self, None)
         for device in self.underlying():
             device.holders[self] = None
+        for table in tables:
+            if table is None or table in (live, inactive):
+                continue
+            if must_be_closed(table):
+                self._owing.append(table)
+            else:
+                stop_targets(table)
 
     def _let_bios_in(self) -> None:
+        if self.suspended and self.live is not None:
+            for entry in self.live.entries:
+                entry.target.resumed()
         self.suspended = False
         self._generation.advance()
         # Delayed bios in flight wait for this event: it is only replaced once it has woken them.
@@ -319,6 +314,9 @@ class MappedDevice:
         finally:
             self.stats.on_idle = None
         self.suspended = True
+        if self.live is not None:
+            for entry in self.live.entries:
+                entry.target.suspended()
 
     async def _suspend_and_swap(self) -> None:
         was_suspended = self.suspended
@@ -329,7 +327,8 @@ class MappedDevice:
             return
         try:
             check_table(new)
-        except TableError:
+            await open_targets(new)
+        except FusedmError:
             self._set_tables(old, None)
             # The kernel leaves the device suspended: a further resume brings the old table back.
             if not was_suspended and not self.strict:
@@ -351,6 +350,34 @@ class MappedDevice:
             below = self.live.devices()
             self.read_only = self.is_table_read_only or any(d.read_only for d in below)
 
+    # Events and messages.
+
+    def raise_event(self) -> None:
+        """Count an event and wake those who wait for one."""
+        self.event_number += 1
+        self._next_event.set()
+        self._next_event = trio.Event()
+
+    async def wait_event(self, number: int) -> None:
+        """Wait until another number of events has been counted than this."""
+        while self.event_number == number:
+            await self._next_event.wait()
+
+    async def message(self, sector: int, words: list[str]) -> str:
+        """Give a message to the target of a sector of the live table; returns its reply.
+
+        Raises: StackError(EINVAL), or what the target says; BlockIOError if its I/O fails.
+        """
+        if not words:
+            raise StackError("a message has at least one word")
+        if self.live is None:
+            raise StackError(f"{self.name} has no live table to give a message to")
+        if not 0 <= sector < self.sector_count:
+            text = f"sector {sector} is not within {self.name} ({self.sector_count} sectors)"
+            raise StackError(text)
+        reply = self.live.find(sector).target.message(words)
+        return reply if isinstance(reply, str) else await run_script(reply)
+
     # Keys.
 
     def start_using_key(self, key: CryptoKey) -> None:
@@ -370,23 +397,3 @@ class MappedDevice:
         """Everything here and below that may hold the key, devices of old tables included."""
         yield self.fallback
         yield from self._keys.users(key)
-
-
-def _all_below(devices: Iterable[BlockDevice]) -> set[BlockDevice]:
-    """The devices and everything under them."""
-    found: set[BlockDevice] = set()
-    to_visit = list(devices)
-    while to_visit:
-        device = to_visit.pop()
-        if device not in found:
-            found.add(device)
-            to_visit.extend(device.underlying())
-    return found
-
-
-def _has_hook(target: Target) -> bool:
-    return type(target).end_io is not Target.end_io
-
-
-def _concat(nodes: Sequence[Node]) -> Node:
-    return nodes[0] if len(nodes) == 1 else Concat(tuple(nodes))

@@ -1,9 +1,9 @@
 """What a mapped device asks of bios and can encrypt natively, from its table. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import gcd
 
-from fusedm.block import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities, Limits
+from fusedm.block import ALL_CAPABILITIES, NO_CAPABILITIES, BlockDevice, Capabilities, Limits
 from fusedm.block.limits import stack_all
 from fusedm.block.units import sectors_to_bytes
 from fusedm.dm.table import Table, target_limits
@@ -43,3 +43,15 @@ def split_points(table: Table) -> Iterator[int]:
         for segment in entry.target.devices():
             if any(True for _ in segment.device.underlying()):
                 yield segment.start_sector
+
+
+def all_below(devices: Iterable[BlockDevice]) -> set[BlockDevice]:
+    """The devices and everything under them."""
+    found: set[BlockDevice] = set()
+    to_visit = list(devices)
+    while to_visit:
+        device = to_visit.pop()
+        if device not in found:
+            found.add(device)
+            to_visit.extend(device.underlying())
+    return found

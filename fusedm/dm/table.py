@@ -14,7 +14,7 @@ from fusedm.block.errors import StackError, TableError
 from fusedm.block.limits import stack_all
 from fusedm.block.units import MAX_SECTORS, SECTOR_SHIFT
 from fusedm.dm.registry import target_class
-from fusedm.dm.target import Params, Target, whole_number
+from fusedm.dm.target import Params, Target, Word, whole_number
 
 #: A table is parsed in one go while nothing else runs, at about 10 microseconds a line, and has to
 #: fit into one control message; LVM's largest tables have a few thousand lines.
@@ -25,6 +25,9 @@ _ESCAPED = re.compile(r"\\(.)")
 _TO_ESCAPE = re.compile(r"[\\\s]")
 
 Lookup = Callable[[str], BlockDevice]
+
+#: What a device is called in a text.
+Namer = Callable[[BlockDevice], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,15 @@ class TableEntry:
 
 
 class Table:
-    """Adjacent targets from sector 0 on, at least one."""
+    """Adjacent targets from sector 0 on, at least one.
 
-    __slots__ = ("_starts", "entries", "sector_count")
+    is_open and is_started say how far its targets have come (lifecycle.py).
+    """
+
+    __slots__ = ("_starts", "entries", "is_open", "is_started", "sector_count")
 
     def __init__(self, entries: Sequence[TableEntry]) -> None:
+        self.is_open = self.is_started = False
         ends = [0, *(entry.end_sector for entry in entries)]
         self.entries = tuple(entries)
         self.sector_count = ends[-1]
@@ -184,20 +191,35 @@ def target_limits(target: Target) -> Limits:
     return stack_all([target.limits(), *(part.device.limits for part in target.devices())])
 
 
-def format_table(table: Table) -> str:
-    """The text of a table, one line per target; parse_table of it gives the same targets."""
-    return _format(table, lambda target: target.params())
+def name_of(device: BlockDevice) -> str:
+    """What a device is called in the tables of its own stack."""
+    return device.name
 
 
-def format_status(table: Table) -> str:
+def format_table(table: Table, namer: Namer = name_of, show_keys: bool = False) -> str:
+    """The text of a table, one line per target; parse_table of it gives the same targets.
+
+    Keys are masked unless they are to be shown; a table with masked keys is refused when loaded.
+    """
+    if show_keys:
+        return _format(table, namer, lambda target: target.key_params())
+    return _format(table, namer, lambda target: target.params())
+
+
+def format_status(table: Table, namer: Namer = name_of) -> str:
     """What each target has to say about its state, one line per target."""
-    return _format(table, lambda target: target.status())
+    return _format(table, namer, lambda target: target.status())
 
 
-def _format(table: Table, words: Callable[[Target], list[str]]) -> str:
+def _format(table: Table, namer: Namer, words: Callable[[Target], list[Word]]) -> str:
     # A blank follows the type even if nothing comes after it, as dmsetup prints it.
     return "\n".join(
         f"{entry.start_sector} {entry.sector_count} {entry.target.name} "
-        + " ".join(_TO_ESCAPE.sub(r"\\\g<0>", word) for word in words(entry.target))
+        + " ".join(_word(word, namer) for word in words(entry.target))
         for entry in table.entries
     )
+
+
+def _word(word: Word, namer: Namer) -> str:
+    text = word if isinstance(word, str) else namer(word)
+    return _TO_ESCAPE.sub(r"\\\g<0>", text)

@@ -2,17 +2,18 @@
 
 A target is one file in targets/ (with its .md and its test) holding one Target subclass; the
 registry finds it by the file's name. Everything a target does is pure and synchronous: it is asked
-to map a bio and answers with an action. Time is an action too (Defer).
+to map a bio and answers with an action. Time is an action too (Defer), and so is I/O of its own
+(Script).
 """
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
-from fusedm.block import Bio, BlockDevice, Limits, Op
-from fusedm.block.errors import BlockIOError, FusedmError, Status, TableError
+from fusedm.block import Bio, BlockDevice, Limits, Op, RangeLocks
+from fusedm.block.errors import BlockIOError, FusedmError, StackError, Status, TableError
 from fusedm.block.units import MAX_SECTORS
 
 
@@ -38,10 +39,14 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Do then after a time; suspending the device ends the wait at once."""
+    """Do then after a time; suspending the device ends the wait at once.
+
+    note is called with 1 when the wait begins and with -1 when it is over.
+    """
 
     seconds: float
     then: "Action"
+    note: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,28 @@ class Many:
     actions: tuple["Action", ...]
 
 
-Action = Remap | Complete | Fail | Defer | Many
+T = TypeVar("T")
+
+#: I/O of a target's own, step by step: each action is carried out and waited for before the next is
+#: asked for, every bio entering the device below by the front door. One that fails is thrown in.
+Steps = Generator["Remap | Many", None, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Do several things for one bio, one after the other, as copying before a write.
+
+    lock is held throughout: a range of sectors of whatever the locks are of.
+    """
+
+    steps: Callable[[], Steps[None]]
+    lock: tuple[RangeLocks, int, int] | None = None
+
+
+Action = Remap | Complete | Fail | Defer | Many | Script
+
+#: A word of a table or status line; a device stands for whatever it is called there.
+Word = str | BlockDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +94,51 @@ class Segment:
             return Remap(self.device, bio)
         return Remap(self.device, bio.remap(self.start_sector + bio.sector))
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         """The two arguments Params.segment reads."""
-        return [self.device.name, str(self.start_sector)]
+        return [self.device, str(self.start_sector)]
 
 
-class Target(ABC):
+class Turns:
+    """What happens to a target in its life, in this order; nothing to do is the rule."""
+
+    def opening(self) -> Steps[None]:
+        """What is to be read or written below before the target can be used.
+
+        Raises: BlockIOError, StackError: then the table is refused.
+        """
+        yield from ()
+
+    def start(self) -> None:
+        """Its table has been loaded.
+
+        Raises: FusedmError: then the table is refused.
+        """
+
+    def check_resume(self) -> None:
+        """Bios are about to be let in, for the first time or again.
+
+        Raises: StackError: then the device stays suspended.
+        """
+
+    def suspended(self) -> None:
+        """No bio is in flight any more, and none comes until resumed is called."""
+
+    def resumed(self) -> None:
+        """Bios come."""
+
+    def closing(self) -> Steps[None]:
+        """What is to be written below once no bio comes any more; errors change nothing."""
+        yield from ()
+
+    def stop(self) -> None:
+        """Its table has been dropped."""
+
+    def raise_event(self) -> None:
+        """Count an event of the device and wake those who wait for one; the device sets this."""
+
+
+class Target(Turns, ABC):
     """One line of a table at work.
 
     Lives: from the load of its table until that table is replaced and drained.
@@ -81,6 +146,8 @@ class Target(ABC):
 
     #: The third word of a table line.
     name: ClassVar[str]
+    #: The version of the kernel's target of that name that is followed.
+    version: ClassVar[tuple[int, int, int]]
     #: Whether contexts go down unchanged. Only for a target that neither changes, stores nor looks
     #: at data, so plaintext and ciphertext are the same to it. No default: each must decide.
     passes_crypto: ClassVar[bool]
@@ -105,8 +172,12 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def params(self) -> list[str]:
-        """The arguments as `table` prints them; parse of them gives an equal target."""
+    def params(self) -> list[Word]:
+        """The arguments as `table` prints them, keys masked; else parse gives an equal target."""
+
+    def key_params(self) -> list[Word]:
+        """The arguments with keys, for those who ask for them."""
+        return self.params()
 
     @abstractmethod
     def devices(self) -> Iterable[Segment]:
@@ -125,16 +196,24 @@ class Target(ABC):
         """What the target asks of bios beyond what its devices ask."""
         return Limits()
 
-    def status(self) -> list[str]:
+    def status(self) -> list[Word]:
         """The words `status` prints after the target's name."""
         return []
 
     def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
-        """Look at a bio that map sent on, now that it has ended; returns the error it ends with.
+        """Look at a bio that was mapped and has ended; returns the error it ends with.
 
-        bio is as map got it; a READ's data are there if error is None.
+        bio is as map got it; a READ's data are there if error is None. What a bio changes in the
+        target is changed here: map may be asked about bios that are never sent.
         """
         return error
+
+    def message(self, words: list[str]) -> "str | Steps[str]":
+        """Do what a message asks; the reply is empty where there is nothing to say.
+
+        Raises: StackError(EINVAL) for words it does not know.
+        """
+        raise StackError(f"{self.name} takes no messages: {' '.join(words)!r}")
 
 
 def whole_number(word: str) -> int | None:

@@ -268,11 +268,11 @@ class Lane:
             raise BlockIOError(errno.EINVAL, opened.view.name, text)
         punch = mode == FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         await device_file.zero(opened.view, offset, length, punch)
-        self._system.note_write(opened.view.name)
+        self._system.names.note_write(opened.view.name)
         self._reply(unique)
 
     def _reply_written(self, unique: int, opened: OpenDevice, size: int) -> None:
-        self._system.note_write(opened.view.name)
+        self._system.names.note_write(opened.view.name)
         self._reply(unique, wire.WRITE_OUT.pack(size, 0))
 
     def _reply(self, unique: int, data: memoryview | bytes = b"") -> None:

@@ -19,7 +19,7 @@ from fusedm.block.errors import FusedmError
 from fusedm.fuse import device_file
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.nodes import DeviceFile, Directory, Link, Node, TextFile
-from fusedm.fuse.tree import Inodes, Path, Tree
+from fusedm.fuse.tree import MAPPER, Inodes, Path, Tree
 from fusedm.system import System
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class Operations(pyfuse3.Operations):
         opened = self.handles[fh]
         assert isinstance(opened, OpenDevice), "text files are not opened for writing"
         await device_file.write(opened.view, off, memoryview(buf), opened.durable_writes)
-        self._system.note_write(opened.view.name)
+        self._system.names.note_write(opened.view.name)
         return len(buf)
 
     @handler
@@ -239,8 +239,27 @@ class Operations(pyfuse3.Operations):
     # A descriptor was closed: nothing is to be done, as on a block device. The kernel does not ask
     # again, so closing a file never waits, and cannot fail when the mount ends.
     flush = refuse(errno.ENOSYS)
-    # Names come and go by fusedm's verbs only.
-    create = mkdir = mknod = symlink = link = unlink = rmdir = rename = refuse(errno.EPERM)
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """Give a mapped device another name; nothing is replaced, and nothing else is renamed."""
+        old = (*self._inodes.path(parent_inode_old), os.fsdecode(name_old))
+        new = (*self._inodes.path(parent_inode_new), os.fsdecode(name_new))
+        if old[:-1] != new[:-1] or old[:-1] != (MAPPER,):
+            raise pyfuse3.FUSEError(errno.EPERM)
+        self._system.rename_mapped(old[-1], new[-1])
+        self._inodes.rename(old, new)
+
+    # Other names come and go by fusedm's verbs only.
+    create = mkdir = mknod = symlink = link = unlink = rmdir = refuse(errno.EPERM)
 
     def _node(self, path: Path) -> Node:
         node = self._tree.node(path)
@@ -261,8 +280,8 @@ class Operations(pyfuse3.Operations):
                 entry.st_mode = stat.S_IFREG | (0o400 if view.read_only else 0o600)
                 entry.st_size = view.size
                 entry.st_blocks = view.size // 512
-                entry.st_ctime_ns = int(self._system.created[name] * 1e9)
-                entry.st_mtime_ns = int(self._system.written[name] * 1e9)
+                entry.st_ctime_ns = int(self._system.names.created[name] * 1e9)
+                entry.st_mtime_ns = int(self._system.names.written[name] * 1e9)
                 entry.st_atime_ns = entry.st_mtime_ns
             case TextFile():
                 entry.st_mode = stat.S_IFREG | 0o444

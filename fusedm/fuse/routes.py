@@ -90,7 +90,7 @@ class Routes:
                 for counts in stretch.span.route:
                     counts.native += reads + writes
             if writes:
-                self._system.note_write(stretch.view.name)
+                self._system.names.note_write(stretch.view.name)
         self._in_batch.clear()
 
     def _begin(self, stretch: Stretch, path: Path) -> bool:

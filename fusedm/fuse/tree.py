@@ -16,6 +16,9 @@ from fusedm.system import System
 
 Path = tuple[str, ...]
 
+#: The folder of the mapped devices.
+MAPPER = "mapper"
+
 
 class Tree:
     """The names of a system, as paths."""
@@ -25,9 +28,9 @@ class Tree:
         self._root = directory(
             {
                 "disks": _device_files(system.disks),
-                "mapper": _device_files(system.mapped),
+                MAPPER: _device_files(system.mapped),
                 "views": _device_files(system.views),
-                "sys": directory({"block": Directory(lambda: system.created, self._block)}),
+                "sys": directory({"block": Directory(lambda: system.names.created, self._block)}),
             }
         )
 
@@ -44,7 +47,7 @@ class Tree:
         return node.names() if isinstance(node, Directory) else ()
 
     def _block(self, name: str) -> Node | None:
-        return block_directory(self._system, name) if name in self._system.created else None
+        return block_directory(self._system, name) if name in self._system.names.created else None
 
 
 def _device_files(devices: Mapping[str, object]) -> Directory:
@@ -85,7 +88,20 @@ class Inodes:
         self._lookups[inode] -= times
         assert self._lookups[inode] >= 0, f"inode {inode} forgotten too often"
         if not self._lookups[inode] and inode != self.ROOT:
-            del self._lookups[inode], self._numbers[self._paths.pop(inode)]
+            del self._lookups[inode]
+            path = self._paths.pop(inode)
+            if self._numbers.get(path) == inode:
+                del self._numbers[path]
+
+    def rename(self, old: Path, new: Path) -> None:
+        """What the kernel knows by one path it knows by another now, which was nothing before."""
+        gone = self._numbers.pop(new, None)
+        if gone is not None:  # Remembered of a file that has gone, and may be asked about still.
+            self._paths[gone] = ("",)
+        inode = self._numbers.pop(old, None)
+        if inode is not None:
+            self._numbers[new] = inode
+            self._paths[inode] = new
 
     def __len__(self) -> int:
         return len(self._paths)

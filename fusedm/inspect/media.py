@@ -4,8 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusedm.block import Bio, BlockDevice
-from fusedm.block.errors import DeviceSuspended
-from fusedm.block.plan import Completed, Concat, Delayed, Failed, Hooked, Leaf, LeafIO, Node
+from fusedm.block.errors import BlockIOError, DeviceSuspended, Status
+from fusedm.block.plan import (
+    Completed,
+    Concat,
+    Delayed,
+    Failed,
+    Hooked,
+    Leaf,
+    LeafIO,
+    Node,
+    Scripted,
+)
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import make_plan, submit_bio
 from fusedm.disk import Disk
@@ -74,5 +84,8 @@ def _pieces(node: Node) -> Iterator[Piece]:
             yield Piece(None, 0, bio.sector_count)
         case Failed(error):
             raise error
+        case Scripted(bio):
+            text = f"{bio} goes through a target that decides where when it comes"
+            raise BlockIOError(Status.NOTSUPP, "verify", text)
         case _:
             raise AssertionError(f"{type(node).__name__} in the plan of a READ without context")

@@ -19,6 +19,7 @@ from fusedm.block.plan import (
     LeafIO,
     Node,
     Patch,
+    Scripted,
     SoftwareCrypt,
 )
 from fusedm.block.units import SECTOR_SHIFT
@@ -102,6 +103,9 @@ class Walk:
             case Delayed(seconds, child):
                 self.waits_on[f"a delay of {seconds * 1000:g} ms"] = None
                 return [{"step": "delay", "seconds": seconds, "steps": self.steps(child)}]
+            case Scripted():
+                self.waits_on["the I/O of a target's own"] = None
+                return [{"step": "script"}]
             case Hooked(_, _, child):
                 return [{"step": "hook", "steps": self.steps(child)}]
             case Completed(bio):
@@ -159,7 +163,9 @@ def _io(bio: Bio) -> Json:
 def _sector_count(node: Node) -> int:
     """The length of what a node does; 0 if it does not say."""
     match node:
-        case LeafIO(_, bio) | SoftwareCrypt(_, bio) | Hooked(_, bio) | Completed(bio):
+        case (
+            LeafIO(_, bio) | SoftwareCrypt(_, bio) | Hooked(_, bio) | Completed(bio) | Scripted(bio)
+        ):
             return bio.sector_count
         case Delayed(_, child):
             return _sector_count(child)

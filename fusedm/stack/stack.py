@@ -120,8 +120,11 @@ class Stack:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close every store and overwrite every key and secret."""
-        self._close()
+        """Let targets write what they owe, close every store, overwrite every key and secret."""
+        try:
+            await self.system.settle(everything=True)
+        finally:
+            self._close()
 
     def _close(self) -> None:
         try:
@@ -144,7 +147,7 @@ class Stack:
 
         Raises: StoreError, StackError, CryptoError.
         """
-        self.system.check_free("disk", spec.name)
+        self.system.names.check_free("disk", spec.name)
         engine = await self._secrets.engine(spec.engine)
         try:
             store = await trio.to_thread.run_sync(opener or self._open_store, spec)
@@ -232,7 +235,7 @@ class Stack:
         if not spec.table.strip():
             return
         try:
-            self.system.load(spec.name, spec.table, spec.read_only)
+            await self.system.load_opened(spec.name, spec.table, spec.read_only)
             await self.system.resume(spec.name)
         except BaseException:
             self.system.remove_mapped(spec.name)

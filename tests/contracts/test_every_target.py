@@ -213,6 +213,11 @@ def test_every_target_decides_on_crypto_itself(name):
 
 
 @every_target
+def test_every_target_says_which_version_of_the_kernels_it_follows(name):
+    assert [type(number) for number in target_class(name).version] == [int, int, int]
+
+
+@every_target
 def test_every_target_offers_examples(name):
     assert examples_of(name)
 

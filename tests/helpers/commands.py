@@ -65,6 +65,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "dm.remove": {"name": "dm0"},
     "dm.load": {"name": "dm0", "table": "0 8 zero"},
     "dm.clear": {"name": "dm0"},
+    "dm.message": {"name": "dm0", "sector": 0, "words": ["hello"]},
+    "dm.rename": {"name": "dm0", "new": "dm9"},
     "dm.suspend": {"name": "dm0"},
     "dm.resume": {"name": "dm0"},
     "dm.resumeall": {},

@@ -41,6 +41,7 @@ class RecordingDevice:
         self.strict = False
         self.told_modes: frozenset[str] | None = None
         self.stats = IoStats()
+        self.holders: dict[BlockDevice, None] = {}
         self.locks = RangeLocks()
         self.planned: list[Bio] = []
         self.performed: list[Bio] = []

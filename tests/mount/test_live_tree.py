@@ -1,5 +1,6 @@
 """The tree of a real mount: what is in it, in which format, and that it follows the stack."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -268,3 +269,34 @@ def test_a_text_longer_than_a_message_is_read_whole(stack: Mounted) -> None:
         assert len(text.splitlines()) == lines
     finally:
         stack.call("dm.remove", name="long")
+
+
+def test_a_mapped_device_is_renamed_while_it_is_open(stack: Mounted) -> None:
+    old, new = stack.mapper("data"), stack.mapper("store")
+    with opened(old) as fd:
+        stack.call("dm.rename", name="data", new="store")
+        assert not old.exists()
+        assert os.readlink(f"/proc/self/fd/{fd}") == str(new)
+        os.pwrite(fd, b"through the old handle", 0)
+        assert os.fstat(fd).st_size == new.stat().st_size
+        assert stack.call("file", name="store")["open"] == 1
+    assert read_at(new, 0, 22) == b"through the old handle"
+    assert stack.call("file", name="store")["open"] == 0
+    os.rename(new, old)  # The same by hand.
+    assert names(stack.mount_point / "mapper") == {"data"}
+
+
+def test_nothing_else_is_renamed_and_nothing_replaced(stack: Mounted) -> None:
+    data = stack.mapper("data")
+    attempts = {
+        stack.mapper("a b"): errno.EINVAL,
+        stack.view("moved"): errno.EPERM,
+        stack.mount_point / "data": errno.EPERM,
+    }
+    for new, number in attempts.items():
+        with pytest.raises(OSError, match=os.strerror(number)):
+            os.rename(data, new)
+    stack.call("dm.add", name="other", table="0 8 zero")
+    with pytest.raises(OSError, match=os.strerror(errno.EEXIST)):
+        os.rename(data, stack.mapper("other"))
+    stack.call("dm.remove", name="other")

@@ -92,7 +92,7 @@ async def test_illegal_names_are_refused_and_leave_nothing():
         lambda: system.add_key(make_key("..")),
     ]:
         refusal(errno.EINVAL, call)
-    assert set(system.created) == {"d0", "d1", "dm0", "v"}
+    assert set(system.names.created) == {"d0", "d1", "dm0", "v"}
     assert set(system.keys) == {"k"}
 
 
@@ -147,7 +147,7 @@ async def test_a_dun_base_that_does_not_fit_is_refused_with_the_numbers(base, la
     text = f"'w': data unit numbers {base}..{last} do not fit the 1 DUN bytes of key 'short'"
     with pytest.raises(CryptoError, match=text):
         system.add_view("w", "dm0", "short", base)
-    assert "w" not in system.created
+    assert "w" not in system.names.created
     system.add_view("w", "dm0", "short", 244)
 
 
@@ -211,7 +211,14 @@ async def test_everything_is_removed_from_the_top_down():
     system.remove_mapped("dm0")
     system.remove_disk("d0")
     system.remove_disk("d1")
-    left = [system.created, system.written, system.keys, system.mapped, system.disks, system.views]
+    left = [
+        system.names.created,
+        system.names.written,
+        system.keys,
+        system.mapped,
+        system.disks,
+        system.views,
+    ]
     assert not any(left)
     system.add_disk(make_disk("v"))
 
@@ -254,7 +261,7 @@ async def test_a_view_whose_key_is_busy_stays():
     with pytest.raises(KeyBusy):
         system.remove_view("v")
     assert "v" in system.views
-    assert "v" in system.created
+    assert "v" in system.names.created
     hold.release()
     system.remove_view("v")
 
@@ -283,7 +290,7 @@ async def test_open_names_are_counted():
     system = await make_system()
     assert system.open("d1").device is system.disks["d1"]
     system.open("d1")
-    assert system.open_count("d1") == 2
+    assert system.names.open_count("d1") == 2
     system.closed("d1")
     refusal(errno.EBUSY, system.remove_disk, "d1")
     system.closed("d1")
@@ -294,9 +301,9 @@ async def test_open_names_are_counted():
 
 async def test_a_write_is_remembered():
     system = await make_system()
-    before = system.written["d0"]
-    system.note_write("d0")
-    assert system.written["d0"] >= before
+    before = system.names.written["d0"]
+    system.names.note_write("d0")
+    assert system.names.written["d0"] >= before
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ async def test_a_range_that_cannot_be_is_refused_and_leaves_nothing(start, lengt
     with pytest.raises(StackError, match=text) as caught:
         system.add_view("v", "d0", "k", start=start, length=length)
     assert caught.value.errno == errno.EINVAL
-    assert "v" not in system.created
+    assert "v" not in system.names.created
 
 
 async def test_a_start_is_aligned_to_the_larger_of_data_unit_and_logical_block() -> None:

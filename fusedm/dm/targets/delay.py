@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
-from fusedm.dm.target import Action, Defer, Fail, Many, Params, Segment, Target
+from fusedm.dm.target import Action, Defer, Fail, Many, Params, Segment, Target, Word
 
 #: Milliseconds are 32 bits in the kernel: 49 days.
 MAX_DELAY_MS = (1 << 32) - 1
@@ -24,6 +24,7 @@ class Delay(Target):
     """Holds bios back, each on one of up to three ways: a range and a time."""
 
     name = "delay"
+    version = (1, 5, 0)
     passes_crypto = False
     usage = "dev offset ms [dev offset ms [dev offset ms]]"
 
@@ -40,7 +41,7 @@ class Delay(Target):
             ways.append((segment, params.integer("ms", maximum=MAX_DELAY_MS)))
         return cls(params.sector_count, tuple(ways))
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         return [word for segment, ms in self.ways for word in (*segment.params(), str(ms))]
 
     def devices(self) -> Iterable[Segment]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
-from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target
+from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target, Word
 
 
 def examples() -> list[str]:
@@ -18,21 +18,22 @@ class Error(Target):
     """Takes the place of a device, for its limits and size, but never sends it a bio."""
 
     name = "error"
+    version = (1, 7, 0)
     passes_crypto = False
     usage = "[dev offset]"
 
     sector_count: int
-    words: list[str]
+    words: list[Word]
     segments: list[Segment]
 
     @classmethod
     def parse(cls, params: Params) -> "Error":
         if params.left != 2:
-            return cls(params.sector_count, params.rest(), [])
+            return cls(params.sector_count, [*params.rest()], [])
         segment = params.segment(params.sector_count)
         return cls(params.sector_count, segment.params(), [segment])
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         return self.words
 
     def devices(self) -> Iterable[Segment]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
-from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target
+from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target, Word
 
 #: In the order `table` prints them.
 FEATURES = ("error_reads", "drop_writes", "error_writes")
@@ -30,6 +30,7 @@ class Flakey(Target):
     """
 
     name = "flakey"
+    version = (1, 5, 0)
     passes_crypto = True
     usage = "dev offset up down [n feature...]"
 
@@ -52,7 +53,7 @@ class Flakey(Target):
         clock = params.clock
         return cls(params.sector_count, segment, up, down, frozenset(features), clock, clock())
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         features = [name for name in FEATURES if name in self.features]
         interval = [str(self.up_seconds), str(self.down_seconds)]
         return [*self.segment.params(), *interval, str(len(features)), *features]

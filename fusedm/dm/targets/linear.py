@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import Action, Params, Segment, Target
+from fusedm.dm.target import Action, Params, Segment, Target, Word
 
 
 def examples() -> list[str]:
@@ -17,6 +17,7 @@ class Linear(Target):
     """Moves bios, never touches their data."""
 
     name = "linear"
+    version = (1, 5, 0)
     passes_crypto = True
     is_steady = True
     usage = "dev offset"
@@ -28,7 +29,7 @@ class Linear(Target):
     def parse(cls, params: Params) -> "Linear":
         return cls(params.sector_count, params.segment(params.sector_count))
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         return self.segment.params()
 
     def devices(self) -> Iterable[Segment]:

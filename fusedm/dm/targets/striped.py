@@ -1,13 +1,17 @@
 """striped: spread chunks over several devices in turn, as RAID 0.  See striped.md."""
 
 import errno
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fusedm.block import Bio, Limits, Op
 from fusedm.block.errors import BlockIOError
 from fusedm.block.units import sectors_to_bytes
-from fusedm.dm.target import Action, Many, Params, Segment, Target
+from fusedm.dm.target import Action, Many, Params, Segment, Target, Word
+
+#: The first so many errors of a stripe are events, as in the kernel.
+MAX_EVENTS = 14
 
 
 def examples() -> list[str]:
@@ -20,6 +24,7 @@ class Striped(Target):
     """Chunk c lies in stripe c % n at chunk c // n; data are moved, never touched."""
 
     name = "striped"
+    version = (1, 7, 0)
     passes_crypto = True
     is_steady = True
     usage = "stripes chunk [dev offset]+"
@@ -27,7 +32,7 @@ class Striped(Target):
     sector_count: int
     chunk_sectors: int
     stripes: tuple[Segment, ...]
-    failed: set[int] = field(default_factory=set, compare=False)
+    errors: Counter[int] = field(default_factory=Counter, compare=False)
 
     def __post_init__(self) -> None:
         self.max_io_sectors = self.chunk_sectors
@@ -50,9 +55,9 @@ class Striped(Target):
         stripes = tuple(params.segment(length) for _ in range(count))
         return cls(params.sector_count, chunk, stripes)
 
-    def params(self) -> list[str]:
-        words = [str(len(self.stripes)), str(self.chunk_sectors)]
-        return words + [word for stripe in self.stripes for word in stripe.params()]
+    def params(self) -> list[Word]:
+        stripes = [word for stripe in self.stripes for word in stripe.params()]
+        return [str(len(self.stripes)), str(self.chunk_sectors), *stripes]
 
     def devices(self) -> Iterable[Segment]:
         return self.stripes
@@ -87,10 +92,13 @@ class Striped(Target):
     def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
         # Of a bio for several stripes it is not known here which one failed.
         if error is not None and bio.op.has_data and error.errno != errno.EOPNOTSUPP:
-            self.failed.add(self._stripe_of(bio.sector))
+            index = self._stripe_of(bio.sector)
+            self.errors[index] += 1
+            if self.errors[index] <= MAX_EVENTS:
+                self.raise_event()
         return error
 
-    def status(self) -> list[str]:
-        names = [stripe.device.name for stripe in self.stripes]
-        health = "".join("D" if index in self.failed else "A" for index in range(len(names)))
-        return [str(len(names)), *names, "1", health]
+    def status(self) -> list[Word]:
+        devices = [stripe.device for stripe in self.stripes]
+        health = "".join("D" if index in self.errors else "A" for index in range(len(devices)))
+        return [str(len(devices)), *devices, "1", health]

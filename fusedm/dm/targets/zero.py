@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
-from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target
+from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target, Word
 
 
 def examples() -> list[str]:
@@ -18,6 +18,7 @@ class Zero(Target):
     """No device below that could decrypt the zeros, so contexts do not pass."""
 
     name = "zero"
+    version = (1, 2, 0)
     passes_crypto = False
     usage = ""
 
@@ -27,7 +28,7 @@ class Zero(Target):
     def parse(cls, params: Params) -> "Zero":
         return cls(params.sector_count)
 
-    def params(self) -> list[str]:
+    def params(self) -> list[Word]:
         return []
 
     def devices(self) -> Iterable[Segment]:

@@ -73,7 +73,7 @@ async def test_a_view_is_verified_and_is_not_open_afterwards(tmp_path):
         assert (told["units"], told["mismatch_count"]) == (2, 0)
         error = await refusal(stack, "verify.part", name="v", begin=0, end=1)
         assert "bytes 0..1 are no range of blocks of 4096 in 0..524288" in str(error)
-        assert stack.stack.system.open_count("v") == 0
+        assert stack.stack.system.names.open_count("v") == 0
         assert (await stack.call("verify.view", name="d0"))["mode"] is None
 
 

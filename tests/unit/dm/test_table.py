@@ -219,3 +219,13 @@ def test_each_entry_counts_for_itself():
     first, second = parse("0 8 zero\n8 8 zero").entries
     first.counts.native += 1
     assert (first.counts.native, second.counts.native) == (1, 0)
+
+
+def test_a_device_is_called_what_the_namer_calls_it():
+    table = parse("0 8 linear d0 0")
+    assert format_table(table, lambda device: "253:4") == "0 8 linear 253:4 0"
+
+
+def test_keys_are_shown_to_those_who_ask():
+    table = parse("0 8 linear d0 0")
+    assert format_table(table, show_keys=True) == format_table(table)

@@ -35,7 +35,7 @@ def test_a_segment_is_read_from_device_and_offset():
 
 
 def test_a_segment_gives_its_arguments_back():
-    assert Segment(D0, 20, 10).params() == ["d0", "20"]
+    assert Segment(D0, 20, 10).params() == [D0, "20"]
 
 
 def test_a_missing_word_names_all_arguments_and_how_many_were_given():

@@ -58,17 +58,17 @@ async def test_a_write_through_a_view_is_encrypted_and_reads_back(kernel: Kernel
 
 
 async def test_a_write_moves_the_time_of_the_last_write(kernel: Kernel) -> None:
-    kernel.system.written["d0"] = 0.0
+    kernel.system.names.written["d0"] = 0.0
     kernel.write(D0, 1, 0, b"x")
     await kernel.reply()
-    assert kernel.system.written["d0"] > 0
+    assert kernel.system.names.written["d0"] > 0
 
 
 async def test_an_error_is_a_negative_errno_and_no_write_time(kernel: Kernel) -> None:
-    kernel.system.written["d0"] = 0.0
+    kernel.system.names.written["d0"] = 0.0
     kernel.write(D0, 1, SIZE - 1, b"xy")
     assert await kernel.reply() == failed(1, errno.ENOSPC)
-    assert kernel.system.written["d0"] == 0.0
+    assert kernel.system.names.written["d0"] == 0.0
 
 
 async def test_a_shorter_request_never_sees_bytes_of_the_one_before(kernel: Kernel) -> None:

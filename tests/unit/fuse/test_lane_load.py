@@ -181,10 +181,10 @@ async def test_a_file_that_may_not_be_written_any_more_fails_writes_with_its_err
         else:
             messages.append(write_request(RAW, unique, unique * 512, b"x" * 512))
             wanted[unique] = failed(unique, errno.EPERM)
-    system.written["d0"] = 0.0
+    system.names.written["d0"] = 0.0
     async with running(ends):
         assert await trio.to_thread.run_sync(ask_all, ends, messages) == wanted
-    assert system.written["d0"] == 0.0
+    assert system.names.written["d0"] == 0.0
     ends.close()
     store.close()
 

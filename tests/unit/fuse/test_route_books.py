@@ -72,7 +72,7 @@ async def test_a_write_moves_the_time_of_the_last_write_of_its_file_and_a_read_d
     loop: RoutedLoop,
 ) -> None:
     await add_view(loop.system, "home", "d0", "k")
-    handle, written = loop.open("home"), loop.system.written
+    handle, written = loop.open("home"), loop.system.names.written
     written["home"] = written["d0"] = 0.0
     assert loop.reads(handle, 0, 4096) is not None
     assert written["home"] == 0.0

@@ -238,10 +238,10 @@ async def test_a_stack_can_be_checked_while_it_is_up(toml):
 
 async def unchanged(stack, number, call, *words) -> str:
     """The text of a refusal that changes nothing."""
-    before = stack.spec(), open_files(), dict(stack.system.created)
+    before = stack.spec(), open_files(), dict(stack.system.names.created)
     with pytest.raises(FusedmError) as caught:
         await call(*words)
-    assert (stack.spec(), open_files(), dict(stack.system.created)) == before
+    assert (stack.spec(), open_files(), dict(stack.system.names.created)) == before
     assert caught.value.errno == number
     return str(caught.value)
 

@@ -62,7 +62,7 @@ def test_up_is_linear(bio):
 def test_without_features_everything_fails_while_down(words, bio):
     target = make(f"{ALWAYS_DOWN} {words}")
     assert target.map(bio) == EIO
-    assert target.params() == ["d0", "10", "0", "1", "2", "error_reads", "error_writes"]
+    assert target.params() == [D0, "10", "0", "1", "2", "error_reads", "error_writes"]
 
 
 @WRITES

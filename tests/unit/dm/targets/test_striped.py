@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fusedm.block import FLUSH, Bio, Limits, Op
 from fusedm.block.errors import BlockIOError, Status, TableError
 from fusedm.dm import Many, Remap, Target, parse_table
+from fusedm.dm.targets.striped import MAX_EVENTS
 from tests.helpers.devices import RecordingDevice, lookup_in
 
 DEVICES = [RecordingDevice(name, 4096) for name in ("d0", "d1", "d2")]
@@ -96,9 +97,9 @@ def test_bad_arguments_are_refused(words, text):
 def test_status_says_which_stripe_has_failed():
     target = make("2 4 d0 0 d1 0")
     error = BlockIOError(Status.IOERR, "d1", "broken")
-    assert target.status() == ["2", "d0", "d1", "1", "AA"]
+    assert target.status() == ["2", D0, D1, "1", "AA"]
     assert target.end_io(read_at(5), error) is error
-    assert target.status() == ["2", "d0", "d1", "1", "AD"]
+    assert target.status() == ["2", D0, D1, "1", "AD"]
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,12 @@ def test_what_is_no_failure_of_one_stripe_is_not_held_against_it(bio, error):
     target = make("2 4 d0 0 d1 0")
     assert target.end_io(bio, error) is error
     assert target.status()[-1] == "AA"
+
+
+def test_the_first_errors_of_a_stripe_are_events():
+    target = make("1 4 d0 0")
+    events = []
+    target.raise_event = lambda: events.append(1)
+    for _ in range(MAX_EVENTS + 3):
+        target.end_io(Bio.read(0, memoryview(bytearray(512))), BlockIOError(Status.IOERR, "d0", ""))
+    assert len(events) == MAX_EVENTS

@@ -1,0 +1,119 @@
+"""From a table and a bio to a plan: each piece is shown to its target, whose action becomes a node.
+
+Pure, but for what the builder collects. A script becomes a node that knows how to run it; nothing
+of it happens before.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from fusedm.block import Bio, BlockDevice, Op
+from fusedm.block.errors import BlockIOError
+from fusedm.block.plan import (
+    Completed,
+    Concat,
+    Delayed,
+    Failed,
+    Hooked,
+    Node,
+    PlanBuilder,
+    Route,
+    Scripted,
+)
+from fusedm.crypto import Fallback, plan_bio
+from fusedm.dm.mapping import Piece, split_bio
+from fusedm.dm.scripts import run_for_bio
+from fusedm.dm.table import Table, TableEntry
+from fusedm.dm.target import (
+    Action,
+    Complete,
+    Defer,
+    Fail,
+    Many,
+    Remap,
+    Script,
+    Target,
+)
+
+
+class Planner:
+    """Plans the bios of one mapped device.
+
+    fallback transforms what a target must not see in clear; hurry is a wait whose end lets delayed
+    bios go on at once.
+    """
+
+    def __init__(self, name: str, fallback: Fallback, hurry: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self.fallback = fallback
+        self._hurry = hurry
+
+    def plan_on(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """Split the bio, map each piece, and ask the devices below for their plans.
+
+        Raises: BlockIOError, WouldBlock from below.
+        """
+        if bio.op is Op.FLUSH:
+            return self._plan_flush(table, bio, builder, route)
+        return _concat([self._plan_piece(table, p, builder, route) for p in split_bio(table, bio)])
+
+    def plan_all_in_software(self, table: Table, bio: Bio, clear: Callable[[Bio], Node]) -> Node:
+        """The whole bio through the fallback, whatever lies below; clear plans the rest."""
+        entries = {id(piece.entry): piece.entry for piece in split_bio(table, bio)}
+        touched = tuple(entry.counts for entry in entries.values())
+        return self.fallback.plan(bio, touched, clear)
+
+    def _plan_piece(self, table: Table, piece: Piece, builder: PlanBuilder, route: Route) -> Node:
+        entry, bio = piece.entry, piece.bio
+        below = (*route, entry.counts)
+        if bio.crypt is not None and (piece.straddles or not entry.target.passes_crypto):
+            return self.fallback.plan(
+                bio, below, lambda clear: self.plan_on(table, clear, builder, route)
+            )
+        own = bio.remap(bio.sector - entry.start_sector)
+        return _hook(entry, own, self._plan_action(entry.target.map(own), own, builder, below))
+
+    def _plan_action(self, action: Action, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        match action:
+            case Remap(device, remapped):
+                return plan_bio(device, remapped, builder, route)
+            case Complete():
+                return Completed(bio)
+            case Fail(status):
+                return Failed(BlockIOError(status, self.name, str(bio)))
+            case Defer(seconds, then, note):
+                child = self._plan_action(then, bio, builder, route)
+                return Delayed(seconds, child, self._hurry, note)
+            case Many(actions):
+                return _concat([self._plan_action(a, bio, builder, route) for a in actions])
+            case Script(steps, lock):
+                if lock is not None:
+                    builder.extents.append(lock)
+                return Scripted(bio, partial(run_for_bio, steps))
+
+    def _plan_flush(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """Every target gets the flush; a device that several merely pass it on to gets one."""
+        direct: dict[BlockDevice, None] = {}
+        nodes = []
+        for entry in table.entries:
+            action = entry.target.map(bio)
+            actions = action.actions if isinstance(action, Many) else (action,)
+            if all(isinstance(one, Remap) for one in actions) and not _has_hook(entry.target):
+                direct.update((one.device, None) for one in actions if isinstance(one, Remap))
+            else:
+                node = self._plan_action(action, bio, builder, route)
+                nodes.append(_hook(entry, bio, node))
+        nodes += [plan_bio(device, bio, builder, route) for device in direct]
+        return _concat(nodes)
+
+
+def _hook(entry: TableEntry, bio: Bio, node: Node) -> Node:
+    return Hooked(entry.target.end_io, bio, node) if _has_hook(entry.target) else node
+
+
+def _has_hook(target: Target) -> bool:
+    return type(target).end_io is not Target.end_io
+
+
+def _concat(nodes: Sequence[Node]) -> Node:
+    return nodes[0] if len(nodes) == 1 else Concat(tuple(nodes))

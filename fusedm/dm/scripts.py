@@ -1,0 +1,69 @@
+"""Running scripts: the I/O of a target's own, step by step.
+
+Every bio of a step enters the device below by the front door, planned on its own: it waits there
+for what is suspended or locked, like any other. What a script holds meanwhile is its own lock, and
+its bio in flight on its own device; so waits only ever point down.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from fusedm.block.errors import BlockIOError
+from fusedm.crypto import submit_bio
+from fusedm.dm.target import Action, Many, Remap, Steps, T
+
+
+async def run_script(steps: Steps[T]) -> T:
+    """Carry a script out, step by step; returns what it returns.
+
+    Raises: what the script raises or lets through.
+    """
+    error: BlockIOError | None = None
+    try:
+        while True:
+            action = steps.throw(error) if error is not None else next(steps)
+            try:
+                await _submit(action)
+                error = None
+            except BlockIOError as failed:
+                error = failed
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+async def run_for_bio(make: Callable[[], Steps[None]]) -> None:
+    """Carry out the script that is made for a bio.
+
+    Raises: BlockIOError.
+    """
+    await run_script(make())
+
+
+async def _submit(action: Remap | Many) -> None:
+    """Have one step done; all of several are, and the first error is the one that counts.
+
+    Raises: BlockIOError.
+    """
+    remaps = [action] if isinstance(action, Remap) else list(action.actions)
+    errors: list[BlockIOError | None] = [None] * len(remaps)
+
+    async def one(index: int, remap: Action) -> None:
+        assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
+        try:
+            await submit_bio(remap.device, remap.bio)
+        except BlockIOError as error:
+            errors[index] = error
+
+    if len(remaps) == 1:
+        await one(0, remaps[0])
+    else:
+        async with trio.open_nursery() as nursery:
+            for index, remap in enumerate(remaps):
+                nursery.start_soon(one, index, remap)
+    for error in errors:
+        if error is not None:
+            raise error
