@@ -5,7 +5,7 @@ set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
-    e2fsprogs xfsprogs fio util-linux mount)
+    e2fsprogs xfsprogs btrfs-progs fio util-linux mount)
 stamp=.venv/set-up-stamp
 compiled_stamp=.venv/compiled-stamp
 

@@ -14,7 +14,7 @@ from fusedm.control.client import Client
 from fusedm.control.daemon import DaemonConfig, run_daemon, start_detached
 from fusedm.control.run_dir import RunningStack
 from fusedm.fuse import MountOptions
-from fusedm.host import loop, mounts
+from fusedm.host import loop, mounts, nodes
 from fusedm.stack import read_spec
 
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
@@ -70,8 +70,9 @@ def bring_down(mount_point: str, force: bool = False) -> list[str]:
     if stack is None and not is_ours:
         raise ControlError(f"{mount_point}: no stack is there", errno.ENOENT)
     if stack is not None and stack.is_alive:
-        return _end(stack, force)
+        return _end(stack, force) + nodes.clear_stale(run_dir.run_folder())
     done = loop.release_all(mount_point, force)
+    done += nodes.clear_stale(run_dir.run_folder())
     if is_ours:
         mounts.unmount(mount_point, lazy=True)
         done.append(f"cleared the stale mount {mount_point}")
@@ -91,6 +92,8 @@ def bring_down_all(force: bool = False) -> list[str]:
             done += bring_down(stack.mount_point, force)
         except FusedmError as error:
             refused = refused or error
+    # Those of stacks that have not left anything else behind.
+    done += nodes.clear_stale(run_dir.run_folder())
     if refused is not None:
         raise refused
     return done

@@ -10,7 +10,8 @@ import fcntl
 import os
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.host.mounts import (
     describe,
-    holders_of,
+    device_of_node,
+    holders_of_device,
     lies_under,
     mount_over,
     mounts_of_source,
@@ -37,6 +39,7 @@ DETACH_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
 #: Source: include/uapi/linux/loop.h.
+LOOP_SET_CAPACITY = 0x4C07
 LOOP_CTL_GET_FREE = 0x4C82
 #: Source: include/uapi/linux/fs.h. Its argument is in sectors.
 BLKRASET = 0x1262
@@ -134,7 +137,7 @@ def detach(device: LoopDevice, force: bool = False) -> None:
     if not _is_attached(device):
         return
     if not force:
-        _refuse_busy(device)
+        refuse_busy(device)
     try:
         run_tool("losetup", "--detach", device.node)
     except StackError:
@@ -148,14 +151,41 @@ def detach(device: LoopDevice, force: bool = False) -> None:
         time.sleep(POLL_SECONDS)
 
 
+def set_capacity(device: LoopDevice) -> int:
+    """Have a loop device take the size its file has by now; that size in bytes.
+
+    The file is asked first: the kernel may go by the size it saw last. That needs the daemon, so a
+    thread that serves the mount must not call this.
+    Raises: StackError if it did not take.
+    """
+    try:
+        size = os.stat(device.backing_file).st_size
+        with _opened(device.node) as descriptor:
+            if _is_attached(device):
+                fcntl.ioctl(descriptor, LOOP_SET_CAPACITY)
+    except OSError as error:
+        raise StackError(f"{device.node}: set capacity: {error.strerror}", error.errno) from None
+    told = _read(SYS_BLOCK / os.path.basename(device.node) / "size")
+    # The part of a last sector cannot be had.
+    if int(told) != size >> SECTOR_SHIFT or not _is_attached(device):
+        text = f"{device.node}: has {told} sectors, {device.backing_file} {size >> SECTOR_SHIFT}"
+        raise StackError(text, errno.EIO)
+    return size
+
+
 def busy_reason(device: LoopDevice) -> str | None:
-    """What keeps a loop device from being detached, as the end of a sentence; None if nothing."""
+    """What keeps a loop device from being detached, as the end of a sentence; None if nothing.
+
+    Users are found by whatever node they use, one below /dev/mapper too.
+    """
     mounts = mounts_of_source(device.node)
     if mounts:
         return f"is mounted at {mounts[0].mount_point}"
-    if any(line.split()[0] == device.node for line in _read(Path("/proc/swaps")).splitlines()):
+    number = device_of_node(device.node) or ""
+    swaps = [line.split()[0] for line in _read(Path("/proc/swaps")).splitlines()[1:]]
+    if any(node == device.node or device_of_node(node) == number for node in swaps):
         return "is in use as swap"
-    holders = holders_of(device.node)
+    holders = holders_of_device(number)
     if holders:
         return f"is held by {describe(holders)}"
     stacked = _entries(SYS_BLOCK / os.path.basename(device.node) / "holders")
@@ -164,6 +194,18 @@ def busy_reason(device: LoopDevice) -> str | None:
     if not _opens_exclusively(device.node):
         return "is in use by the kernel, perhaps mounted in another namespace"
     return None
+
+
+def refuse_busy(device: LoopDevice) -> None:
+    """Return if a loop device can be detached without anybody noticing, else say who uses it.
+
+    Raises: StackError(EBUSY).
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (reason := busy_reason(device)) is not None:
+        if time.monotonic() >= deadline:
+            raise StackError(f"{device.node} {reason}", errno.EBUSY)
+        time.sleep(POLL_SECONDS)
 
 
 def release_all(prefix: str, force: bool = False) -> list[str]:
@@ -178,7 +220,7 @@ def release_all(prefix: str, force: bool = False) -> list[str]:
         _check_root()
     if not force:
         for device in devices:
-            _refuse_busy(device)
+            refuse_busy(device)
     done = _unmount_all(devices) if force else []
     failure: FusedmError | None = None
     for device in devices:
@@ -238,11 +280,8 @@ def _make_free_node() -> None:
     control = "/dev/loop-control"
     make_missing_node(control, "/sys/class/misc/loop-control/dev", stat.S_IFCHR)
     try:
-        descriptor = os.open(control, os.O_RDWR | os.O_CLOEXEC)
-        try:
+        with _opened(control) as descriptor:
             number = fcntl.ioctl(descriptor, LOOP_CTL_GET_FREE)
-        finally:
-            os.close(descriptor)
     except OSError as error:
         raise UsageError(f"no free loop device: {control}: {error.strerror}", error.errno) from None
     make_missing_node(f"/dev/loop{number}", f"{SYS_BLOCK}/loop{number}/dev", stat.S_IFBLK)
@@ -250,12 +289,17 @@ def _make_free_node() -> None:
 
 def _set_readahead(node: str) -> None:
     """Have the kernel read ahead as far as pays off; without it a device is only slower."""
-    with suppress(OSError):
-        descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(descriptor, BLKRASET, READAHEAD_BYTES >> SECTOR_SHIFT)
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), _opened(node) as descriptor:
+        fcntl.ioctl(descriptor, BLKRASET, READAHEAD_BYTES >> SECTOR_SHIFT)
+
+
+@contextmanager
+def _opened(node: str) -> Iterator[int]:
+    descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _is_attached(device: LoopDevice) -> bool:
@@ -269,14 +313,6 @@ def _opens_exclusively(node: str) -> bool:
     except OSError as error:
         return error.errno != errno.EBUSY
     return True
-
-
-def _refuse_busy(device: LoopDevice) -> None:
-    deadline = time.monotonic() + GRACE_SECONDS
-    while (reason := busy_reason(device)) is not None:
-        if time.monotonic() >= deadline:
-            raise StackError(f"{device.node} {reason}", errno.EBUSY)
-        time.sleep(POLL_SECONDS)
 
 
 def _unmount_all(devices: list[LoopDevice]) -> list[str]:

@@ -8,8 +8,9 @@ import errno
 import os
 import re
 import shlex
+import stat
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 #: How many holders an error names before it only counts.
 MAX_HOLDERS_NAMED = 3
+#: How the types of file systems begin of which a single answer may take for ever.
+REMOTE_FS_TYPES = ("fuse", "nfs", "cifs", "smb", "9p", "ceph", "virtiofs")
 #: Unmounting writes back what is dirty; longer than this it waits for something that hangs.
 UNMOUNT_SECONDS = 20.0
 
@@ -44,8 +47,13 @@ class Mount:
     options: str
 
     def is_of(self, node: str, device: str) -> bool:
-        """Whether it shows the block device; btrfs has a number of its own: its source tells."""
-        return self.device == device or self.source == node
+        """Whether it shows the block device; btrfs has a number of its own: its source tells.
+
+        That may be another node of the same device, as one below /dev/mapper.
+        """
+        if self.device == device or self.source == node:
+            return True
+        return self.fs_type == "btrfs" and device_of_node(self.source) == device
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,17 @@ def mounts_of_source(source: str) -> list[Mount]:
     except OSError:
         node = device = source
     return [mount for mount in read_mounts() if mount.is_of(node, device)]
+
+
+def device_of_node(node: str) -> str | None:
+    """The number of a block device's node ("7:0"), by whatever name; None for anything else."""
+    try:
+        info = os.stat(node)
+    except OSError:
+        return None
+    if not stat.S_ISBLK(info.st_mode):
+        return None
+    return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
 
 
 def resolve(path: str) -> str:
@@ -172,12 +191,38 @@ def holders_of(path: str, proc: Path = Path("/proc")) -> list[Holder]:
 
     maps is not read: it waits for a process that is stuck in a page fault, as below a hung mount.
     """
-    pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
-    return [
-        Holder(pid, _command(proc / str(pid)), ", ".join(links))
-        for pid in pids
-        if pid != os.getpid() and (links := _links_under(proc / str(pid), path))
-    ]
+    found = []
+    for pid in _pids(proc):
+        process = proc / str(pid)
+        links = [name for name, target in _links(process) if lies_under(target, path)]
+        if links:
+            words = ", ".join(name.replace("/", " ") for name in links)
+            found.append(Holder(pid, _command(process), words))
+    return found
+
+
+def holders_of_device(device: str, proc: Path = Path("/proc")) -> list[Holder]:
+    """The other processes that have a block device ("7:0") open, by whatever node.
+
+    A link is only followed where it cannot lead to a daemon that hangs.
+    """
+    remote = [m.mount_point for m in read_mounts() if m.fs_type.startswith(REMOTE_FS_TYPES)]
+    found = []
+    for pid in _pids(proc):
+        process = proc / str(pid)
+        links = [
+            name
+            for name, target in _links(process, fds_only=True)
+            if target.startswith("/") and not any(lies_under(target, point) for point in remote)
+        ]
+        words = [
+            name.replace("/", " ")
+            for name in links
+            if device_of_node(f"{process / name}") == device
+        ]
+        if words:
+            found.append(Holder(pid, _command(process), ", ".join(words)))
+    return found
 
 
 def describe(holders: Iterable[Holder]) -> str:
@@ -260,13 +305,19 @@ def _why_busy(point: str) -> str:
     return "held by something that /proc does not show us, such as a loop device"
 
 
-def _links_under(process: Path, path: str) -> list[str]:
+def _pids(proc: Path) -> list[int]:
+    pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if pid != os.getpid()]
+
+
+def _links(process: Path, fds_only: bool = False) -> Iterator[tuple[str, str]]:
+    """What a process has open: the names of the links that say so, and where they lead."""
     try:
         numbers = sorted(os.listdir(process / "fd"), key=int)
     except OSError:
         numbers = []
-    names = ["cwd", "root", "exe", *(f"fd/{number}" for number in numbers)]
-    return [name.replace("/", " ") for name in names if lies_under(_target(process / name), path)]
+    for name in [*(() if fds_only else ("cwd", "root", "exe")), *(f"fd/{n}" for n in numbers)]:
+        yield name, _target(process / name)
 
 
 def _target(link: Path) -> str:

@@ -1,0 +1,221 @@
+"""Device nodes of mapped devices: DIR/mapper/NAME, with the number of the loop device below.
+
+They are nodes of their own, not links: libmount and test suites compare names, and a link would be
+followed to the loop device. Others may have theirs in the same folder. So what is ours is told by a
+record of each, in a folder that only its user may write to, and by the number it was made with;
+a record is written before its node is made and removed after it.
+"""
+
+import errno
+import grp
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fusedm.block.errors import StackError, UsageError
+from fusedm.block.names import MAX_NAME_BYTES, check_name
+from fusedm.host.loop import LoopDevice, loop_device
+from fusedm.host.mounts import device_of_node
+
+#: Where nodes are unless the environment names another folder.
+DEV_DIR = "/dev"
+DEV_DIR_VARIABLE = "DM_DEV_DIR"
+
+#: As those of udev's rules for disks.
+NODE_MODE = 0o660
+NODE_GROUP = "disk"
+
+#: How the records of nodes end, in a folder that others' files are in too.
+RECORD_ENDING = ".node"
+
+#: What names of nodes are made of as it is.  Source: libdevmapper, and udev.
+_PLAIN = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#+-.:=@_")
+_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A node of ours: device is its number ("7:3"), file what the loop device lies over."""
+
+    path: str
+    device: str
+    loop_node: str
+    file: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the node at its path is still the one that was made."""
+        return not os.path.islink(self.path) and device_of_node(self.path) == self.device
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its loop device is free by now, or over something else."""
+        now = loop_device(self.loop_node)
+        return now is None or now.backing_file != self.file
+
+
+def dev_dir() -> str:
+    """The folder that nodes are below: DM_DEV_DIR or /dev.
+
+    Raises: UsageError if it is not an absolute path.
+    """
+    told = os.environ.get(DEV_DIR_VARIABLE) or DEV_DIR
+    if not told.startswith("/"):
+        raise UsageError(f"{DEV_DIR_VARIABLE}={told}: is not an absolute path", errno.EINVAL)
+    return told.rstrip("/") or "/"
+
+
+def mangle(name: str) -> str:
+    r"""A name as its node has it: a byte that is not plain becomes \xNN; escaped ones stay so.
+
+    Raises: StackError(EINVAL) for a name that is escaped in part, or cannot be a node's.
+    """
+    check_name("mapped device", name.replace(" ", ""))
+    raw = os.fsencode(name)
+    rest = _ESCAPE.sub(b"", raw)
+    is_escaped, is_plain = rest != raw, set(rest) <= _PLAIN
+    if (is_escaped and not is_plain) or b"\\x" in rest:
+        raise StackError(f"mapped device name {name!r} is escaped in part", errno.EINVAL)
+    if not is_escaped and not is_plain:
+        raw = b"".join(bytes([b]) if b in _PLAIN else b"\\x%02x" % b for b in raw)
+    if len(raw) > MAX_NAME_BYTES:
+        text = f"mapped device name: {len(raw)} bytes when escaped, at most {MAX_NAME_BYTES}"
+        raise StackError(text, errno.ENAMETOOLONG)
+    return os.fsdecode(raw)
+
+
+def unmangle(name: str) -> str:
+    r"""A name with its \xNN undone."""
+    return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(name)))
+
+
+def node_path(name: str, directory: str | None = None) -> str:
+    """Where the node of a mapped device is; directory is else that of dev_dir."""
+    return os.path.join(directory or dev_dir(), "mapper", mangle(name))
+
+
+def make(name: str, device: LoopDevice, records: Path, directory: str | None = None) -> DeviceNode:
+    """Make the node of a mapped device over an attached loop device.
+
+    One of ours that is there already is used, or replaced if it has another number.
+    Raises: StackError(EEXIST) for what is there and not ours; UsageError where it may not be made.
+    """
+    path = node_path(name, directory)
+    number = device_of_node(device.node)
+    if number is None:
+        raise StackError(f"{device.node}: is no block device", errno.ENODEV)
+    node = DeviceNode(path, number, device.node, device.backing_file)
+    before = find(path, records)
+    if before is not None and before.is_there and before.device != number:
+        os.unlink(path)
+    elif os.path.lexists(path) and (before is None or not before.is_there):
+        raise StackError(f"{path}: is there already and not ours", errno.EEXIST)
+    _write_record(node, records)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not node.is_there:
+            _make_node(path, number)
+    except OSError as error:
+        # What came there meanwhile is not ours.
+        _forget(node, records)
+        text = f"{path}: cannot be made: {error.strerror}"
+        if error.errno == errno.EEXIST:
+            raise StackError(text, error.errno) from None
+        raise UsageError(text, error.errno) from None
+    return node
+
+
+def remove(node: DeviceNode, records: Path) -> None:
+    """Remove a node of ours; what others have put in its place stays."""
+    if node.is_there:
+        with suppress(FileNotFoundError):
+            os.unlink(node.path)
+    _forget(node, records)
+
+
+def rename(node: DeviceNode, name: str, records: Path) -> DeviceNode:
+    """Give a node of ours another name, in the folder it is in.
+
+    Raises: StackError(EEXIST) for a name that is taken; then nothing has changed.
+    """
+    path = os.path.join(os.path.dirname(node.path), mangle(name))
+    renamed = replace(node, path=path)
+    if path == node.path:
+        return node
+    if os.path.lexists(path):
+        raise StackError(f"{path}: is there already", errno.EEXIST)
+    _write_record(renamed, records)
+    try:
+        # A rename would replace what has come there meanwhile.
+        os.link(node.path, path, follow_symlinks=False)
+    except OSError as error:
+        _forget(renamed, records)
+        raise StackError(f"{path}: cannot be made: {error.strerror}", error.errno) from None
+    remove(node, records)
+    return renamed
+
+
+def ours(records: Path) -> list[DeviceNode]:
+    """Every node that a record tells of, in order of path, whether it is still there or not."""
+    return sorted(_read_records(records), key=lambda node: node.path)
+
+
+def find(path: str, records: Path) -> DeviceNode | None:
+    """What the record of a node's path tells."""
+    return _read_record(_record_of(path, records))
+
+
+def clear_stale(records: Path) -> list[str]:
+    """Remove the nodes of ours below which there is no loop device over our file; what was done."""
+    done = []
+    for node in ours(records):
+        if node.is_stale:
+            if node.is_there:
+                done.append(f"removed the stale node {node.path}")
+            remove(node, records)
+    return done
+
+
+def _make_node(path: str, number: str) -> None:
+    """Make a node that nobody but root may open until it is as it should be."""
+    major, minor = map(int, number.split(":"))
+    os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(major, minor))
+    with suppress(KeyError, PermissionError):
+        os.chown(path, 0, grp.getgrnam(NODE_GROUP).gr_gid)
+        os.chmod(path, NODE_MODE)
+
+
+def _record_of(path: str, records: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return records / f"{digest}{RECORD_ENDING}"
+
+
+def _write_record(node: DeviceNode, records: Path) -> None:
+    record = _record_of(node.path, records)
+    new = record.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps(asdict(node)))
+    new.replace(record)
+
+
+def _forget(node: DeviceNode, records: Path) -> None:
+    _record_of(node.path, records).unlink(missing_ok=True)
+
+
+def _read_records(records: Path) -> Iterator[DeviceNode]:
+    for record in records.glob(f"*{RECORD_ENDING}"):
+        node = _read_record(record)
+        if node is not None:
+            yield node
+
+
+def _read_record(record: Path) -> DeviceNode | None:
+    """A record; None for one that is gone, or that we cannot have written."""
+    with suppress(OSError, ValueError, TypeError):
+        return DeviceNode(**json.loads(record.read_text()))
+    return None
