@@ -5,6 +5,12 @@
 PY := .venv/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTEST := $(PY) -m pytest
+# How many tests run at a time: make test JOBS=4.
+JOBS ?= 2
+PARALLEL := $(PYTEST) --numprocesses=$(JOBS)
+
+# Or each of the thousand processes that the tests start would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Modules without I/O or waiting: their tests must take every branch.
 PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py \
@@ -41,9 +47,9 @@ setup: ## Install system packages and make .venv, unless that is done
 check: fmt-check lint types test-fast ## All but the tests that mount: before every commit
 
 test-fast: setup ## Tests without FUSE and loop devices; pure modules must be covered whole
-	$(PYTEST) --ignore=tests/mount --ignore=tests/property --ignore=tests/sim --cov --cov-report=
+	$(PARALLEL) --ignore=tests/mount --ignore=tests/property --ignore=tests/sim --cov --cov-report=
 	$(PY) -m coverage report --include='$(PURE_LIST)' -m --skip-covered --fail-under=100
-	$(PYTEST) tests/property tests/sim
+	$(PARALLEL) tests/property tests/sim
 
 test-mount: setup ## Tests on real mounts and loop devices
 	$(PYTEST) tests/mount
