@@ -25,7 +25,8 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/fuse/sysfs.py fusedm/control/protocol.py \
 	fusedm/bench/jobs.py fusedm/bench/contest.py fusedm/bench/figures.py \
 	fusedm/bench/record.py fusedm/bench/report.py \
-	fusedm/inspect/explain.py fusedm/inspect/independent.py fusedm/inspect/leak.py
+	fusedm/inspect/explain.py fusedm/inspect/independent.py fusedm/inspect/independent_adiantum.py \
+	fusedm/inspect/leak.py
 comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))

@@ -1,8 +1,7 @@
 """Ciphers again, from their definitions over block ciphers: a second opinion.
 
 Nothing here is shared with the data path: not a line of code, and of `cryptography` no more than
-the block ciphers and CBC. It is slower, and knows fewer modes; for one that it does not know it
-says so.
+the block ciphers and CBC. It is slower.
 Source: IEEE 1619, clauses 5.2 to 5.4, for whole blocks; drivers/md/dm-crypt.c for ESSIV.
 """
 
@@ -13,6 +12,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fusedm.block.errors import StackError
+from fusedm.inspect.independent_adiantum import adiantum
 
 _BLOCK = 16
 #: What is shifted out of a block comes back in below, up to 7 bits higher: it must not be long.
@@ -69,6 +69,10 @@ def _cbc_essiv(raw: bytes, dun: int, data: bytes, forward: bool) -> bytes:
     return (cipher.encryptor() if forward else cipher.decryptor()).update(data)
 
 
+def _aes(key: bytes, block: bytes, forward: bool) -> bytes:
+    return _ecb(algorithms.AES(key), block, forward)
+
+
 def _number(dun: int) -> bytes:
     return dun.to_bytes(_BLOCK, "little")
 
@@ -114,4 +118,5 @@ _TRANSFORMS: Mapping[str, _Transform] = {
     "AES-256-XTS": partial(_xts, algorithms.AES),
     "SM4-XTS": partial(_xts, algorithms.SM4),
     "AES-128-CBC-ESSIV": _cbc_essiv,
+    "Adiantum": partial(adiantum, _aes),
 }
