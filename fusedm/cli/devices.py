@@ -201,7 +201,7 @@ def key_group() -> None:
     "--type", "key_type", type=click.Choice(["raw", "hw-wrapped"]), default="raw",
     show_default=True, help="What its bytes are.",
 )  # fmt: skip
-@click.option("--wrapped-by", default="", metavar="DISK", help="Whose engine is to prepare it.")
+@click.option("--wrapped-by", default="", metavar="DEVICE", help="Whose engine is to prepare it.")
 def key_add(
     stack: str | None,
     name: str,

@@ -48,6 +48,7 @@ def disk_reset_engine(stack: str | None, name: str) -> None:
         click.echo(f"failed, and in no keyslot now: {', '.join(told['failed'])}")
 
 
+device_argument = click.argument("device")
 source_option = click.option(
     "--source", required=True, help="Where its bytes are: file:PATH, env:NAME, fd:N, keyring:DESC."
 )
@@ -58,44 +59,50 @@ out_option = click.option(
 
 @key_group.command("import-wrapped", epilog=EXIT_CODES)
 @stack_option
-@click.argument("disk")
+@device_argument
 @source_option
 @out_option
-def key_import_wrapped(stack: str | None, disk: str, source: str, out: str) -> None:
-    """Have a disk's engine wrap a raw key of 16 to 64 bytes: writes its long-term form."""
+def key_import_wrapped(stack: str | None, device: str, source: str, out: str) -> None:
+    """Have an engine wrap a raw key of 16 to 64 bytes: writes its long-term form.
+
+    DEVICE is a disk, or a mapped device that takes wrapped keys all over: then its first disk.
+    """
     raw = _load(source, MAX_IMPORT_SIZE)
-    _wrapped(out, lambda: call(stack, "key.importwrapped", name=disk, raw=raw))
+    _wrapped(out, lambda: call(stack, "key.importwrapped", name=device, raw=raw))
 
 
 @key_group.command("generate-wrapped", epilog=EXIT_CODES)
 @stack_option
-@click.argument("disk")
+@device_argument
 @out_option
-def key_generate_wrapped(stack: str | None, disk: str, out: str) -> None:
-    """Have a disk's engine make a key that nobody ever sees: writes its long-term form."""
-    _wrapped(out, lambda: call(stack, "key.generatewrapped", name=disk))
+def key_generate_wrapped(stack: str | None, device: str, out: str) -> None:
+    """Have an engine make a key that nobody ever sees: writes its long-term form.
+
+    DEVICE is a disk, or a mapped device that takes wrapped keys all over: then its first disk.
+    """
+    _wrapped(out, lambda: call(stack, "key.generatewrapped", name=device))
 
 
 @key_group.command("prepare", epilog=EXIT_CODES)
 @stack_option
-@click.argument("disk")
+@device_argument
 @source_option
 @out_option
-def key_prepare(stack: str | None, disk: str, source: str, out: str) -> None:
+def key_prepare(stack: str | None, device: str, source: str, out: str) -> None:
     """Prepare a long-term key for use: writes a form that is good until the daemon ends."""
     key = _load(source, MAX_WRAPPED_KEY_SIZE)
-    _wrapped(out, lambda: call(stack, "key.prepare", name=disk, key=key))
+    _wrapped(out, lambda: call(stack, "key.prepare", name=device, key=key))
 
 
 @key_group.command("software-secret", epilog=EXIT_CODES)
 @stack_option
-@click.argument("disk")
+@device_argument
 @source_option
 @out_option
-def key_software_secret(stack: str | None, disk: str, source: str, out: str) -> None:
+def key_software_secret(stack: str | None, device: str, source: str, out: str) -> None:
     """Write the 32 bytes that software may have of a prepared key."""
     key = _load(source, MAX_WRAPPED_KEY_SIZE)
-    _wrapped(out, lambda: call(stack, "key.softwaresecret", name=disk, key=key))
+    _wrapped(out, lambda: call(stack, "key.softwaresecret", name=device, key=key))
 
 
 def _load(source: str, most: int) -> str:

@@ -36,11 +36,13 @@ def why_command(
 
     For each extent of its table it says who honours a context: an engine, the fallback of a leaf,
     or the fallback above a target that does not pass contexts. MODE/SIZE, such as AES-256-XTS/4096
-    (or AES-256-XTS/4096/8 with DUN bytes), asks about that alone; else a view's key is meant, or
-    the keys of the views above a device, or what any disk below it can do.
+    (or AES-256-XTS/4096/8 with DUN bytes, and /hw-wrapped after either for such keys), asks about
+    that alone; else a view's key is meant, or the keys of the views above a device, or what any
+    disk below it can do.
 
     Exit codes: 0 all that was asked about is native (with --table: nothing would be lost), 1 not
-    all of it is (something would be lost), or DEV is not there, 2 asked for wrongly.
+    all of it is (something would be lost, or the table refused), or DEV is not there, 2 asked for
+    wrongly.
     """
     if config:
         try:

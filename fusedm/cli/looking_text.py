@@ -21,13 +21,15 @@ def _why(told: Told) -> Iterator[str]:
         else f"{told['sectors']} sectors"
     )
     native = [f"{mode} {_sizes(sizes)}" for mode, sizes in told["native"].items()]
-    most = f", {told['max_dun_bytes']} DUN bytes" if native else ""
+    types = "" if told["key_types"] == ["raw"] else f", keys {' and '.join(told['key_types'])}"
+    most = f", {told['max_dun_bytes']} DUN bytes{types}" if native else ""
     yield f"native all over {device}: {'; '.join(native) or 'nothing'}{most}"
     for group in told["missing"]:
-        yield f"not native: {group['mode']} {_sizes(group['sizes'])}"
+        yield f"not native: {group['mode']} {_sizes(group['sizes'])}{_wrapped(group)}"
         yield from (f"  {one['text']}" for one in group["obstacles"])
     for config in told["configs"]:
         words = f"{config['mode']}/{config['data_unit_size']}, {config['dun_bytes']} DUN bytes"
+        words += _wrapped(config)
         yield f"where a context of {words} is honoured on {device}:"
         yield from _extents(config["extents"])
 
@@ -59,10 +61,13 @@ def swap_text(told: Told) -> str:
 def _swap(told: Told) -> Iterator[str]:
     before, after = told["sectors"]
     yield f"{told['name']}: {before} sectors, {after} with this table; nothing is loaded"
+    if told["refused"] is not None:
+        yield f"a load of it would be refused: {told['refused']}"
     for device in told["devices"]:
         for word, groups in (("gains", device["gained"]), ("loses", device["lost"])):
             for group in groups:
-                yield f"{device['name']} {word} {group['mode']} {_sizes(group['sizes'])}"
+                sizes = _sizes(group["sizes"]) + _wrapped(group)
+                yield f"{device['name']} {word} {group['mode']} {sizes}"
                 was = "was missing: " if word == "gains" else ""
                 yield from (f"  {was}{one['text']}" for one in group["obstacles"])
         if not device["gained"] and not device["lost"]:
@@ -149,6 +154,10 @@ def _keyslot(step: Told) -> str:
     if step["keyslot"] is None:
         return f"key {step['key']} would be programmed into a keyslot"
     return f"keyslot {step['keyslot']}" + ("" if step["programmed"] else " (being programmed)")
+
+
+def _wrapped(config: Told) -> str:
+    return " (hw-wrapped keys)" if config["key_type"] == "hw-wrapped" else ""
 
 
 def _sizes(sizes: Sequence[int]) -> str:

@@ -62,6 +62,8 @@ def reuse_text(one: Told) -> list[str]:
     lines = [words]
     if one["not_looked_at"]:
         lines.append(f"  {one['not_looked_at']} of them were not looked at: there are too many")
+    if one.get("with_data") is not None:
+        lines.append(f"  {one['with_data']} of them have data in both")
     if data["looked_at"]:
         lines.append(
             f"  data of {data['looked_at']}: {data['different_count']} DIFFERENT, {data['equal']} "

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import click
@@ -28,6 +27,7 @@ from fusedm.cli.verify_text import (
     view_text,
 )
 from fusedm.control import Client, which_stack
+from fusedm.inspect import MAX_SAMPLE
 
 Told = dict[str, Any]
 
@@ -45,8 +45,9 @@ LEAK_BYTES = 256
 @click.option("--length", help="How much from there on; all that follows without.")
 @click.option("--against", metavar="FILE", help="Compare what the view shows with FILE, too.")
 @click.option("--reuse", is_flag=True, help="Look for one key and DUN used at two places.")
-@click.option("--sample", type=click.IntRange(0), default=256, show_default=True,
-              help="With --reuse: DUNs of each overlap whose data are compared.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(0, MAX_SAMPLE), default=256, show_default=True,
+              help="With --reuse: DUNs of each overlap whose data are compared, of those that have "
+              "data in both.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @click.option("--dun", is_flag=True, help="Look for DUNs that do not fit their bytes.")
 @click.option("--leak", is_flag=True, help="Look for plaintext of all views on the disks NAME.")
@@ -77,8 +78,9 @@ def verify_command(
 
     \b
     --reuse  views (all without NAME) under the same key bytes whose DUNs overlap at different
-             places, and whether their data differ there: of --sample DUNs of each overlap, or of
-             all from --offset on for --length, where those are given
+             places, and whether their data differ there: of --sample DUNs of each overlap
+             under which both have data, or of all from --offset on for --length, where those
+             are given
     --dun    views whose DUNs do not fit the DUN bytes of their key, as after a device has grown
     --leak   sectors that views show, found as they are on the raw disks NAME; sectors whose bytes
              are all equal do not count
@@ -196,7 +198,8 @@ class _Run:
     ) -> tuple[list[Told], list[str]]:
         """Overlaps of data unit numbers, and a look at the data there."""
         memory = format_size(2 * MAX_DATA_UNIT_SIZE)
-        self._say.line(f"verify --reuse holds {BATCH} DUNs at a time, at most {memory} of data")
+        kept = "" if sample is None else f"a sample of {sample} DUNs for each two views, "
+        self._say.line(f"verify --reuse: {kept}{BATCH} at a time, at most {memory} of their data")
         told, lines = self._client.call("verify.reuse", names=list(names)), []
         for one in told:
             duns = self._duns(one, sample, seed)
@@ -218,7 +221,13 @@ class _Run:
             )
         if not one["different"] and not one["not_looked_at"]:
             return ()
-        return every if len(every) <= sample else sorted(Random(seed).sample(every, sample))
+        told = self._client.call(
+            "verify.sample",
+            names=one["views"], first=one["first"], last=one["last"], count=sample, seed=seed,
+        )  # fmt: skip
+        one["with_data"] = told["with_data"]
+        duns: list[int] = told["duns"]
+        return duns
 
     def _compare_data(self, one: Told, duns: Sequence[int]) -> Told:
         data: Told = {

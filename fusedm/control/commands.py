@@ -47,8 +47,10 @@ class Commands(Looking, HardwareCommands):
     of a verb is an underscore here.
     """
 
-    def __init__(self, stack: Stack, mount_point: Path, stop: Callable[[], None]) -> None:
-        super().__init__(stack)
+    def __init__(
+        self, stack: Stack, mount_point: Path, stop: Callable[[], None], has_lane: bool = True
+    ) -> None:
+        super().__init__(stack, has_lane)
         self._mount_point = mount_point
         self._stop = stop
 
@@ -228,7 +230,7 @@ class Commands(Looking, HardwareCommands):
     ) -> None:
         """Add a key; raw is its bytes in base64, read from the source by the client.
 
-        A hw-wrapped key is long-term and prepared by the engine of the disk wrapped_by; without
+        A hw-wrapped key is long-term and prepared by the engine of the device wrapped_by; without
         wrapped_by it is prepared already.
         """
         check_source(source)

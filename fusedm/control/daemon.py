@@ -166,7 +166,7 @@ async def _main(config: DaemonConfig, on_ready: Callable[[], None], deadline: De
     mount_point = config.mount_point
     asked, unmounting, unmounted = trio.Event(), trio.Event(), trio.Event()
     async with Stack(config.spec, config.base_dir, mount_point) as stack:
-        commands = Commands(stack, mount_point, asked.set)
+        commands = Commands(stack, mount_point, asked.set, config.options.lane)
         async with trio.open_nursery() as nursery:
             # Before there is a mount: a signal must never leave one without its daemon.
             await nursery.start(_listen_to_signals, asked)

@@ -23,7 +23,8 @@ class HardwareCommands:
         """Reset a disk's engine; the names of keys that are programmed anew, and that failed."""
         return asdict(await self._stack.reset_engine(name))
 
-    # Wrapped keys; keys and secrets are bytes in base64, name is the disk whose engine does it.
+    # Wrapped keys; keys and secrets are bytes in base64, name is the disk whose engine does it, or
+    # a mapped device, of which the first disk does.
 
     async def verb_key_importwrapped(self, name: str, raw: str) -> str:
         """Wrap a raw key; its long-term form."""

@@ -11,12 +11,14 @@ from fusedm.inspect import (
     find_overlaps,
     knows,
     parse_config,
+    sample_duns,
     swap,
     verify_part,
     views_named,
     why,
 )
 from fusedm.stack import Stack
+from fusedm.system import View
 
 Json = dict[str, Any]
 
@@ -24,8 +26,9 @@ Json = dict[str, Any]
 class Looking:
     """The verbs of `why`, `explain` and `verify`."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, has_lane: bool = True) -> None:
         self._stack = stack
+        self._has_lane = has_lane
 
     def verb_why(self, name: str, config: str = "") -> Json:
         """What is native on a device or view and what is not, and why; config as MODE/SIZE."""
@@ -38,7 +41,7 @@ class Looking:
     def verb_explain(self, name: str, offset: int, length: int, write: bool = False) -> Json:
         """The way of one READ or WRITE through every layer; nothing of it is carried out."""
         stores = {disk.name: disk.store for disk in self._stack.spec().disks.values()}
-        return explain(self._stack.system, name, offset, length, write, stores)
+        return explain(self._stack.system, name, offset, length, write, stores, self._has_lane)
 
     def verb_verify_view(self, name: str) -> Json:
         """What there is to know before a view is verified."""
@@ -68,10 +71,20 @@ class Looking:
 
     async def verb_verify_duns(self, names: list[str], duns: list[int]) -> Json:
         """Whether two views hold different data under the same numbers."""
+        return await compare_data(*self._two("verify.duns", names), duns)
+
+    async def verb_verify_sample(
+        self, names: list[str], first: int, last: int, count: int, seed: int
+    ) -> Json:
+        """Numbers that two views share and have data under, at most count of them."""
+        one, other = self._two("verify.sample", names)
+        return await sample_duns(one, other, first, last, count, seed)
+
+    def _two(self, verb: str, names: list[str]) -> tuple[View, View]:
         views = views_named(self._stack.system, names)
         if len(names) != 2 or len(views) != 2:
-            raise ControlError(f"verify.duns: names is {len(set(names))} views, not 2")
-        return await compare_data(views[0], views[1], duns)
+            raise ControlError(f"{verb}: names is {len(set(names))} views, not 2")
+        return views[0], views[1]
 
     def verb_verify_dun(self, names: list[str]) -> list[Json]:
         """The data unit numbers of views, and whether they fit."""

@@ -208,6 +208,7 @@ class MappedDevice:
         """
         if self in all_below(table.devices()):
             raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
+        self._keys.check_wrapped(table)
         if self._fixed is None:
             return NO_CAPABILITIES
         if not read_only:

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from fusedm.block import BlockDevice, CryptoKey, KeyHolder
-from fusedm.block.errors import KeyBusy
+from fusedm.block.errors import KeyBusy, TableError
+from fusedm.dm.stacking import stack_capabilities
+from fusedm.dm.table import Table
 
 
 class StartedKeys:
@@ -30,6 +32,23 @@ class StartedKeys:
         Raises: CryptoError.
         """
         self._start([key], list(devices))
+
+    def check_wrapped(self, table: Table) -> None:
+        """Refuse a table on which a wrapped key that is started could not be used all over.
+
+        Raises: TableError(EINVAL): no software can take over, wherever the table is too weak.
+        """
+        wrapped = [key for key in self._devices if key.config.is_wrapped]
+        if not wrapped:
+            return
+        new = stack_capabilities(table)
+        for key in wrapped:
+            if not new.supports(key.config):
+                text = (
+                    f"key {key.name!r}, which is in use, is hardware-wrapped, which no software "
+                    f"can use, and not all of it can do {key.config} with such a key natively"
+                )
+                raise TableError(0, "", text)
 
     def start_all(self, devices: Iterable[BlockDevice]) -> None:
         """Start every key on further devices, likewise.

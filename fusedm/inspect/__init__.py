@@ -4,11 +4,13 @@ from fusedm.inspect.explain import FAILS, check_range, explain
 from fusedm.inspect.independent import decrypt_unit, knows
 from fusedm.inspect.leak import Sectors
 from fusedm.inspect.reuse import compare_data, dun_ranges, find_overlaps, views_named
+from fusedm.inspect.sample import MAX_SAMPLE, sample_duns
 from fusedm.inspect.verify import verify_part
 from fusedm.inspect.why import loses, parse_config, swap, why
 
 __all__ = [
     "FAILS",
+    "MAX_SAMPLE",
     "Sectors",
     "check_range",
     "compare_data",
@@ -19,6 +21,7 @@ __all__ = [
     "knows",
     "loses",
     "parse_config",
+    "sample_duns",
     "swap",
     "verify_part",
     "views_named",

@@ -17,6 +17,7 @@ from fusedm.system import System, View
 
 Json = dict[str, Any]
 
+NO_LANE = "the stack is up with --no-lane, so libfuse answers"
 COMPILED, ON_THE_SPOT, WAITS, FAILS = "compiled loop", "on the spot", "waits", "fails"
 
 
@@ -27,10 +28,12 @@ def explain(
     length: int,
     write: bool = False,
     stores: Mapping[str, str] | None = None,
+    has_lane: bool = True,
 ) -> Json:
     """What a READ or WRITE of a disk, mapped device or view would do.
 
-    Units:  bytes; stores gives the words of the disks' stores, by name.
+    Units:  bytes; stores gives the words of the disks' stores, by name. Without a lane libfuse
+            answers everything.
     Raises: StackError for a name that is not there, or a range that is none.
     """
     view = system.view(name)
@@ -67,7 +70,7 @@ def explain(
     ]
     waits = [*locks, *walk.waits_on]
     assert can_carry_out_now(plan.root) != bool(walk.waits_on), f"it waits for {waits}"
-    not_compiled = why_not_compiled(view, offset, length, write)
+    not_compiled = why_not_compiled(view, offset, length, write) if has_lane else [NO_LANE]
     at_once = ON_THE_SPOT if not_compiled else COMPILED
     return told | {
         "answered": WAITS if waits else at_once,

@@ -60,11 +60,20 @@ class _Search:
         """The last data unit at a sector or before it."""
         return sector - (sector - phase) % self.unit
 
-    def of(self, device: BlockDevice, begin: int, end: int) -> Iterator[Extent]:
-        """Extents of a range of whole data units, the first of which is at begin."""
+    def of(
+        self, device: BlockDevice, begin: int, end: int, is_below: bool = False
+    ) -> Iterator[Extent]:
+        """Extents of a range of whole data units, the first of which is at begin.
+
+        With is_below the device gets its bios from a mapped device.
+        """
         table = self.sight.table(device)
         if not isinstance(device, MappedDevice):
-            yield self._of_leaf(device, begin, end)
+            yield self._of_leaf(device, begin, end, is_below)
+            return
+        is_strict = table is not None and device.strict
+        if is_strict and not self.sight.is_told_native(device, self.config):
+            yield self._strict(device, begin, end, is_below)
             return
         at = begin
         while at < end:
@@ -81,19 +90,37 @@ class _Search:
                 yield from self._inside(device, entry, at, last)
             at = last
 
-    def _of_leaf(self, device: BlockDevice, begin: int, end: int) -> Extent:
+    def _of_leaf(self, device: BlockDevice, begin: int, end: int, is_below: bool) -> Extent:
         obstacles = self.sight.obstacles(device, self.config)
-        how = LEAF if obstacles else NATIVE
+        if not obstacles:
+            why = f"the engine of {device.name} does {self.config}"
+            return Extent(begin, end - begin, "", "", NATIVE, device.name, why)
         why = "; ".join(obstacle.text for obstacle in obstacles)
-        why = why or f"the engine of {device.name} does {self.config}"
-        return Extent(begin, end - begin, "", "", how, device.name, why)
+        if device.strict and is_below:
+            return _fails(begin, end, device, why)
+        return self._software(Extent(begin, end - begin, "", "", LEAF, device.name, why))
+
+    def _strict(self, device: BlockDevice, begin: int, end: int, is_below: bool) -> Extent:
+        """Of a device that is not native as a whole where strict mode wants it to be."""
+        why = "strict: not native on all of it"
+        if is_below:
+            return _fails(begin, end, device, why)
+        return self._software(Extent(begin, end - begin, "", "", ABOVE, device.name, why))
+
+    def _software(self, extent: Extent) -> Extent:
+        """What software does, unless the key is wrapped: then no software can."""
+        if not self.config.is_wrapped:
+            return extent
+        why = f"{extent.why}: bios fail, as no software can use a hardware-wrapped key"
+        return replace(extent, how=NOWHERE, why=why)
 
     def _cut(
         self, device: BlockDevice, entry: TableEntry, begin: int, end: int, part: str
     ) -> Extent:
         what = "chunks end" if part else "a target ends"
         why = f"{what} within data units of {self.config.data_unit_size} bytes"
-        return Extent(begin, end - begin, part, entry.target.name, ABOVE, device.name, why)
+        cut = Extent(begin, end - begin, part, entry.target.name, ABOVE, device.name, why)
+        return self._software(cut)
 
     def _inside(
         self, device: BlockDevice, entry: TableEntry, begin: int, end: int
@@ -103,13 +130,14 @@ class _Search:
         segments = list(target.devices())
         if not target.passes_crypto:
             why = f"{target.name} does not pass contexts"
-            yield Extent(begin, end - begin, "", target.name, ABOVE, device.name, why)
+            deaf = Extent(begin, end - begin, "", target.name, ABOVE, device.name, why)
+            yield self._software(deaf)
         elif target.max_io_sectors is not None and segments:
             yield from self._chunks(device, entry, segments, begin, end)
         for segment in segments if target.passes_crypto and not target.max_io_sectors else ():
             first = segment.start_sector + begin - entry.start_sector
             part = f"the leg on {segment.device.name}" if len(segments) > 1 else ""
-            for below in self.of(segment.device, first, first + end - begin):
+            for below in self.of(segment.device, first, first + end - begin, True):
                 yield _above(below, entry, begin + below.start - first, below.length, part)
 
     def _chunks(
@@ -146,7 +174,7 @@ class _Search:
             segment = segments[place]
             part = f"chunks on {segment.device.name}" if len(segments) > 1 else "within chunks"
             lowest, highest = min(sectors), max(sectors)
-            below = merged(self.of(segment.device, lowest, self.down(highest, lowest)))
+            below = merged(self.of(segment.device, lowest, self.down(highest, lowest), True))
             for extent in below:
                 where = f"{part}, at its {extent.start}+{extent.length}"
                 named = part if len(below) == 1 else where
@@ -165,6 +193,12 @@ def extents(
     search = _Search(sight, config)
     end = sight.sector_count(device) if end is None else end
     return merged(search.of(device, begin, search.down(end, begin)))
+
+
+def _fails(begin: int, end: int, device: BlockDevice, why: str) -> Extent:
+    """Where strict mode refuses a context that a mapped device sends down."""
+    text = f"{why}: strict mode fails bios that arrive there with a context (EOPNOTSUPP)"
+    return Extent(begin, end - begin, "", "", NOWHERE, device.name, text)
 
 
 def native_sectors(found: list[Extent]) -> int:

@@ -11,7 +11,7 @@ from fusedm.block import BlockDevice, CryptoConfig
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.disk import Disk
-from fusedm.dm import MappedDevice, Table, TableEntry
+from fusedm.dm import MappedDevice, Table, TableEntry, stack_capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,21 @@ class Sight:
             self._known[id(device), config] = known
         return known
 
+    def is_told_native(self, device: BlockDevice, config: CryptoConfig) -> bool:
+        """Whether a device says that it does a config natively; a strict one, as it was at load."""
+        if device in self.instead:
+            return stack_capabilities(self.instead[device]).supports(config)
+        return device.capabilities.supports(config)
+
     def _of_mapped(self, device: BlockDevice, config: CryptoConfig) -> Iterator[Obstacle]:
+        """What its table and all below it lack; then what a strict device has not yet noticed."""
+        found = list(self._of_table(device, config))
+        yield from found
+        if device.strict and not found and not self.is_told_native(device, config):
+            text = f"{device.name} lacked it when its table was loaded, which strict mode goes by"
+            yield Obstacle(device.name, "strict", text)
+
+    def _of_table(self, device: BlockDevice, config: CryptoConfig) -> Iterator[Obstacle]:
         table = self.table(device)
         if table is None:
             yield Obstacle(device.name, "no table", f"{device.name} has no live table")
@@ -112,6 +126,10 @@ class Sight:
                 "data unit size",
                 f"{own} does {config.mode} with data units of {sizes} bytes only",
             )
+        if mask and config.key_type not in device.capabilities.key_types:
+            types = ", ".join(sorted(one.value for one in device.capabilities.key_types))
+            text = f"{own} takes keys of type {types} only, not {config.key_type.value}"
+            yield Obstacle(device.name, "key type", text)
         if mask and config.dun_bytes > most:
             yield Obstacle(
                 device.name, "DUN bytes", f"{own} takes {most} DUN bytes, not {config.dun_bytes}"

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from fusedm.block import MODES, NO_DATA, BlockDevice, CryptoConfig, Op
+from fusedm.block import MODES, NO_DATA, BlockDevice, CryptoConfig, KeyType, Op
 from fusedm.block.capabilities import ALL_DATA_UNIT_SIZES, data_unit_sizes
 from fusedm.block.errors import CryptoError, TableError
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.dm import parse_table
+from fusedm.disk import Disk
+from fusedm.dm import MappedDevice, Table, parse_table
 from fusedm.inspect.extents import NATIVE, extents, native_sectors
 from fusedm.inspect.sight import Obstacle, Sight
 from fusedm.system import System, View
@@ -22,18 +23,22 @@ Json = dict[str, Any]
 
 #: What a key usually has: asked about where only mode and size are given.
 USUAL_DUN_BYTES = 8
+_KEY_TYPES = {one.value: one for one in KeyType}
 
 
 def parse_config(text: str) -> CryptoConfig:
-    """The config that MODE/SIZE or MODE/SIZE/DUN_BYTES names.
+    """The config that MODE/SIZE, MODE/SIZE/DUN_BYTES, or either of them with a type of key names.
 
     Raises: CryptoError.
     """
-    mode, *numbers = text.split("/")
-    if not 1 <= len(numbers) <= 2 or not all(word.isascii() and word.isdigit() for word in numbers):
-        raise CryptoError(f"{text!r} is not MODE/SIZE or MODE/SIZE/DUN_BYTES")
-    size, dun_bytes = int(numbers[0]), int(numbers[1]) if numbers[1:] else USUAL_DUN_BYTES
-    return CryptoConfig(mode, size, dun_bytes)
+    mode, *words = text.split("/")
+    key_type = KeyType.RAW
+    if words and words[-1] in _KEY_TYPES:
+        key_type = _KEY_TYPES[words.pop()]
+    if not 1 <= len(words) <= 2 or not all(word.isascii() and word.isdigit() for word in words):
+        raise CryptoError(f"{text!r} is not MODE/SIZE[/DUN_BYTES][/{'|'.join(_KEY_TYPES)}]")
+    size, dun_bytes = int(words[0]), int(words[1]) if words[1:] else USUAL_DUN_BYTES
+    return CryptoConfig(mode, size, dun_bytes, key_type)
 
 
 def why(system: System, name: str, wanted: CryptoConfig | None = None) -> Json:
@@ -55,6 +60,7 @@ def why(system: System, name: str, wanted: CryptoConfig | None = None) -> Json:
         "sectors": end - begin,
         "native": {mode: data_unit_sizes(mask) for mode, mask in device.capabilities.modes.items()},
         "max_dun_bytes": device.capabilities.max_dun_bytes,
+        "key_types": sorted(one.value for one in device.capabilities.key_types),
         "missing": _missing(sight, device, _asked_about(view, wanted)),
         "configs": [
             {
@@ -70,7 +76,8 @@ def why(system: System, name: str, wanted: CryptoConfig | None = None) -> Json:
 def swap(system: System, name: str, table_text: str, clock: Callable[[], float]) -> Json:
     """What a mapped device, and those above it, would gain and lose by another table.
 
-    Raises: TableError for a table that could not be loaded; StackError(ENXIO).
+    refused is why a load would refuse it all the same: strict mode, or a wrapped key in use.
+    Raises: TableError for what is no table for that device; StackError(ENXIO).
     """
     device = system.mapped_device(name)
     table = parse_table(table_text, system.device, clock)
@@ -80,12 +87,13 @@ def swap(system: System, name: str, table_text: str, clock: Callable[[], float])
     told: Json = {
         "name": name,
         "sectors": [device.sector_count, table.sector_count],
+        "refused": _refusal(system, device, table),
         "devices": [],
         "views": [],
     }
     for changed in _above(device):
         gained, lost = [], []
-        for config in _all_configs():
+        for config in _all_configs(_below([changed, *table.devices()])):
             before, after = now.obstacles(changed, config), then.obstacles(changed, config)
             if before and not after:
                 gained.append((config, before))
@@ -100,8 +108,24 @@ def swap(system: System, name: str, table_text: str, clock: Callable[[], float])
     return told
 
 
+def _refusal(system: System, device: MappedDevice, table: Table) -> str | None:
+    """Why a load would be refused, if it would."""
+    used = {view.key for view in system.views.values() if device in _below([view.device])}
+    wrapped = [key for key in used if key is not None and key.config.is_wrapped]
+    try:
+        device.check_load(table, device.is_table_read_only)
+        for leaf in _below(table.devices()):
+            for key in wrapped if isinstance(leaf, Disk) else ():
+                leaf.start_using_key(key)  # With a wrapped key a leaf only looks.
+    except (TableError, CryptoError) as error:
+        return str(error)
+    return None
+
+
 def loses(told: Json) -> bool:
-    """Whether what swap has told loses anything."""
+    """Whether what swap has told loses anything, or would be refused."""
+    if told["refused"] is not None:
+        return True
     fewer = any(view["native_sectors"][1] < view["native_sectors"][0] for view in told["views"])
     return fewer or any(device["lost"] for device in told["devices"])
 
@@ -130,27 +154,37 @@ def _configs(system: System, view: View) -> list[CryptoConfig]:
         for above in system.views.values()
         if above.key is not None and view.device in _below([above.device])
     ]
+    below = _below([view.device])
     possible = [
         config
-        for config in _all_configs()
-        if any(below.capabilities.supports(config) for below in _below([view.device]))
+        for config in _all_configs(below)
+        if any(one.capabilities.supports(config) for one in below)
     ]
     return list(dict.fromkeys(used or possible))
 
 
-def _all_configs() -> Iterator[CryptoConfig]:
-    """Every mode with every data unit size, and so few DUN bytes that they do not matter."""
-    for mode in MODES:
-        for size in data_unit_sizes(ALL_DATA_UNIT_SIZES):
-            yield CryptoConfig(mode, size, 1)
+def _all_configs(devices: Iterable[BlockDevice]) -> Iterator[CryptoConfig]:
+    """Every mode with every data unit size, and so few DUN bytes that they do not matter.
+
+    Wrapped keys are only asked about where one of the devices takes such.
+    """
+    taken = {KeyType.RAW, *(one for device in devices for one in device.capabilities.key_types)}
+    for key_type in KeyType:
+        for mode in MODES if key_type in taken else ():
+            for size in data_unit_sizes(ALL_DATA_UNIT_SIZES):
+                yield CryptoConfig(mode, size, 1, key_type)
 
 
 def _asked_about(view: View, wanted: CryptoConfig | None) -> Iterable[CryptoConfig]:
     """What may be missing: a config that is asked about, what a view's mode has, or everything."""
     if wanted is not None:
         return [wanted]
-    mode = view.key.config.mode if view.key is not None else None
-    return [config for config in _all_configs() if mode in (None, config.mode)]
+    every = _all_configs(_below([view.device]))
+    if view.key is None:
+        return every
+    own = view.key.config
+    sizes = data_unit_sizes(ALL_DATA_UNIT_SIZES)
+    return [CryptoConfig(own.mode, size, 1, own.key_type) for size in sizes]
 
 
 def _missing(sight: Sight, device: BlockDevice, configs: Iterable[CryptoConfig]) -> list[Json]:
@@ -160,12 +194,17 @@ def _missing(sight: Sight, device: BlockDevice, configs: Iterable[CryptoConfig])
 
 def _grouped(found: Iterable[tuple[CryptoConfig, list[Obstacle]]]) -> list[Json]:
     """Configs of one mode with the same obstacles together."""
-    groups: dict[tuple[str, tuple[Obstacle, ...]], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, KeyType, tuple[Obstacle, ...]], list[int]] = defaultdict(list)
     for config, obstacles in found:
-        groups[config.mode, tuple(obstacles)].append(config.data_unit_size)
+        groups[config.mode, config.key_type, tuple(obstacles)].append(config.data_unit_size)
     return [
-        {"mode": mode, "sizes": sizes, "obstacles": [asdict(one) for one in obstacles]}
-        for (mode, obstacles), sizes in groups.items()
+        {
+            "mode": mode,
+            "key_type": key_type.value,
+            "sizes": sizes,
+            "obstacles": [asdict(one) for one in obstacles],
+        }
+        for (mode, key_type, obstacles), sizes in groups.items()
     ]
 
 
@@ -174,6 +213,7 @@ def _words(config: CryptoConfig) -> Json:
         "mode": config.mode,
         "data_unit_size": config.data_unit_size,
         "dun_bytes": config.dun_bytes,
+        "key_type": config.key_type.value,
     }
 
 

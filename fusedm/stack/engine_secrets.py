@@ -4,6 +4,7 @@ Engines whose specs name the same source share a manager, as the engines of one 
 that name none. Hence a key that one of them has wrapped can be used on all of them.
 """
 
+import errno
 import os
 from dataclasses import replace
 from functools import partial
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import trio
 
-from fusedm.block import KeyType
+from fusedm.block import BlockDevice, KeyType
 from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE
+from fusedm.block.errors import StackError
 from fusedm.crypto import SECRET_SIZE, InlineEngine, KeyManager
+from fusedm.disk import Disk
 from fusedm.stack.engine_spec import EngineSpec
 from fusedm.stack.key_sources import load_bytes, load_engine_secret, load_key
 
@@ -105,6 +108,25 @@ class EngineSecrets:
         """Overwrite every secret."""
         for manager in self._managers.values():
             manager.wipe()
+
+
+def wrapping_engine(device: BlockDevice) -> tuple[str, KeyManager]:
+    """Whose key manager wraps keys for a device: of a mapped one, that of the first disk below.
+
+    Raises: StackError(EOPNOTSUPP) for a device that takes no wrapped keys natively all over.
+    Source: dm_wrappedkey_op in drivers/md/dm-table.c.
+    """
+    if not isinstance(device, Disk):
+        if KeyType.HW_WRAPPED not in device.capabilities.key_types:
+            text = f"not all of {device.name!r} takes hardware-wrapped keys natively"
+            raise StackError(text, errno.EOPNOTSUPP)
+        return wrapping_engine(next(iter(device.underlying())))
+    if device.engine is None:
+        raise StackError(f"{device.name!r} has no inline engine", errno.EOPNOTSUPP)
+    if device.engine.key_manager is None:
+        text = f"the engine of {device.name!r} takes no hardware-wrapped keys"
+        raise StackError(text, errno.EOPNOTSUPP)
+    return device.name, device.engine.key_manager
 
 
 def absolute_source(source: str, base_dir: Path) -> str:

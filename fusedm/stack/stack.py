@@ -24,7 +24,7 @@ from fusedm.crypto import KeyManager, ResetResult
 from fusedm.disk import Disk
 from fusedm.dm import format_table
 from fusedm.host.placement import check_not_on
-from fusedm.stack.engine_secrets import EngineSecrets, absolute_source
+from fusedm.stack.engine_secrets import EngineSecrets, absolute_source, wrapping_engine
 from fusedm.stack.engine_spec import EngineSpec
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
@@ -248,7 +248,10 @@ class Stack:
         """
         config = spec.config
         if config.is_wrapped:
-            manager = self.key_manager(spec.wrapped_by) if spec.wrapped_by else None
+            manager = None
+            if spec.wrapped_by:
+                disk, manager = wrapping_engine(self.system.device(spec.wrapped_by))
+                spec = replace(spec, wrapped_by=disk)
             raw = await self._secrets.wrapped_key(spec.source, raw, manager)
         elif raw is None:
             raw = await trio.to_thread.run_sync(
@@ -266,18 +269,12 @@ class Stack:
                 raw[:] = bytes(len(raw))
         self._keys[spec.name] = replace(spec, source=absolute_source(spec.source, self._base_dir))
 
-    def key_manager(self, disk_name: str) -> KeyManager:
-        """What wraps keys for the engine of a disk.
+    def key_manager(self, name: str) -> KeyManager:
+        """What wraps keys for the engine of a disk, or of the first disk below a mapped device.
 
-        Raises: StackError: ENXIO, or EOPNOTSUPP for a disk whose engine takes no wrapped keys.
+        Raises: StackError: ENXIO, or EOPNOTSUPP where wrapped keys are not taken.
         """
-        engine = self.system.disk(disk_name).engine
-        if engine is None:
-            raise StackError(f"{disk_name!r} has no inline engine", errno.EOPNOTSUPP)
-        if engine.key_manager is None:
-            text = f"the engine of {disk_name!r} takes no hardware-wrapped keys"
-            raise StackError(text, errno.EOPNOTSUPP)
-        return engine.key_manager
+        return wrapping_engine(self.system.device(name))[1]
 
     def remove_key(self, name: str) -> None:
         """Remove a key.

@@ -6,9 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
-from fusedm.block import Bio, BlockDevice, Capabilities, CryptContext, CryptoConfig, CryptoKey
+from fusedm.block import (
+    Bio,
+    BlockDevice,
+    Capabilities,
+    CryptContext,
+    CryptoConfig,
+    CryptoKey,
+    KeyType,
+)
 from fusedm.block.plan import KeyslotSource
-from fusedm.crypto import InlineEngine, PatchBlock, start_using_key, submit_bio
+from fusedm.crypto import InlineEngine, KeyManager, PatchBlock, start_using_key, submit_bio
 from fusedm.crypto.profile import ProgramHook
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, parse_table
@@ -36,12 +44,14 @@ def make_disk(
     latency: float = 0.0,
     before_program: ProgramHook | None = None,
     dun_bytes: int = 8,
+    key_types: Iterable[KeyType] = (KeyType.RAW,),
+    key_manager: KeyManager | None = None,
 ) -> Disk:
     """A disk in memory; slots None is no engine, 0 an engine that takes keys with each request."""
     engine = None
     if slots is not None:
-        capabilities = Capabilities.of({MODE: units}, dun_bytes)
-        engine = InlineEngine(capabilities, slots, latency, before_program)
+        capabilities = Capabilities.of({MODE: units}, dun_bytes, key_types)
+        engine = InlineEngine(capabilities, slots, latency, before_program, key_manager)
     return Disk(name, store or MemoryStore(sectors * 512, block), engine)
 
 

@@ -89,6 +89,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "verify.part": {"name": "v", "begin": 0, "end": 4096},
     "verify.reuse": {"names": ["v"]},
     "verify.duns": {"names": ["v", "w"], "duns": [3]},
+    "verify.sample": {"names": ["v", "w"], "first": 0, "last": 7, "count": 3, "seed": 0},
     "verify.dun": {"names": ["v"]},
     "why.table": {"name": "dm0", "table": "0 8 zero"},
 }

@@ -10,7 +10,7 @@ from fusedm.cli.verify_text import difference_text, leak_text
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("why d AES-256-XTS", "'AES-256-XTS' is not MODE/SIZE or MODE/SIZE/DUN_BYTES"),
+        ("why d AES-256-XTS", "'AES-256-XTS' is not MODE/SIZE[/DUN_BYTES][/raw|hw-wrapped]"),
         ("why d AES-256-XTS/7", "data_unit_size 7 is not a power of two in 512..65536"),
         ("why d AES-256-XTS/512 --table -", "give either MODE/SIZE or --table"),
         ("explain d x 1", "OFFSET: 'x' is not a size: use a number with B, s, KiB, MiB, "),
@@ -33,8 +33,9 @@ def test_what_is_asked_for_wrongly_is_one_line_and_exit_code_2(capsys, words, te
 
 def test_a_device_that_can_do_nothing_says_so():
     told = {"name": "d", "device": "d", "key": None, "start": 0, "sectors": 8, "native": {},
-            "max_dun_bytes": 0, "missing": [], "configs": [
-                {"mode": "M", "data_unit_size": 8192, "dun_bytes": 8, "extents": []}
+            "max_dun_bytes": 0, "key_types": [], "missing": [], "configs": [
+                {"mode": "M", "key_type": "raw", "data_unit_size": 8192, "dun_bytes": 8,
+                 "extents": []}
             ]}  # fmt: skip
     assert why_text(told).splitlines() == [
         "d: 8 sectors",
@@ -45,8 +46,13 @@ def test_a_device_that_can_do_nothing_says_so():
 
 
 def test_what_a_table_gains_and_what_stays_is_said():
-    group = {"mode": "M", "sizes": [512], "obstacles": [{"text": "d1 has no inline engine"}]}
-    told = {"name": "dm", "sectors": [8, 16], "views": [], "devices": [
+    group = {
+        "mode": "M",
+        "key_type": "raw",
+        "sizes": [512],
+        "obstacles": [{"text": "d1 has no inline engine"}],
+    }
+    told = {"name": "dm", "sectors": [8, 16], "refused": None, "views": [], "devices": [
         {"name": "dm", "gained": [group], "lost": []}, {"name": "up", "gained": [], "lost": []}
     ]}  # fmt: skip
     assert swap_text(told).splitlines() == [

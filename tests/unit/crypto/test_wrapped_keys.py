@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusedm.block import Capabilities, CryptoConfig, CryptoKey, KeyType, Op
-from fusedm.block.errors import BlockIOError, CryptoError
-from fusedm.crypto import InlineEngine, KeyManager, start_using_key
+from fusedm.block.errors import BlockIOError, CryptoError, TableError
+from fusedm.crypto import InlineEngine, KeyManager, evict_key, start_using_key
 from fusedm.crypto.engine import EngineCiphers
 from fusedm.crypto.fallback import Fallback
 from fusedm.disk import Disk
@@ -216,15 +216,45 @@ async def test_a_key_that_one_leaf_cannot_unwrap_is_ebadmsg_and_nothing_is_start
     await load(mapped, "0 8 linear d2 0", make_disk("d2"))
 
 
-async def test_a_table_with_a_leaf_that_is_not_native_is_refused_while_a_wrapped_key_is_used():
+@pytest.mark.parametrize(
+    "table",
+    [
+        "0 8 linear raw0 0",
+        "0 8 linear plain0 0",
+        "0 8 delay d0 0 0",
+        "0 8 error",
+        "0 8 zero",
+    ],
+)
+async def test_a_table_that_is_not_native_all_over_is_einval_while_a_wrapped_key_is_used(table):
     by = manager()
     native = wrapping_disk("d0", by)
+    others = make_disk("raw0", slots=1), make_disk("plain0")
     mapped = await make_mapped("0 8 linear d0 0", native, keys=[prepared(by)])
-    for other in (make_disk("d1"), make_disk("d1", slots=1)):
-        with pytest.raises(CryptoError, match="key 'w' is hardware-wrapped") as caught:
-            await load(mapped, "0 8 linear d1 0", other)
-        assert caught.value.errno == errno.EOPNOTSUPP
-        assert mapped.inactive is None
+    before = mapped.live
+    with pytest.raises(TableError, match="key 'w', which is in use, is hardware-wrapped") as caught:
+        await load(mapped, table, native, *others)
+    assert caught.value.errno == errno.EINVAL
+    assert (mapped.live, mapped.inactive) == (before, None)
+
+
+async def test_once_a_wrapped_key_is_evicted_any_table_is_loaded():
+    by = manager()
+    native, key = wrapping_disk("d0", by), prepared(by)
+    mapped = await make_mapped("0 8 linear d0 0", native, keys=[key])
+    evict_key(mapped, key)
+    await load(mapped, "0 8 error")
+    assert mapped.inactive is not None
+
+
+async def test_a_table_below_is_refused_for_a_wrapped_key_that_is_used_above():
+    by = manager()
+    native, key = wrapping_disk("d0", by), prepared(by)
+    lower = await make_mapped("0 8 linear d0 0", native, name="lower")
+    upper = await make_mapped("0 8 linear lower 0", lower, name="upper", keys=[key])
+    with pytest.raises(TableError, match="hardware-wrapped"):
+        await load(lower, "0 8 zero")
+    assert (lower.inactive, upper.capabilities.supports(key.config)) == (None, True)
 
 
 async def test_a_bio_whose_wrapped_key_would_need_software_is_eopnotsupp():

@@ -235,3 +235,10 @@ async def test_a_steady_target_that_does_not_pass_contexts_keeps_the_loop_out(mo
     assert why_not_compiled(built.views["v"], 0, 4096, write=False) == [
         "a target on the way does not pass contexts"
     ]
+
+
+async def test_without_a_lane_libfuse_answers():
+    built = await system("0 1024 linear d0 0")
+    told = explain(built, "dm0", 0, 4096, has_lane=False)
+    assert told["answered"] == "on the spot"
+    assert told["not_compiled"] == ["the stack is up with --no-lane, so libfuse answers"]

@@ -184,6 +184,51 @@ async def test_a_disk_that_takes_no_wrapped_keys_wraps_none(tmp_path, disk, word
             assert (str(error), error.errno) == (words, errno.EOPNOTSUPP)
 
 
+MAPPED = """
+[mapper.both]
+table = '''
+0 64 linear ice0 0
+64 64 linear ice1 0
+'''
+[mapper.mixed]
+table = '''
+0 64 linear ice0 0
+64 64 linear plain0 0
+'''
+"""
+
+
+async def test_the_first_disk_of_a_mapped_device_wraps_keys_for_it(tmp_path):
+    text = TOML.replace(ENGINE, ENGINE.replace(" }", ', secret = "file:own.secret" }'))
+    put(tmp_path / "own.secret", bytes(range(32)))
+    async with verbs(tmp_path, text + MAPPED) as stack:
+        blob = await stack.call("key.generatewrapped", name="both")
+        ready = await stack.call("key.prepare", name="ice0", key=blob)
+        same = await stack.call("key.prepare", name="both", key=blob)
+        answers = [
+            await stack.call("key.softwaresecret", name=name, key=key)
+            for name, key in (("both", ready), ("ice0", same))
+        ]
+        assert answers[0] == answers[1]
+        error = await refusal(stack, "key.prepare", name="ice1", key=blob)
+        assert error.errno == errno.EBADMSG
+
+
+async def test_a_mapped_device_that_takes_no_wrapped_keys_wraps_none(tmp_path):
+    async with verbs(tmp_path, TOML + MAPPED) as stack:
+        error = await refusal(stack, "key.generatewrapped", name="mixed")
+        words = "not all of 'mixed' takes hardware-wrapped keys natively"
+        assert (str(error), error.errno) == (words, errno.EOPNOTSUPP)
+
+
+async def test_a_key_wrapped_by_a_mapped_device_is_saved_with_the_disk_that_does_it(tmp_path):
+    async with stack(tmp_path, TOML + MAPPED) as one:
+        put(tmp_path / "w.blob", one.key_manager("both").import_key(bytes(range(32))))
+        spec = KeySpec("w", "AES-256-XTS", 4096, 8, "file:w.blob", "hw-wrapped", "both")
+        await one.add_key(spec)
+        assert 'wrapped_by = "ice0"' in format_spec(one.spec())
+
+
 async def test_secrets_are_overwritten_when_the_stack_ends(tmp_path):
     async with stack(tmp_path) as one:
         manager = one.key_manager("ice0")
