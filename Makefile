@@ -25,6 +25,7 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/fuse/sysfs.py fusedm/control/protocol.py \
 	fusedm/bench/jobs.py fusedm/bench/contest.py fusedm/bench/figures.py \
 	fusedm/bench/record.py fusedm/bench/report.py \
+	fusedm/tables/*.py fusedm/tables/grammars/*.py \
 	fusedm/inspect/explain.py fusedm/inspect/independent.py fusedm/inspect/independent_adiantum.py \
 	fusedm/inspect/leak.py
 comma := ,

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes a new device-mapper target, its doc and its test, to start from: a linear without crypto.
+# Writes a new device-mapper target, its doc and its test, to start from: a linear without crypto;
+# and its grammar, if the checker of tables has none.
 # Usage: scripts/new-target.sh NAME, as in `make new-target NAME=mirror`.
 set -euo pipefail
 
@@ -112,3 +113,16 @@ def test_a_read_goes_to_its_place_in_the_device():
 END
 
 printf '%s\n' "$module" "$doc" "$test"
+if ! grep -qs "\"$name\"" fusedm/tables/grammars/*.py; then
+    grammar=fusedm/tables/grammars/$file.py
+    mkdir -p "$(dirname "$grammar")"
+    cat >"$grammar" <<END
+"""$name: say in one line what it does."""
+
+from fusedm.tables.grammar import Grammar
+from fusedm.tables.pieces import Device, Offset
+
+GRAMMARS = [Grammar("$name", "dev offset", (Device(), Offset()))]
+END
+    printf '%s\n' "$grammar"
+fi

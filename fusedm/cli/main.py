@@ -23,6 +23,7 @@ from fusedm.cli.hardware import engines
 from fusedm.cli.looking import looking_verbs
 from fusedm.cli.mount_helper import is_mount_call, parse_mount_call
 from fusedm.cli.run_command import run_with_stack
+from fusedm.cli.tables import table_group
 from fusedm.cli.verifying import verify_command
 from fusedm.control import Client, bring_down, bring_down_all, bring_up, serve_here, which_stack
 from fusedm.dm import target_class, target_doc, target_names
@@ -259,6 +260,7 @@ for group in (
     bench,
     *looking_verbs,
     verify_command,
+    table_group,
 ):
     cli.add_command(group)
 cli.add_command(engines)

@@ -1,6 +1,7 @@
 """The registry finds targets by file name."""
 
 import errno
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -89,10 +90,13 @@ def test_new_target_writes_a_target_that_works(shelf, tmp_path):
     assert sorted(done.stdout.split()) == [
         "fusedm/dm/targets/write_mostly.md",
         "fusedm/dm/targets/write_mostly.py",
+        "fusedm/tables/grammars/write_mostly.py",
         "tests/unit/dm/targets/test_write_mostly.py",
     ]
     targets.__path__.append(str(tmp_path / "fusedm/dm/targets"))
     assert target_class("write-mostly").__name__ == "WriteMostly"
+    namespace = runpy.run_path(str(tmp_path / "fusedm/tables/grammars/write_mostly.py"))
+    assert [grammar.name for grammar in namespace["GRAMMARS"]] == ["write-mostly"]
     compile((tmp_path / "tests/unit/dm/targets/test_write_mostly.py").read_text(), "test", "exec")
     assert (tmp_path / "fusedm/dm/targets/write_mostly.md").read_text().startswith("# write-mostly")
 

@@ -1,0 +1,1 @@
+"""The shelf of grammars: each file holds GRAMMARS, those of a family of targets."""

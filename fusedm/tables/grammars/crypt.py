@@ -1,0 +1,265 @@
+"""crypt: encryption by the kernel's own ciphers."""
+
+import errno
+from dataclasses import dataclass
+
+from fusedm.block.units import SECTOR_SIZE, is_power_of_two
+from fusedm.tables.finding import Kernel
+from fusedm.tables.grammar import Grammar
+from fusedm.tables.keys import Key, has_equal_halves
+from fusedm.tables.pieces import Device, Feature, Group, Number, Offset
+from fusedm.tables.reader import Reader, human
+from fusedm.tables.sector_size import SECTOR_SIZE_OPTION, blocks_fit, iv_offset_fits
+from fusedm.tables.words import whole_number
+
+IV_MODES = (
+    "plain",
+    "plain64",
+    "plain64be",
+    "essiv",
+    "benbi",
+    "null",
+    "eboiv",
+    "elephant",
+    "lmk",
+    "tcw",
+    "random",
+)
+
+#: IV modes that take a part of the key for themselves, so that sizes are another matter.
+_IVS_WITH_KEYS = ("lmk", "tcw", "elephant")
+
+#: Bytes of a key of ciphers, before a chain mode wants more of it.
+_KEY_SIZES = {
+    "aes": (16, 24, 32),
+    "camellia": (16, 24, 32),
+    "twofish": (16, 24, 32),
+    "serpent": (16, 24, 32),
+    "sm4": (16,),
+    "cipher_null": (0,),
+}
+_CHAIN_MODES = ("ecb", "cbc", "ctr", "xts", "lrw", "pcbc")
+_DIGEST_SIZES = {"md5": 16, "sha1": 20, "sha224": 28, "sha256": 32, "sha384": 48, "sha512": 64}
+
+#: plain has 32 bits of the number of a sector.
+_PLAIN_SECTORS = 1 << 32
+
+#: In the order in which the kernel prints them.
+_PRINTED = (
+    "allow_discards",
+    "same_cpu_crypt",
+    "high_priority",
+    "submit_from_crypt_cpus",
+    "no_read_workqueue",
+    "no_write_workqueue",
+    "integrity:",
+    "sector_size:",
+    "iv_large_sectors",
+    "integrity_key_size:",
+)
+
+MAX_KEY_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A cipher taken apart: aes:2-cbc-essiv:sha256, or capi:xts(aes)-plain64."""
+
+    cipher: str
+    key_count: int
+    chain: str
+    iv: str
+    iv_options: str
+    is_capi: bool
+
+
+def parse_spec(text: str) -> Spec | str:
+    """The parts of a cipher, or what is wrong with it."""
+    if text.startswith("capi:"):
+        return _parse_capi(text.removeprefix("capi:"))
+    cipher, _, rest = text.partition("-")
+    name, colon, keys = cipher.partition(":")
+    key_count = whole_number(keys) if colon else 1
+    if not name:
+        return "has no cipher: use cipher-chainmode-ivmode"
+    if key_count is None or not is_power_of_two(key_count):
+        return "has a number of keys that is not a power of two"
+    chain, _, iv = rest.partition("-")
+    if not chain or (chain == "plain" and not iv):
+        return Spec(name, key_count, "cbc", "plain", "", False)
+    if not iv and chain != "ecb":
+        return f"has no IV mode, which {chain} needs: use one of {', '.join(IV_MODES)}"
+    iv_mode, _, iv_options = iv.partition(":")
+    return _checked(Spec(name, key_count, chain, iv_mode, iv_options, False))
+
+
+def _parse_capi(text: str) -> Spec | str:
+    # The IV options follow the last colon, the IV mode the last dash.
+    front, dash, iv = text.rpartition("-")
+    if not dash:
+        return "has no IV mode: use capi:template-ivmode"
+    iv_mode, _, iv_options = iv.partition(":")
+    chain, paren, cipher = front.partition("(")
+    if not paren or not cipher.endswith(")"):
+        chain, cipher = "", front + ")"
+    return _checked(Spec(cipher[:-1], 1, chain, iv_mode, iv_options, True))
+
+
+def _checked(spec: Spec) -> Spec | str:
+    if spec.iv and spec.iv not in IV_MODES:
+        return f"has an unknown IV mode: use one of {', '.join(IV_MODES)}"
+    if spec.iv == "essiv" and not spec.iv_options:
+        return "has no digest, which essiv needs: use essiv:sha256"
+    return spec
+
+
+class Cipher:
+    """The first word."""
+
+    def read(self, line: Reader) -> bool:
+        """Take one word."""
+        word = line.take("cipher")
+        if word is None:
+            return False
+        spec = parse_spec(word.text)
+        if isinstance(spec, str):
+            line.error(f"cipher: {line.quote(word)} {spec}", word)
+        line.add("cipher", word, word.text)
+        return True
+
+
+def spec_of(line: Reader) -> Spec:
+    """The cipher of a line without errors."""
+    spec = parse_spec(line.text("cipher"))
+    assert isinstance(spec, Spec), "it has been read"
+    return spec
+
+
+class _Integrity:
+    """The value of integrity: N:aead or N:none."""
+
+    def read(self, line: Reader) -> bool:
+        """Take one word, which is in two parts."""
+        word = line.take("integrity")
+        assert word is not None, "it is what follows a colon"
+        count, colon, kind = word.text.partition(":")
+        if not whole_number(count) or not colon or kind not in ("aead", "none"):
+            line.error(f"integrity: {line.quote(word)} is not N:aead or N:none", word)
+        line.add("integrity", word, word.text)
+        return True
+
+
+def _key_fits(line: Reader) -> None:
+    spec, key = spec_of(line), line.get("key")
+    assert key is not None, "it has been read"
+    sizes = _KEY_SIZES.get(spec.cipher)
+    if sizes is None or spec.chain not in _CHAIN_MODES:
+        if not spec.is_capi:
+            _unknown(line, spec)
+        return
+    if spec.iv in _IVS_WITH_KEYS or line.get("integrity"):
+        return
+    times = spec.key_count * (2 if spec.chain == "xts" else 1)
+    extra = 16 if spec.chain == "lrw" else 0
+    wanted = [size * times + extra * spec.key_count for size in sizes]
+    if line.number("key") not in wanted:
+        told = " or ".join(map(str, wanted))
+        line.error(f"key: {line.number('key')} bytes: {spec.cipher} here takes {told}", key)
+    if spec.chain == "xts" and spec.key_count == 1 and key.value and has_equal_halves(line):
+        line.warn("key: its halves are equal, which makes XTS weak", key)
+    digest = _DIGEST_SIZES.get(spec.iv_options)
+    if spec.iv == "essiv" and digest is not None and digest not in sizes:
+        line.error(
+            f"cipher: {spec.iv_options} gives {digest} bytes, which are no key of {spec.cipher}",
+            line.get("cipher"),
+        )
+
+
+def _unknown(line: Reader, spec: Spec) -> None:
+    line.warn(
+        f"cipher: {spec.cipher}-{spec.chain} is not known here, so its key is not checked",
+        line.get("cipher"),
+        Kernel(errno.ENOENT, why="unless it has that cipher"),
+    )
+
+
+def _iv_repeats(line: Reader) -> None:
+    spec = spec_of(line)
+    block = line.number("sector_size", SECTOR_SIZE) // SECTOR_SIZE
+    large = any(name == "iv_large_sectors" for name, _ in line.features)
+    last = (line.number("iv_offset") + line.sector_count - 1) // (block if large else 1)
+    place = line.get("cipher")
+    if spec.iv == "plain" and last >= _PLAIN_SECTORS:
+        line.warn(
+            "cipher: plain has 32 bits of the sector number, so IVs repeat after "
+            f"{human(_PLAIN_SECTORS * (block if large else 1))}: use plain64",
+            place,
+        )
+    if spec.chain == "ecb" and spec.cipher != "cipher_null":
+        line.warn("cipher: in ecb equal blocks are encrypted alike, wherever they are", place)
+    elif spec.iv == "null":
+        line.warn("cipher: with a null IV equal sectors begin alike, wherever they are", place)
+    elif spec.chain == "cbc" and spec.iv.startswith("plain"):
+        line.warn(
+            "cipher: cbc with IVs that can be told ahead lets chosen data be found again: use xts",
+            place,
+        )
+    elif spec.iv == "essiv" and spec.chain != "cbc":
+        line.warn(f"cipher: essiv is made for cbc, and brings nothing to {spec.chain}", place)
+
+
+def _sector_size(line: Reader) -> None:
+    size = line.get("sector_size")
+    if size is None:
+        line.warn(
+            "no sector_size: every 512 bytes are encrypted by themselves; sector_size:4096 is "
+            "faster, but another format"
+        )
+        return
+    blocks_fit(line, line.number("sector_size"))
+    large = any(name == "iv_large_sectors" for name, _ in line.features)
+    if line.number("sector_size") > SECTOR_SIZE and not large:
+        line.warn(
+            "sector_size without iv_large_sectors: IVs count 512 bytes, which inline hardware and "
+            "inlinecrypt do not",
+            size,
+        )
+
+
+def _printed(line: Reader) -> list[str]:
+    return [found.printed for found in line.fields[:5]] + printed_options(line, _PRINTED)
+
+
+def printed_options(line: Reader, order: tuple[str, ...]) -> list[str]:
+    """The options in the kernel's order, counted; nothing if there is none."""
+    words = [word for name in order for each, ws in line.features if each == name for word in ws]
+    return [str(len(words)), *words] if words else []
+
+
+GRAMMARS = [
+    Grammar(
+        "crypt",
+        "cipher key iv_offset dev offset [n opt...]",
+        (
+            Cipher(),
+            Key(("user", "logon", "encrypted", "trusted"), MAX_KEY_BYTES, none=True),
+            Number("iv_offset", "sectors"),
+            Device(),
+            Offset(),
+            Group(
+                (
+                    *map(Feature, _PRINTED[:6]),
+                    Feature("integrity:", (_Integrity(),)),
+                    Feature("integrity_key_size:", (Number("integrity_key_size", "bytes"),)),
+                    SECTOR_SIZE_OPTION,
+                    Feature("iv_large_sectors"),
+                ),
+                maximum=9,
+                name="options",
+            ),
+        ),
+        (_key_fits, iv_offset_fits, _iv_repeats, _sector_size),
+        _printed,
+        masks_key=True,
+    )
+]

@@ -1,0 +1,67 @@
+"""thin-pool and thin: space that is given out when it is written to."""
+
+from fusedm.tables.grammar import Grammar
+from fusedm.tables.pieces import Device, Feature, Group, Maybe, Number
+from fusedm.tables.reader import Reader, human
+
+#: In the order in which they are usually printed.
+_FEATURES = tuple(
+    map(
+        Feature,
+        (
+            "skip_block_zeroing",
+            "ignore_discard",
+            "no_discard_passdown",
+            "read_only",
+            "error_if_no_space",
+        ),
+    )
+)
+
+MAX_THIN_ID = (1 << 24) - 1
+
+
+def _pool_printed(line: Reader) -> list[str]:
+    words = [word for _, words in line.features for word in words]
+    return [*(found.printed for found in line.fields[:4]), str(len(words)), *words]
+
+
+def _low_water(line: Reader) -> None:
+    if not line.number("low_water"):
+        line.warn("low_water 0: nobody is told before the pool is full", line.get("low_water"))
+    elif line.number("low_water") * line.number("block") >= line.sector_count:
+        line.warn(
+            f"low_water {line.number('low_water')}: is in blocks of "
+            f"{human(line.number('block'))}, more than the pool has",
+            line.get("low_water"),
+        )
+
+
+def _origin_differs(line: Reader) -> None:
+    if line.text("external_origin") == line.text("pool"):
+        line.error("external_origin: is the pool itself", line.get("external_origin"))
+
+
+GRAMMARS = [
+    Grammar(
+        "thin-pool",
+        "meta data block low_water [n feature...]",
+        (
+            Device("meta"),
+            Device("data"),
+            Number("block", "sectors", 128, 1 << 21, multiple_of=128),
+            Number("low_water", "blocks"),
+            Group(_FEATURES, maximum=4),
+        ),
+        (_low_water,),
+        _pool_printed,
+        is_alone=True,
+        needs_writing=True,
+    ),
+    Grammar(
+        "thin",
+        "pool id [external_origin]",
+        (Device("pool"), Number("id", maximum=MAX_THIN_ID), Maybe((Device("external_origin"),))),
+        (_origin_differs,),
+    ),
+]

@@ -1,0 +1,96 @@
+"""The key of a line: hexadecimal digits, - for none, or :size:type:description of a keyring's."""
+
+from dataclasses import dataclass
+
+from fusedm.tables.finding import Kernel
+from fusedm.tables.reader import Reader
+from fusedm.tables.words import Word, whole_number
+
+#: Where dmsetup prints a key unless it is asked to show it.
+MASKED_TEXT = "the key is all zeros: this is a line that was printed with its key masked"
+
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key; its field's value is its size in bytes, 0 for none.
+
+    key_types: of the keyring that may be named. none: whether - is allowed.
+    """
+
+    key_types: tuple[str, ...]
+    maximum: int
+    none: bool = False
+
+    def read(self, line: Reader) -> bool:
+        """Take one word."""
+        word = line.take("key")
+        if word is None:
+            return False
+        if word.text == "-":
+            size = self._none(word, line)
+        elif word.text.startswith(":"):
+            size = self._reference(word, line)
+        else:
+            size = self._digits(word, line)
+        if size is not None and size > self.maximum:
+            line.error(f"key: {size} bytes is more than {self.maximum}", word)
+        line.add("key", word, size, "bytes", printed=word.text, is_secret=True)
+        return True
+
+    def _none(self, word: Word, line: Reader) -> int | None:
+        if not self.none:
+            line.error(
+                "key: '-' stands where a key was printed and left out: put the key there", word
+            )
+            return None
+        return 0
+
+    def _digits(self, word: Word, line: Reader) -> int | None:
+        count = len(word.text)
+        if not _HEX_DIGITS.issuperset(word.text):
+            wrong = next(i for i, char in enumerate(word.text, 1) if char not in _HEX_DIGITS)
+            line.error(f"key: character {wrong} of {count} is not a hexadecimal digit", word)
+            return None
+        if count % 2:
+            line.error(f"key: {count} digits: a byte is two of them, so one is missing", word)
+            return None
+        if not word.text.strip("0"):
+            line.error(
+                f"{MASKED_TEXT} (dmsetup table --showkeys prints it)",
+                word,
+                Kernel(0, why="it encrypts with a key of zeros, and what it reads is noise"),
+                "refuses it",
+            )
+        return count // 2
+
+    def _reference(self, word: Word, line: Reader) -> int | None:
+        parts = word.text.split(":", 3)
+        known = ", ".join(self.key_types)
+        if len(parts) < 4 or not parts[3]:
+            line.error("key: a key of a keyring is named :size:type:description", word)
+            return None
+        size = whole_number(parts[1])
+        if not size:
+            line.error("key: the size in :size:type:description is not a number of bytes", word)
+        if parts[2] not in self.key_types:
+            line.error(f"key: the type in :size:type:description is not one of {known}", word)
+        if any(char.isspace() for char in parts[3]):
+            line.error("key: the description in :size:type:description has a blank", word)
+        return size or None
+
+
+def has_digits(line: Reader) -> bool:
+    """Whether the key is given in the line itself."""
+    key = line.get("key")
+    return key is not None and not key.word.text.startswith((":", "-"))
+
+
+def has_equal_halves(line: Reader) -> bool:
+    """Whether a key in the line is the same twice, which makes XTS weak."""
+    key = line.get("key")
+    if key is None or not has_digits(line):
+        return False
+    text = key.word.text.lower()
+    return text[: len(text) // 2] == text[len(text) // 2 :]

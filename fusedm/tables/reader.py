@@ -1,0 +1,160 @@
+"""A table line while it is read: its words one by one, the fields made of them, what was found."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.tables.finding import REFUSES, TAKES, Finding, Kernel, Place, Severity
+from fusedm.tables.words import Line, Word
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """An argument that was read: what it is called, its unit, and what it stands for.
+
+    value is a number, a text, or None if it could not be understood. printed is the word with
+    which the kernel's table output repeats it. is_secret: its bytes are a key's.
+    """
+
+    name: str
+    unit: str
+    word: Word
+    value: int | str | None
+    printed: str
+    is_secret: bool = False
+
+
+@dataclass
+class Reader:
+    """The arguments of one line, in order; what is said of a word quotes it as it may be shown."""
+
+    line: Line
+    target: str
+    arguments: list[Word]
+    usage: str
+    start_sector: int = 0
+    sector_count: int = 0
+    read_only: bool | None = None
+    fields: list[Field] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    #: The features of groups, in order, each with the words that the kernel prints of it.
+    features: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.position = 0
+        self.end = len(self.arguments)
+
+    @property
+    def left(self) -> int:
+        """How many words have not been read, of the line or of the group that is being read."""
+        return self.end - self.position
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether it is refused as far as it was read."""
+        return any(found.severity is Severity.ERROR for found in self.findings)
+
+    def peek(self) -> str:
+        """The next word; empty if there is none."""
+        return self.arguments[self.position].text if self.left else ""
+
+    def take(self, name: str) -> Word | None:
+        """The next word; if there is none that is an error, which names what is missing."""
+        if not self.left:
+            takes = f"it takes {self.usage}" if self.usage else "it takes no arguments"
+            self.error(f"{name} is missing: {takes}", self._end_of_line())
+            return None
+        self.position += 1
+        return self.arguments[self.position - 1]
+
+    def rest(self) -> list[Word]:
+        """All words left."""
+        words = self.arguments[self.position : self.end]
+        self.position = self.end
+        return words
+
+    def add(
+        self,
+        name: str,
+        word: Word,
+        value: int | str | None,
+        unit: str = "",
+        printed: str | None = None,
+        is_secret: bool = False,
+    ) -> Field:
+        """Keep a field; it is printed as its value unless said otherwise."""
+        text = str(value) if printed is None else printed
+        made = Field(name, unit, word, value, text, is_secret)
+        self.fields.append(made)
+        return made
+
+    def all(self, name: str) -> list[Field]:
+        """Every field of a name."""
+        return [found for found in self.fields if found.name == name]
+
+    def get(self, name: str) -> Field | None:
+        """The last field of a name, if there is one."""
+        return next((found for found in reversed(self.fields) if found.name == name), None)
+
+    def number(self, name: str, default: int = 0) -> int:
+        """The value of a field that is a number."""
+        found = self.get(name)
+        return found.value if found is not None and isinstance(found.value, int) else default
+
+    def text(self, name: str) -> str:
+        """The value of a field that is a text; empty if there is none."""
+        found = self.get(name)
+        return found.value if found is not None and isinstance(found.value, str) else ""
+
+    def quote(self, word: Word) -> str:
+        """A word as it may be shown."""
+        return f"'{self.line.shown[word.begin : word.end]}'"
+
+    def error(
+        self,
+        text: str,
+        at: Word | Field | None = None,
+        kernel: Kernel = REFUSES,
+        fusedm: str = "",
+    ) -> None:
+        """Something is refused; at names the place, else it is the whole line."""
+        self._found(Severity.ERROR, text, at, kernel, fusedm)
+
+    def warn(self, text: str, at: Word | Field | None = None, kernel: Kernel = TAKES) -> None:
+        """Something is accepted that may not be meant."""
+        self._found(Severity.WARNING, text, at, kernel, "")
+
+    def _found(
+        self, severity: Severity, text: str, at: Word | Field | None, kernel: Kernel, fusedm: str
+    ) -> None:
+        place = self.place(at.word if isinstance(at, Field) else at)
+        self.findings.append(Finding(severity, place, self.target, text, kernel, fusedm))
+
+    def place(self, word: Word | None) -> Place:
+        """Where a word stands; None stands for all of the line."""
+        begin = word.begin if word else self.line.words[0].begin
+        end = word.end if word else self.line.words[-1].end
+        return Place(self.line.number, self.line.shown, begin, max(end - begin, 1))
+
+    def _end_of_line(self) -> Word:
+        """The place where the next word of the group or line would stand."""
+        read = self.arguments[: self.end]
+        end = (read or self.line.words)[-1].end + 1
+        return Word("", end, end + 1)
+
+    def span(self, words: Iterable[Word]) -> Word:
+        """Several words as one place."""
+        first, *others = words
+        return Word(first.text, first.begin, (others or [first])[-1].end)
+
+
+def human(sectors: int) -> str:
+    """A number of sectors as a person reads it, exact if it ends even."""
+    size, unit = float(sectors * SECTOR_SIZE), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    text = f"{size:.2f}".rstrip("0").rstrip(".")
+    exact = "" if float(text) == size else "about "
+    return f"{exact}{text} {unit}"
