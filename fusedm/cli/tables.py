@@ -13,7 +13,10 @@ EXIT_FOUND = 1
 
 @click.group("table")
 def table_group() -> None:
-    """Device-mapper tables as text: no stack need be running, and nothing is loaded."""
+    """Device-mapper tables as text: no stack need be running, and nothing is loaded.
+
+    Exit codes: 0 in order, 1 something is wrong, 2 asked for wrongly.
+    """
 
 
 @table_group.command("check")
