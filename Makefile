@@ -32,8 +32,8 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount cover sim fmt fmt-check lint types check ci \
-	new-target lock clean
+.PHONY: help setup demo test test-fast test-mount test-kernel cover sim fmt fmt-check lint types \
+	check ci new-target lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,20 +41,23 @@ help: ## Print this list
 demo: setup ## Set up, then show encrypted views with real filesystems on loop devices
 	@$(SUDO) .venv/bin/fusedm demo
 
-test: check test-mount ## Set up, then run every check and every test
+test: check test-mount test-kernel ## Set up, then run every check and every test
 
 setup: ## Install system packages and make .venv, unless that is done
 	@scripts/setup.sh
 
-check: fmt-check lint types test-fast ## All but the tests that mount: before every commit
+check: fmt-check lint types test-fast ## All but mounts and the kernel: before every commit
 
 test-fast: setup ## Tests without FUSE and loop devices; pure modules must be covered whole
-	$(PARALLEL) --ignore=tests/mount --ignore=tests/property --ignore=tests/sim --cov --cov-report=
+	$(PARALLEL) $(patsubst %,--ignore=tests/%,mount kernel property sim) --cov --cov-report=
 	$(PY) -m coverage report --include='$(PURE_LIST)' -m --skip-covered --fail-under=100
 	$(PARALLEL) tests/property tests/sim
 
 test-mount: setup ## Tests on real mounts and loop devices
 	$(PYTEST) tests/mount
+
+test-kernel: setup ## Tests that boot a Linux kernel and compare its answers with ours
+	$(PARALLEL) --dist=loadfile tests/kernel
 
 cover: setup ## Run all tests and print what none of them reached
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

@@ -3,7 +3,7 @@
 # behind and whether the wheel is whole.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
-export CI=true FUSEDM_REQUIRE=fuse,loop
+export CI=true FUSEDM_REQUIRE=fuse,loop,kernel
 
 fail() {
     printf 'ci: %s\n' "$@" >&2
@@ -19,6 +19,7 @@ mkdir "$TMPDIR"
 print_environment() {
     uname -srm
     ls -l /dev/fuse || true
+    linux.uml --version | sed 's/^/Linux as a process /'
     pkg-config --modversion fuse3 | sed 's/^/libfuse /'
     .venv/bin/python - <<'END'
 import platform, cryptography, pyfuse3
@@ -65,8 +66,8 @@ print_environment
 timeout --signal=INT --kill-after=60 1500 make test </dev/null 2>&1 | tee "$base/log"
 check_nothing_is_left
 check_wheel
-# All runs of pytest: units, laws and simulations, and mounts.
+# All runs of pytest: units, laws and simulations, mounts, and the kernel.
 closing=$(grep -E '^=+ .* in [0-9.]+s.* =+$' "$base/log" || true)
 printf '%s\n' "$closing"
-[[ $(grep -c ' passed' <<<"$closing") -eq 3 ]] || fail "a run of the tests executed no test"
+[[ $(grep -c ' passed' <<<"$closing") -eq 4 ]] || fail "a run of the tests executed no test"
 echo "ci: passed in ${SECONDS} s"

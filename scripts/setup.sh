@@ -6,6 +6,8 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
     e2fsprogs xfsprogs btrfs-progs fio util-linux mount)
+# A Linux kernel that runs as a process, for the kernel tests only. Not every system has it.
+kernel_packages=(user-mode-linux dmsetup)
 stamp=.venv/set-up-stamp
 compiled_stamp=.venv/compiled-stamp
 
@@ -18,7 +20,7 @@ give_up() {
 }
 
 install_packages() {
-    local missing=() package
+    local missing=() package as_root=()
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         give_up "this is not Debian or Ubuntu. Needed is what these packages of Debian hold:" \
             "${packages[*]}" "and then .venv, made as at the end of scripts/setup.sh"
@@ -29,18 +31,45 @@ install_packages() {
     if [[ ${#missing[@]} -eq 0 ]]; then
         return
     fi
-    local as_root=()
+    find_root || give_up "packages are missing. As root, run:" \
+        "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    say "installing packages: ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    apt_install "${missing[@]}"
+}
+
+# Sets as_root, a local of the caller, to what commands of root begin with; fails without root.
+find_root() {
+    as_root=()
     if [[ $(id -u) -ne 0 ]]; then
         as_root=(sudo)
         # Without a terminal sudo must not ask for a password.
         [[ -t 0 ]] || as_root=(sudo -n)
-        "${as_root[@]}" true 2>/dev/null || give_up "packages are missing. As root, run:" \
-            "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+        "${as_root[@]}" true 2>/dev/null
     fi
-    say "installing packages: ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq
+}
+
+apt_install() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Tried once for each .venv; without it set-up goes on, and the kernel tests are skipped.
+install_kernel() {
+    local missing=() package as_root=()
+    for package in "${kernel_packages[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    if [[ ${#missing[@]} -eq 0 ]]; then
+        return
+    fi
+    if find_root; then
+        say "installing packages for the kernel tests: ${missing[*]}"
+        apt_install "${missing[@]}" 2>/dev/null && return
+        "${as_root[@]}" apt-get update -qq || true
+        apt_install "${missing[@]}" && return
+    fi
+    say "the kernel tests are skipped without these packages: ${missing[*]}"
 }
 
 is_installed() {
@@ -103,7 +132,11 @@ compile_again() {
     compiled >"$compiled_stamp"
 }
 
-installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" \
+    "${kernel_packages[@]}" 2>/dev/null || true)
 install_packages
-is_set_up || make_venv
+if ! is_set_up; then
+    install_kernel
+    make_venv
+fi
 compiled | cmp -s - "$compiled_stamp" || compile_again

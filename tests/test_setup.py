@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = re.search(r"packages=\((.*?)\)", (ROOT / "scripts/setup.sh").read_text(), re.DOTALL)
-assert PACKAGES is not None
+SCRIPT = (ROOT / "scripts/setup.sh").read_text()
+PACKAGES = " ".join(re.findall(r"packages=\((.*?)\)", SCRIPT, re.DOTALL)).split()
+assert len(PACKAGES) > 10
 
 #: A Python that makes a .venv of itself; pip fails as long as there is a file `offline`.
 PYTHON = """
@@ -39,7 +40,7 @@ class Machine:
 
     def installed(self, *but: str) -> None:
         """Have all packages installed but these."""
-        names = [name for name in PACKAGES[1].split() if name not in but]
+        names = [name for name in PACKAGES if name not in but]
         self.program("dpkg-query", "".join(f"echo {name} installed\n" for name in names))
 
     def set_up(self) -> subprocess.CompletedProcess[str]:
@@ -110,6 +111,34 @@ def test_root_needs_no_sudo(machine: Machine):
     machine.program("id", "echo 0")
     assert machine.set_up().returncode == 0
     assert len(machine.log()) == 4
+
+
+def test_the_kernel_for_tests_is_installed_where_there_is_one(machine: Machine):
+    machine.installed("user-mode-linux")
+    machine.program("id", "echo 0")
+    assert machine.set_up().returncode == 0
+    assert machine.log() == [
+        "apt-get install -y -qq --no-install-recommends user-mode-linux",
+        "venv",
+        "pip",
+    ]
+
+
+def test_a_system_without_a_kernel_for_tests_is_set_up_and_told(machine: Machine):
+    machine.installed("user-mode-linux")
+    machine.program("id", "echo 0")
+    machine.program("apt-get", 'case "$*" in *user-mode-linux) exit 100 ;; esac')
+    done = machine.set_up()
+    assert done.returncode == 0
+    assert "the kernel tests are skipped without these packages: user-mode-linux" in done.stdout
+
+
+def test_without_root_the_kernel_for_tests_is_not_asked_for(machine: Machine):
+    machine.installed("user-mode-linux", "dmsetup")
+    done = machine.set_up()
+    assert done.returncode == 0
+    assert "skipped without these packages: user-mode-linux dmsetup" in done.stdout
+    assert machine.log() == ["venv", "pip"]
 
 
 def test_a_system_without_apt_is_told_what_is_needed(machine: Machine):

@@ -4,9 +4,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fusedm.host.doctor import TIERS, tier_problem
+from fusedm.host import doctor
 from fusedm.host.loop import attached
 from fusedm.host.mounts import holders_of, lies_under, read_mounts
+from tests.helpers.uml import machine
+
+#: What users need too, which the doctor looks at, and what only tests need.
+TIERS = (*doctor.TIERS, "kernel")
 
 
 def required_tiers(words: str) -> set[str]:
@@ -20,7 +24,9 @@ def required_tiers(words: str) -> set[str]:
 
 def problems() -> dict[str, str]:
     """The tiers that cannot run here, and why."""
-    return {tier: why for tier in TIERS if (why := tier_problem(tier)) is not None}
+    why = {tier: doctor.tier_problem(tier) for tier in doctor.TIERS}
+    why["kernel"] = machine.problem()
+    return {tier: text for tier, text in why.items() if text is not None}
 
 
 def header_lines(why: dict[str, str]) -> list[str]:

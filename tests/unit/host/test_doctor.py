@@ -156,11 +156,13 @@ def test_the_header_says_loudly_what_is_skipped_and_why() -> None:
     assert header_lines({"loop": "no losetup"}) == [
         "FUSE TESTS: run",
         "LOOP TESTS: SKIPPED - no losetup",
+        "KERNEL TESTS: run",
     ]
 
 
 def test_required_tiers_are_a_comma_list_of_known_tiers() -> None:
-    assert required_tiers("fuse, loop,") == {"fuse", "loop"}
+    assert required_tiers("fuse, loop, kernel") == {"fuse", "loop", "kernel"}
+    assert required_tiers("fuse,") == {"fuse"}
     assert required_tiers("") == set()
     with pytest.raises(ValueError, match="FUSEDM_REQUIRE: fsue: not in fuse, loop"):
         required_tiers("fsue")

@@ -1,0 +1,25 @@
+"""The kernel's answers beside fusedm's: they are equal, or a step says why they are not."""
+
+from tests.helpers.uml import twin
+from tests.helpers.uml.experiment import Experiment, Outcome
+
+
+def compare(experiment: Experiment, kernel: Outcome) -> None:
+    """Carry an experiment out here and hold it to what the kernel answered."""
+    ours = twin.carry_out(experiment)
+    wrong = []
+    for step, theirs, answer in zip(experiment.steps, kernel.answers, ours.answers, strict=True):
+        # Whoever answers with more, as the kernel with its events, is not held to it.
+        shared = theirs.keys() & answer.keys() if "errno" not in (*theirs, *answer) else None
+        equal = (
+            theirs == answer
+            if shared is None
+            else all(theirs[key] == answer[key] for key in shared)
+        )
+        if equal and step.departs:
+            wrong.append(f"{step}: no longer departs from the kernel ({step.departs}): {answer}")
+        elif not equal and not step.departs:
+            wrong.append(f"{step}:\n    kernel {theirs}\n    fusedm {answer}")
+    assert not wrong, "\n".join(wrong)
+    for name, image in kernel.images.items():
+        assert ours.images[name] == image, f"{name} holds other bytes than under the kernel"

@@ -1,0 +1,251 @@
+"""The first process of the guest: carries out the experiments of plan.json, writes results.json.
+
+The guest's kernel starts it with the machine's own files below / for reading only, so it uses the
+standard library and guest_dm beside it, and nothing else of the project. Its argument is the only
+folder that it can write to. However it ends, the guest goes off.
+"""
+
+import base64
+import ctypes
+import errno
+import json
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from guest_dm import DeviceMapper
+
+MODULES = Path("/usr/lib/uml/modules")
+
+#: Numbers of asm/unistd_64.h, linux/loop.h, linux/fs.h and linux/reboot.h.
+FINIT_MODULE = 313
+LOOP_SET_STATUS64 = 0x4C04
+LOOP_CONFIGURE = 0x4C0A
+LOOP_CLR_FD = 0x4C01
+BLKDISCARD = 0x1277
+BLKZEROOUT = 0x127F
+POWER_OFF = 0x4321FEDC
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+Answer = dict[str, Any]
+
+
+def check(result: int, what: str) -> None:
+    """Raise what libc says about a call that failed."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(kind: str, target: str, data: str = "") -> None:
+    """Mount a file system that needs no device."""
+    words = (b"none", target.encode(), kind.encode(), 0, data.encode())
+    check(libc.mount(*words), f"mount {kind} on {target}")
+
+
+class Modules:
+    """The kernel's modules, loaded with what they need, as modprobe does; it may not be here."""
+
+    def __init__(self) -> None:
+        self.folder = MODULES / os.uname().release
+        self.needs: dict[str, list[str]] = {}
+        for line in (self.folder / "modules.dep").read_text().splitlines():
+            path, _, others = line.partition(":")
+            self.needs[path] = others.split()
+
+    def load(self, name: str) -> None:
+        """Load a module by its name; it may be there already."""
+        known = {Path(path).stem.replace("-", "_"): path for path in self.needs}
+        path = known[name.replace("-", "_")]
+        for other in self.needs[path]:
+            self.load(Path(other).stem)
+        with open(self.folder / path, "rb") as file:
+            if libc.syscall(FINIT_MODULE, file.fileno(), b"", 0) < 0:
+                number = ctypes.get_errno()
+                if number != errno.EEXIST:
+                    raise OSError(number, f"module {path}")
+
+
+class Disks:
+    """The disks of an experiment: loop devices over files in the guest's memory, /dev/NAME."""
+
+    def __init__(self, wanted: dict[str, Any]) -> None:
+        self.numbers: dict[str, str] = {}
+        os.makedirs("/run/disks", exist_ok=True)
+        for index, (name, disk) in enumerate(wanted.items()):
+            path = f"/run/disks/{name}"
+            with open(path, "wb") as file:
+                file.write(base64.b64decode(disk["content"]))
+                file.truncate(disk["sectors"] * 512)
+            # struct loop_config: descriptor, block size, an empty loop_info64, reserved.
+            with open(path, "r+b") as file, open(f"/dev/loop{index}", "r+b", 0) as loop:
+                config = struct.pack("II232x64x", file.fileno(), disk["block_size"])
+                ioctl(loop, LOOP_CONFIGURE, config)
+            os.symlink(f"loop{index}", f"/dev/{name}")
+            self.numbers[name] = f"7:{index}"
+
+    def contents(self) -> dict[str, str]:
+        """What the disks hold."""
+        return {name: encoded(Path(f"/run/disks/{name}").read_bytes()) for name in self.numbers}
+
+    def close(self) -> None:
+        """Give the loop devices back."""
+        for index, name in enumerate(self.numbers):
+            with open(f"/dev/loop{index}", "r+b", 0) as loop:
+                ioctl(loop, LOOP_CLR_FD)
+            os.unlink(f"/dev/{name}")
+            os.unlink(f"/run/disks/{name}")
+
+
+def encoded(data: bytes) -> str:
+    """Bytes as JSON can hold them."""
+    return base64.b64encode(data).decode()
+
+
+def run(argv: list[str], text: str = "", timeout: float = 20) -> Answer:
+    """Run a command; what it printed."""
+    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "DM_DISABLE_UDEV": "1"}
+    try:
+        done = subprocess.run(
+            argv, input=text.encode(), capture_output=True, env=environ, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return {"code": None, "out": "", "err": f"not ended after {timeout} s"}
+    out, err = (text.decode(errors="backslashreplace") for text in (done.stdout, done.stderr))
+    return {"code": done.returncode, "out": out, "err": err}
+
+
+class Bench:
+    """What the steps of one experiment work on."""
+
+    def __init__(self, disks: Disks) -> None:
+        self.dm = DeviceMapper(disks.numbers)
+
+    def carry_out(self, words: list[Any]) -> Answer:
+        """One step: a method of ours or of the device mapper, and its arguments."""
+        name, *arguments = words
+        method: Callable[..., Answer] = getattr(self, name, None) or getattr(self.dm, name)
+        try:
+            return method(*arguments)
+        except OSError as error:
+            return {"errno": errno.errorcode[error.errno or 0]}
+
+    def dmsetup(self, argv: list[str], text: str = "") -> Answer:
+        """Run dmsetup."""
+        return run(["dmsetup", *argv], text)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(self.dm.path(name), flags | os.O_DIRECT)
+
+    def read(self, name: str, offset: int, length: int) -> Answer:
+        """The bytes at an offset, past the page cache, as one bio."""
+        fd = self._open(name, os.O_RDONLY)
+        try:
+            buffer = mmap.mmap(-1, length)
+            count = os.preadv(fd, [memoryview(buffer)[:length]], offset)
+            return {"data": encoded(buffer[:count])}
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, offset: int, data: str) -> Answer:
+        """Write bytes at an offset, past the page cache, as one bio."""
+        payload = base64.b64decode(data)
+        fd = self._open(name, os.O_RDWR)
+        try:
+            buffer = mmap.mmap(-1, len(payload))
+            buffer[: len(payload)] = payload
+            os.pwritev(fd, [memoryview(buffer)[: len(payload)]], offset)
+            return {}
+        finally:
+            os.close(fd)
+
+    def discard(self, name: str, offset: int, length: int) -> Answer:
+        """Give a range up."""
+        return self._on_range(BLKDISCARD, name, offset, length)
+
+    def zero(self, name: str, offset: int, length: int) -> Answer:
+        """Have a range zeroed."""
+        return self._on_range(BLKZEROOUT, name, offset, length)
+
+    def _on_range(self, request: int, name: str, offset: int, length: int) -> Answer:
+        fd = self._open(name, os.O_RDWR)
+        try:
+            ioctl(fd, request, struct.pack("QQ", offset, length))
+            return {}
+        finally:
+            os.close(fd)
+
+    def flush(self, name: str) -> Answer:
+        """Make durable what was written."""
+        fd = self._open(name, os.O_RDWR)
+        try:
+            os.fsync(fd)
+            return {}
+        finally:
+            os.close(fd)
+
+    def sleep(self, seconds: float) -> Answer:
+        """Let time go by."""
+        time.sleep(seconds)
+        return {}
+
+
+def carry_out(experiment: Any) -> Answer:
+    """One experiment from its disks to their removal; the next finds nothing of it."""
+    disks = Disks(experiment["disks"])
+    try:
+        bench = Bench(disks)
+        answers = [bench.carry_out(words) for words in experiment["steps"]]
+        images = disks.contents() if experiment["images"] else {}
+        bench.dm.end()
+        return {"answers": answers, "images": images}
+    finally:
+        disks.close()
+
+
+def late(*_: object) -> None:
+    """Say where it hangs."""
+    raise TimeoutError("the experiments take too long")
+
+
+def main(folder: str) -> None:
+    """Make a system of the bare kernel, then do what is asked."""
+    for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
+        mount(kind, target)
+    mount("hostfs", folder, folder)
+    # Line by line, so that what was said before a crash is there.
+    sys.stdout = sys.stderr = open(f"{folder}/guest.log", "w", buffering=1)  # noqa: SIM115
+    plan = json.loads(Path(folder, "plan.json").read_text())
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(plan["seconds"])
+    modules = Modules()
+    for module in plan["modules"]:
+        modules.load(module)
+    results = {}
+    for name, experiment in plan["experiments"].items():
+        print("begins", name)
+        results[name] = carry_out(experiment)
+    Path(folder, "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os.sync()
+        libc.reboot(POWER_OFF)
