@@ -54,7 +54,8 @@ test-fast: setup ## Tests without FUSE and loop devices; pure modules must be co
 	$(PARALLEL) tests/property tests/sim
 
 test-mount: setup ## Tests on real mounts and loop devices
-	$(PYTEST) tests/mount
+	$(PARALLEL) --dist=loadfile -m 'not alone' tests/mount
+	$(PYTEST) -m alone tests/mount
 
 test-kernel: setup ## Tests that boot a Linux kernel and compare its answers with ours
 	$(PARALLEL) --dist=loadfile tests/kernel

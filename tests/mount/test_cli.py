@@ -211,6 +211,7 @@ def test_keys_come_from_the_environment_and_descriptors_of_up(here: Place):
     assert [key["name"] for key in json.loads(here.ok("key", "list", "--json"))] == ["alice", "bob"]
 
 
+@pytest.mark.alone
 def test_no_byte_of_a_key_is_to_be_seen(here: Place):
     here.up()
     here.ok("key", "add", "bob", "--source", f"file:{here.folder}/alice.key")

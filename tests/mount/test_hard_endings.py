@@ -87,6 +87,7 @@ def test_a_refused_down_has_detached_nothing(stack: Place):
     assert run("down", stack.mount_point).returncode == 0
 
 
+@pytest.mark.alone
 @pytest.mark.loop
 def test_a_held_loop_device_leaves_the_exit_code_of_a_run(tmp_path: Path):
     logs = set(run_folder().glob("*.log"))

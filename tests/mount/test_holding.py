@@ -219,6 +219,7 @@ def test_a_hung_store_holds_up_no_other_device_of_the_mount(hanging: Mounted) ->
         order(hanging, "release")
 
 
+@pytest.mark.alone
 def test_the_control_socket_answers_under_load(stack: Mounted) -> None:
     """Requests that never end leave time for all else."""
     done = threading.Event()
