@@ -54,6 +54,11 @@ BAD: list[tuple[Rule, dict[str, str], str]] = [
         "fusedm/dm/a.py:1: imports point down: utils is no room",
     ),
     (
+        layout.imports_point_down,
+        {"fusedm/stores/a.py": 'LATER = "fusedm.dm.table:Table"\n'},
+        "fusedm/stores/a.py:1: imports point down: stores is on level 1 and dm on 2",
+    ),
+    (
         layout.rooms_have_doors,
         DM_DOOR | {"fusedm/system.py": "from fusedm.dm.table import Table\n"},
         "fusedm/system.py:1: door: take it by `from fusedm.dm import`, not from fusedm.dm.table",

@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from fusedm.block.errors import StackError, UsageError
 from fusedm.cli import demo_files, demo_proof
 from fusedm.cli.demo_fio import fio_table
@@ -56,6 +58,17 @@ key = "alice"
 """
 
 NEEDED = ("losetup", "mkfs.ext4", "e2fsck", "mount", "umount", "fio")
+
+
+@click.command()
+@click.option("--keep", metavar="DIR", help="Keep stack file and disk images in a new DIR.")
+def demo(keep: str | None) -> None:
+    """Show the whole thing: encrypted disks, a real file system, the proof, a benchmark.
+
+    Exit codes: 0 all of it worked and nothing is left, 1 something did not, 2 not root, or a tool
+    is missing.
+    """
+    run_demo(keep)
 
 
 def run_demo(keep: str | None) -> None:

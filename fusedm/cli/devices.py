@@ -1,9 +1,8 @@
-"""The command line, continued: verbs on disks, mapped devices, keys and views of a running stack.
+"""The command line, continued: verbs on disks, mapped devices and views of a running stack.
 
 All of them exit with 0 done, 1 refused (and nothing changed), 2 asked for wrongly.
 """
 
-import base64
 import errno
 import json
 import os
@@ -13,15 +12,12 @@ from typing import Any
 
 import click
 
-from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE, MODES
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
 from fusedm.cli.engine_options import engine_options, engine_told
-from fusedm.cli.listing import columns
 from fusedm.control import Client, which_stack
 from fusedm.host import loop
 from fusedm.host.mounts import describe, holders_of
-from fusedm.stack import KeySpec, absolute_source, check_source, load_bytes, load_key
 from fusedm.stores import absolute_store
 
 stack_option = click.option(
@@ -121,6 +117,20 @@ def disk_gain_engine(
     call(stack, "disk.gainengine", name=name, engine=engine)
 
 
+@disk_group.command("reset-engine", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+def disk_reset_engine(stack: str | None, name: str) -> None:
+    """Reset a disk's engine: its keyslots lose their keys, which are programmed anew.
+
+    Bios in flight finish first, and those that come wait.
+    """
+    told = call(stack, "disk.resetengine", name=name)
+    click.echo(f"programmed anew: {', '.join(told['reprogrammed']) or 'no key'}")
+    if told["failed"]:
+        click.echo(f"failed, and in no keyslot now: {', '.join(told['failed'])}")
+
+
 @click.group("dm", epilog=EXIT_CODES)
 def dm_group() -> None:
     """Mapped devices: tables of targets over other devices."""
@@ -183,79 +193,6 @@ def dm_status(stack: str | None, name: str) -> None:
     click.echo(call(stack, "dm.status", name=name))
 
 
-@click.group("key", epilog=EXIT_CODES)
-def key_group() -> None:
-    """Keys. Their bytes come from a source, never from the command line, and are never shown."""
-
-
-@key_group.command("add", epilog=EXIT_CODES)
-@stack_option
-@click.argument("name")
-@click.option("--source", required=True, help="file:PATH, env:NAME, fd:N, keyring:DESC or random.")
-@click.option(
-    "--mode", default="AES-256-XTS", show_default=True, help=f"One of {', '.join(MODES)}."
-)
-@click.option("--data-unit-size", type=int, default=4096, show_default=True, help="Bytes.")
-@click.option("--dun-bytes", type=int, default=8, show_default=True, help="Of its numbers.")
-@click.option(
-    "--type", "key_type", type=click.Choice(["raw", "hw-wrapped"]), default="raw",
-    show_default=True, help="What its bytes are.",
-)  # fmt: skip
-@click.option("--wrapped-by", default="", metavar="DEVICE", help="Whose engine is to prepare it.")
-def key_add(
-    stack: str | None,
-    name: str,
-    source: str,
-    mode: str,
-    data_unit_size: int,
-    dun_bytes: int,
-    key_type: str,
-    wrapped_by: str,
-) -> None:
-    """Add a key; the source is read here, so env: and fd: are this command's.
-
-    A hw-wrapped key is one that `key prepare` has made, or with --wrapped-by a long-term one.
-    """
-    check_source(source)
-    where = absolute_source(source, Path.cwd())
-    spec = KeySpec(name, mode, data_unit_size, dun_bytes, where, key_type, wrapped_by)
-    args = {
-        "name": name,
-        "mode": mode,
-        "data_unit_size": data_unit_size,
-        "dun_bytes": dun_bytes,
-        "source": spec.source,
-        "type": key_type,
-        "wrapped_by": wrapped_by,
-    }
-    if source != "random":
-        if spec.config.is_wrapped:
-            raw = load_bytes(spec.source, MAX_WRAPPED_KEY_SIZE, Path.cwd())
-        else:
-            raw = load_key(spec.source, spec.config.key_size, Path.cwd())
-        args["raw"] = base64.b64encode(raw).decode()
-        raw[:] = bytearray(len(raw))
-    call(stack, "key.add", **args)
-
-
-@key_group.command("list", epilog=EXIT_CODES)
-@stack_option
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def key_list(stack: str | None, as_json: bool) -> None:
-    """List keys and the views that use them."""
-    keys = call(stack, "key.list")
-    if as_json:
-        click.echo(json.dumps(keys, indent=2))
-        return
-    rows = [("NAME", "MODE", "DATA-UNIT", "DUN-BYTES", "VIEWS")]
-    rows += [
-        (key["name"], key["mode"], str(key["data_unit_size"]), str(key["dun_bytes"]),
-         ",".join(key["views"]) or "-")
-        for key in keys
-    ]  # fmt: skip
-    click.echo(columns(rows))
-
-
 @click.group("view", epilog=EXIT_CODES)
 def view_group() -> None:
     """Views: a device opened under a key."""
@@ -288,7 +225,6 @@ def _add_common_verbs() -> None:
     named = [
         (disk_group, "disk", "remove", "Remove a disk; the file of its store stays."),
         (dm_group, "dm", "remove", "Remove a mapped device."),
-        (key_group, "key", "remove", "Remove a key and overwrite its bytes."),
         (view_group, "view", "remove", "Remove a view; its key is evicted where no other uses it."),
         (dm_group, "dm", "suspend", "Let no new bio in and wait for those in flight."),
         (dm_group, "dm", "resume", "Make the inactive table live, if any, and let bios in."),
@@ -298,12 +234,14 @@ def _add_common_verbs() -> None:
         (view_group, "view", "show", "Print all about a view, as JSON."),
     ]
     for group, noun, verb, help_text in named:
-        group.add_command(_named_verb(f"{noun}.{verb}", verb, help_text))
+        group.add_command(named_verb(f"{noun}.{verb}", verb, help_text))
     for group, kind in ((disk_group, "disk"), (dm_group, "mapped"), (view_group, "view")):
         group.add_command(_list_verb(kind))
 
 
-def _named_verb(verb: str, word: str, help_text: str) -> click.Command:
+def named_verb(verb: str, word: str, help_text: str) -> click.Command:
+    """A command that names a thing and has a verb carried out on it."""
+
     @click.command(word, help=help_text, epilog=EXIT_CODES)
     @stack_option
     @click.argument("name")

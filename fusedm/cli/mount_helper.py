@@ -26,11 +26,6 @@ class MountCall:
     options: MountOptions
 
 
-def is_mount_call(arguments: Sequence[str], verbs: Sequence[str]) -> bool:
-    """Whether the command line is mount(8)'s: a file and a directory where a verb would be."""
-    return len(arguments) >= 2 and not arguments[0].startswith("-") and arguments[0] not in verbs
-
-
 def parse_mount_call(arguments: Sequence[str]) -> MountCall:
     """The file, the directory and the options.
 

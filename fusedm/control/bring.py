@@ -1,58 +1,20 @@
-"""Bringing stacks up and down: what is checked first, and what is undone in which order."""
+"""Bringing stacks down: what refuses it, and what is undone in which order."""
 
 import errno
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import run_dir
 from fusedm.control.client import Client
-from fusedm.control.daemon import DaemonConfig, run_daemon, start_detached
 from fusedm.control.run_dir import RunningStack
-from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts, nodes
-from fusedm.stack import read_spec
 
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
 END_SECONDS = 60.0
 POLL_SECONDS = 0.02
-
-
-def daemon_config(stack_file: str, mount_point: str, options: MountOptions) -> DaemonConfig:
-    """What is to be served, checked as far as it can be without doing it.
-
-    Raises: SpecError; UsageError or StackError for a mount point that cannot be used.
-    """
-    spec = read_spec(stack_file)
-    mounts.check_mount_point(mount_point)
-    file = Path(stack_file).resolve()
-    return DaemonConfig(spec, str(file), Path(os.path.realpath(mount_point)), options, file.parent)
-
-
-def bring_up(stack_file: str, mount_point: str, options: MountOptions) -> None:
-    """Have a stack served by a process of its own; returns when the mount answers.
-
-    Raises: FusedmError; nothing is left then.
-    """
-    start_detached(daemon_config(stack_file, mount_point, options))
-
-
-def serve_here(
-    stack_file: str, mount_point: str, options: MountOptions, on_ready: Callable[[str], None]
-) -> None:
-    """Serve a stack in this process until it has ended; on_ready is given the mount point.
-
-    Raises: FusedmError; nothing is left then.
-    """
-    config = daemon_config(stack_file, mount_point, options)
-    try:
-        run_daemon(config, lambda: on_ready(str(config.mount_point)))
-    except OSError as error:
-        raise StackError(f"{mount_point}: {error.strerror or error}", error.errno) from None
 
 
 def bring_down(mount_point: str, force: bool = False) -> list[str]:

@@ -64,7 +64,13 @@ ONLY_IN = {
     "numpy": ("crypto/*",),
     "click": (
         "cli/main.py",
+        "cli/verbs.py",
+        "cli/stacks.py",
+        "cli/running.py",
+        "cli/catalogue.py",
         "cli/devices.py",
+        "cli/keys.py",
+        "cli/demo.py",
         "cli/bench_command.py",
         "cli/engine_options.py",
         "cli/hardware.py",

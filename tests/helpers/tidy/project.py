@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,8 @@ from pathlib import Path
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Rule = Callable[["Project"], Iterator[str]]
+
+_PLACE = re.compile(r"(fusedm(?:[.]\w+)+):(\w+)")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Project:
         return cls(files)
 
     def imports(self, module: Module) -> Iterator[Import]:
-        """What a module imports."""
+        """What a module imports, or loads later: a string `fusedm.room.module:name`."""
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -99,6 +102,8 @@ class Project:
                     full = f"{base}.{alias.name}"
                     module_name = full if full in self.by_name else base
                     yield Import(node.lineno, base, alias.name, module_name)
+            elif isinstance(node, ast.Constant) and (place := _PLACE.fullmatch(str(node.value))):
+                yield Import(node.lineno, place[1], place[2], place[1])
 
     def door(self, room: str) -> set[str]:
         """The names others may import from a room."""

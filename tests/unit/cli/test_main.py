@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import tempfile
 
 import click
 import pytest
 
-from fusedm.cli.main import cli, main
+from fusedm.cli.main import VERBS, cli, main
 from fusedm.control.run_dir import RunFile
 from fusedm.crypto import ENGINE_PROFILES
 from fusedm.dm import target_doc, target_names
@@ -19,7 +21,9 @@ SETTINGS = cli.context_settings
 
 def commands(group, words=()):
     """Every command with its words, those in groups included."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         yield (*words, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*words, name))
@@ -41,6 +45,34 @@ def test_every_command_and_option_is_documented_with_its_exit_codes(command):
     assert "Exit codes: " in " ".join(text.split())
     options = [each for each in command.params if isinstance(each, click.Option)]
     assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_line_of_a_verb_in_the_list_is_how_the_verb_describes_itself(name):
+    command = cli.get_command(click.Context(cli), name)
+    assert VERBS[name].summary == command.get_short_help_str(limit=200)
+    assert command.name == name
+
+
+#: What takes long to load, and what only the daemon's side needs.
+HEAVY = ("trio", "pyfuse3", "numpy", "cryptography", "matplotlib", "fusedm.crypto", "fusedm.stack")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "ls -h", "status -h", "down -h", "dm table -h", "disk add -h", "view add -h"],
+)
+def test_what_only_talks_to_a_daemon_loads_nothing_that_a_daemon_runs_on(words):
+    code = (
+        "import atexit, sys\n"
+        f"loaded = lambda: print(*({set(HEAVY)!r} & sys.modules.keys()), file=sys.stderr)\n"
+        "atexit.register(loaded)\n"
+        "from fusedm.cli import main\n"
+        f"main({words.split()!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == "\n"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["disk", "add", "-h"], ["--version"]])

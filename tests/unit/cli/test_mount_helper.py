@@ -3,7 +3,8 @@
 import pytest
 
 from fusedm.block.errors import UsageError
-from fusedm.cli.mount_helper import MountCall, is_mount_call, parse_mount_call
+from fusedm.cli.main import is_mount_call
+from fusedm.cli.mount_helper import MountCall, parse_mount_call
 from fusedm.fuse import MountOptions
 
 VERBS = ["up", "down", "ls"]

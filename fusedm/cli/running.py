@@ -1,0 +1,146 @@
+"""The command line, continued: verbs on a stack that is up, as a whole. None of them needs devices.
+
+They only talk to the daemon, so that they start at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from fusedm.block.errors import StackError, UsageError
+from fusedm.cli import listing
+from fusedm.cli.devices import stack_option
+from fusedm.control import Client, bring_down, bring_down_all, which_stack
+from fusedm.host import doctor, loop
+
+EXIT_FOUND = 1
+
+
+@click.command()
+@click.argument("mount_point", metavar="MOUNTPOINT", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every stack of this user.")
+@click.option("--force", is_flag=True, help="Unmount what lies over it too, open or not.")
+def down(mount_point: str | None, everything: bool, force: bool) -> None:
+    """Detach loop devices, unmount, end the daemon; clears what a killed daemon has left.
+
+    Exit codes: 0 nothing of it is left, 1 something is busy (it says by whom) or there is no stack
+    there, 2 usage.
+    """
+    if everything == (mount_point is not None):
+        raise UsageError("give either a MOUNTPOINT or --all")
+    done = bring_down_all(force) if mount_point is None else bring_down(mount_point, force)
+    for line in done:
+        click.echo(line, err=True)
+
+
+@click.command()
+@stack_option
+@click.option("--json", "as_json", is_flag=True, help="With lsblk's key names.")
+@click.option("--tree", "as_tree", is_flag=True, help="What lies on what.")
+def ls(stack: str | None, as_json: bool, as_tree: bool) -> None:
+    """List disks, mapped devices and views.
+
+    Exit codes: 0, 1 the daemon cannot be reached, 2 it is not clear which stack.
+    """
+    mount_point = which_stack(stack)
+    with Client(mount_point) as client:
+        files = client.call("ls")
+    nodes = {device.backing_file: device.node for device in loop.attached(mount_point)}
+    if as_json:
+        click.echo(json.dumps(listing.lsblk(files, nodes), indent=2))
+    elif as_tree:
+        click.echo(listing.tree(files))
+    else:
+        click.echo(listing.table(files, nodes))
+
+
+@click.command()
+@stack_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(stack: str | None, as_json: bool) -> None:
+    """Say what is running: counts, what is suspended, bios in flight.
+
+    Exit codes: 0, 1 the daemon cannot be reached, 2 it is not clear which stack.
+    """
+    with Client(which_stack(stack)) as client:
+        told = client.call("status")
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        rows = [(name.replace("_", " "), _words(value)) for name, value in told.items()]
+        click.echo(listing.columns(rows))
+
+
+@click.command()
+@stack_option
+@click.argument("file", metavar="FILE", default="-")
+def save(stack: str | None, file: str) -> None:
+    """Write the running stack as a stack file (to standard output without FILE); no key bytes.
+
+    A key from `random` is another one when that file is brought up.
+    Exit codes: 0, 1 the daemon cannot be reached or FILE not be written.
+    """
+    with Client(which_stack(stack)) as client:
+        text = client.call("save")
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StackError(f"{file}: {error.strerror}", error.errno) from None
+
+
+@click.command()
+@stack_option
+@click.argument("name")
+def attach(stack: str | None, name: str) -> None:
+    """Attach a disk, mapped device or view to a loop device and print its node (needs root).
+
+    The loop device has direct I/O on, and the logical block size of what is attached.
+    Exit codes: 0, 1 it cannot be attached, 2 not root, or root cannot see into the mount.
+    """
+    with Client(which_stack(stack)) as client:
+        file = client.call("file", name=name)
+    click.echo(loop.attach(file["path"], file["log_sec"], file["ro"]).node)
+
+
+@click.command()
+@stack_option
+@click.argument("name")
+def detach(stack: str | None, name: str) -> None:
+    """Detach every loop device over a disk, mapped device or view.
+
+    Exit codes: 0, 1 none is attached, or one is busy (it says by whom), 2 not root.
+    """
+    with Client(which_stack(stack)) as client:
+        file = client.call("file", name=name)
+    devices = loop.attached(file["path"])
+    if not devices:
+        raise StackError(f"{name!r} is not attached to a loop device")
+    for device in devices:
+        loop.detach(device)
+
+
+@click.command("doctor")
+def doctor_command() -> None:
+    """Say what is missing here for FUSE, loop devices and unprivileged use, and how to fix it.
+
+    Exit codes: 0 nothing that is needed is missing, 1 something is.
+    """
+    findings = doctor.examine()
+    for finding in findings:
+        mark = "ok  " if finding.ok else ("MISS" if finding.needed else "note")
+        click.echo(f"{mark} {finding.name}: {finding.text}")
+        if not finding.ok and finding.fix:
+            click.echo(f"       fix: {finding.fix}")
+    if any(finding.needed and not finding.ok for finding in findings):
+        sys.exit(EXIT_FOUND)
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "no"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -1,0 +1,81 @@
+"""The command line, continued: the verbs that bring stacks up, and what mount(8) says."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fusedm.cli.mount_helper import parse_mount_call
+from fusedm.cli.run_command import run_with_stack
+from fusedm.control import bring_up, serve_here
+from fusedm.fuse import MountOptions
+from fusedm.stack import check_stack
+
+
+def mount_options(command: Any) -> Any:
+    """The options of a mount: who may look in, and who answers."""
+    command = click.option(
+        "--no-lane", is_flag=True, help="Answer every request through libfuse (slower)."
+    )(command)
+    command = click.option("--allow-root", is_flag=True, help="Let root look into the mount.")(
+        command
+    )
+    return click.option("--allow-other", is_flag=True, help="Let everybody look into it.")(command)
+
+
+@click.command()
+@click.argument("stack_file", metavar="STACK.toml")
+@click.argument("mount_point", metavar="MOUNTPOINT")
+@click.option("--foreground", is_flag=True, help="Stay; prints READY MOUNTPOINT when it answers.")
+@mount_options
+def up(
+    stack_file: str,
+    mount_point: str,
+    foreground: bool,
+    allow_other: bool,
+    allow_root: bool,
+    no_lane: bool,
+) -> None:
+    """Bring a stack up; returns when the mount answers.
+
+    Exit codes: 0 it is up, 1 it cannot be brought up (nothing is left then), 2 usage.
+    """
+    options = MountOptions(allow_other, allow_root, lane=not no_lane)
+    if foreground:
+        serve_here(stack_file, mount_point, options, lambda where: click.echo(f"READY {where}"))
+    else:
+        bring_up(stack_file, mount_point, options)
+
+
+@click.command()
+@click.argument("stack_file", metavar="STACK.toml")
+def check(stack_file: str) -> None:
+    """Check a stack file, tables included, without touching a store or key.
+
+    Exit codes: 0 it can be brought up as far as one can tell, 1 it cannot.
+    """
+    check_stack(stack_file)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("stack_file", metavar="STACK.toml")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@mount_options
+def run(
+    stack_file: str, command: Sequence[str], allow_other: bool, allow_root: bool, no_lane: bool
+) -> None:
+    """Run COMMAND with a stack that lives exactly as long.
+
+    COMMAND finds FUSEDM_MOUNT and a path for each file: FUSEDM_DISK_NAME, FUSEDM_MAPPER_NAME,
+    FUSEDM_VIEW_NAME (upper case, other characters as _). The stack is torn down whatever happens.
+    Exit codes: COMMAND's, or 128 + the signal that ended it; 1, 2 as for `up`.
+    """
+    options = MountOptions(allow_other, allow_root, lane=not no_lane)
+    sys.exit(run_with_stack(stack_file, command, options))
+
+
+def mount(words: Sequence[str]) -> None:
+    """Bring a stack up as mount(8) asks for it: STACK.toml MOUNTPOINT -o OPTIONS."""
+    call = parse_mount_call(words)
+    bring_up(call.stack_file, call.mount_point, call.options)

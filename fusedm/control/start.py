@@ -1,0 +1,44 @@
+"""Bringing stacks up: what is checked before a daemon starts, here or in its own process."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from fusedm.block.errors import StackError
+from fusedm.control.daemon import DaemonConfig, run_daemon, start_detached
+from fusedm.fuse import MountOptions
+from fusedm.host import mounts
+from fusedm.stack import read_spec
+
+
+def daemon_config(stack_file: str, mount_point: str, options: MountOptions) -> DaemonConfig:
+    """What is to be served, checked as far as it can be without doing it.
+
+    Raises: SpecError; UsageError or StackError for a mount point that cannot be used.
+    """
+    spec = read_spec(stack_file)
+    mounts.check_mount_point(mount_point)
+    file = Path(stack_file).resolve()
+    return DaemonConfig(spec, str(file), Path(os.path.realpath(mount_point)), options, file.parent)
+
+
+def bring_up(stack_file: str, mount_point: str, options: MountOptions) -> None:
+    """Have a stack served by a process of its own; returns when the mount answers.
+
+    Raises: FusedmError; nothing is left then.
+    """
+    start_detached(daemon_config(stack_file, mount_point, options))
+
+
+def serve_here(
+    stack_file: str, mount_point: str, options: MountOptions, on_ready: Callable[[str], None]
+) -> None:
+    """Serve a stack in this process until it has ended; on_ready is given the mount point.
+
+    Raises: FusedmError; nothing is left then.
+    """
+    config = daemon_config(stack_file, mount_point, options)
+    try:
+        run_daemon(config, lambda: on_ready(str(config.mount_point)))
+    except OSError as error:
+        raise StackError(f"{mount_point}: {error.strerror or error}", error.errno) from None
