@@ -86,9 +86,8 @@ class Planner:
                 return Delayed(seconds, child, self._hurry, note)
             case Many(actions):
                 return _concat([self._plan_action(a, bio, builder, route) for a in actions])
-            case Script(steps, lock):
-                if lock is not None:
-                    builder.extents.append(lock)
+            case Script(steps, locks):
+                builder.extents.extend(locks)
                 return Scripted(bio, partial(run_for_bio, steps))
 
     def _plan_flush(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:

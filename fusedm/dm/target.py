@@ -12,8 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
-from fusedm.block import Bio, BlockDevice, Limits, Op, RangeLocks
+from fusedm.block import Bio, BlockDevice, Limits, Op
 from fusedm.block.errors import BlockIOError, FusedmError, StackError, Status, TableError
+from fusedm.block.range_locks import Extent
 from fusedm.block.units import MAX_SECTORS
 
 
@@ -67,11 +68,11 @@ Steps = Generator["Remap | Many", None, T]
 class Script:
     """Do several things for one bio, one after the other, as copying before a write.
 
-    lock is held throughout: a range of sectors of whatever the locks are of.
+    locks are held throughout: ranges of sectors of whatever they are of.
     """
 
     steps: Callable[[], Steps[None]]
-    lock: tuple[RangeLocks, int, int] | None = None
+    locks: tuple[Extent, ...] = ()
 
 
 Action = Remap | Complete | Fail | Defer | Many | Script

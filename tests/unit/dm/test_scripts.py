@@ -58,8 +58,8 @@ class Copier(Target):
     def map(self, bio: Bio) -> Action:
         if bio.op is not Op.WRITE:
             return Remap(self.first, bio)
-        lock = (self.locks, bio.sector, bio.end_sector) if self.locks else None
-        return Script(lambda: self._copy(bio), lock)
+        locks = ((self.locks, bio.sector, bio.end_sector),) if self.locks else ()
+        return Script(lambda: self._copy(bio), locks)
 
     def _copy(self, bio: Bio) -> Steps[None]:
         yield Remap(self.first, bio)
