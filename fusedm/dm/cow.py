@@ -159,10 +159,10 @@ class Copy:
         yield Remap(self.device, FLUSH)
         store.written()
 
-    def _read(self, sector: int, sector_count: int) -> Steps[bytes]:
+    def _read(self, sector: int, sector_count: int) -> Steps[bytearray]:
         data = bytearray(sector_count * SECTOR_SIZE)
         yield Remap(self.device, Bio.read(sector, memoryview(data)))
-        return bytes(data)
+        return data
 
     def _write(self, sector: int, data: bytes | bytearray) -> Steps[None]:
         yield Remap(self.device, Bio.write(sector, memoryview(data)))

@@ -99,7 +99,7 @@ class PersistentStore(ExceptionStore):
             self.area += 1
             self._entries = []
 
-    def take_area(self, data: bytes) -> bool:
+    def take_area(self, data: bytes | bytearray) -> bool:
         """Take in the metadata of the current area as read; whether there is another one."""
         for old, new in _entries(data):
             self.add(old, new)
@@ -118,7 +118,7 @@ class PersistentStore(ExceptionStore):
             self._next += 1
 
 
-def parse_header(data: bytes) -> tuple[int, bool] | None:
+def parse_header(data: bytes | bytearray) -> tuple[int, bool] | None:
     """Chunk size in sectors and whether the store is valid; None for a device of zeros.
 
     Raises: StackError(EINVAL) for anything else that is no header of this version.
@@ -139,7 +139,7 @@ def parse_header(data: bytes) -> tuple[int, bool] | None:
 MAX_CHUNK_SECTORS = (1 << 31) - 1 >> 9
 
 
-def _entries(data: bytes) -> Iterable[tuple[int, int]]:
+def _entries(data: bytes | bytearray) -> Iterable[tuple[int, int]]:
     for old, new in _ENTRY.iter_unpack(data):
         if new == 0:
             return
