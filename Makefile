@@ -23,6 +23,9 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \
 	fusedm/fuse/tree.py fusedm/fuse/byte_io.py fusedm/fuse/wire.py fusedm/fuse/nodes.py \
 	fusedm/fuse/sysfs.py fusedm/control/protocol.py \
+	fusedm/dmsetup/options.py fusedm/dmsetup/grammar.py fusedm/dmsetup/names.py \
+	fusedm/dmsetup/tables.py fusedm/dmsetup/device.py fusedm/dmsetup/fields.py \
+	fusedm/dmsetup/columns.py fusedm/dmsetup/selection.py fusedm/dmsetup/tree.py \
 	fusedm/bench/jobs.py fusedm/bench/contest.py fusedm/bench/figures.py \
 	fusedm/bench/record.py fusedm/bench/report.py \
 	fusedm/tables/*.py fusedm/tables/grammars/*.py \

@@ -16,7 +16,7 @@ from fusedm.block.name_table import NameTable
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
-from fusedm.dm import MappedDevice, open_targets, parse_table
+from fusedm.dm import Lookup, MappedDevice, open_targets, parse_table
 from fusedm.view import View, check_view
 
 __all__ = ["System", "View"]
@@ -190,13 +190,15 @@ class System:
         mapped.load(parse_table(table_text, self.device, self._clock), read_only)
         self._remove_deferred()
 
-    async def load_opened(self, name: str, table_text: str, read_only: bool = False) -> None:
+    async def load_opened(
+        self, name: str, table_text: str, read_only: bool = False, lookup: Lookup | None = None
+    ) -> None:
         """The same, opened before: a target that cannot use what it finds below refuses the table.
 
         Raises: TableError; StackError(ENXIO); BlockIOError, StackError from a target.
         """
         mapped = self.mapped_device(name)
-        table = parse_table(table_text, self.device, self._clock)
+        table = parse_table(table_text, lookup or self.device, self._clock)
         mapped.check_load(table, read_only)
         await open_targets(table)
         mapped.load(table, read_only)

@@ -45,6 +45,10 @@ VERBS = {
     "dm": Verb(
         "fusedm.cli.devices:dm_group", "Mapped devices: tables of targets over other devices."
     ),
+    "dmsetup": Verb(
+        "fusedm.cli.dmsetup_command:dmsetup",
+        "Do what dmsetup(8) does, with the same words, output and exit codes.",
+    ),
     "doctor": Verb(
         "fusedm.cli.running:doctor_command",
         "Say what is missing here for FUSE, loop devices and unprivileged use, and how to fix it.",
@@ -66,6 +70,10 @@ VERBS = {
     "save": Verb(
         "fusedm.cli.running:save",
         "Write the running stack as a stack file (to standard output without FILE); no key bytes.",
+    ),
+    "shim": Verb(
+        "fusedm.cli.dmsetup_command:shim",
+        "Write a `dmsetup` into DIR, for scripts: PATH=DIR:$PATH.",
     ),
     "status": Verb(
         "fusedm.cli.running:status",

@@ -11,11 +11,12 @@ from fusedm.control.client import Client, which_stack
 from fusedm.control.run_dir import log_path, run_folder, stack_at
 
 if TYPE_CHECKING:
-    from fusedm.control.daemon import reap, start_detached
+    from fusedm.control.daemon import DaemonConfig, reap, start_detached
     from fusedm.control.start import bring_up, daemon_config, serve_here
 
 __all__ = [
     "Client",
+    "DaemonConfig",
     "bring_down",
     "bring_down_all",
     "bring_up",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _DAEMON_SIDE = {
+    "DaemonConfig": "daemon",
     "bring_up": "start",
     "daemon_config": "start",
     "reap": "daemon",

@@ -17,6 +17,7 @@ import trio
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
+from fusedm.control.dm_commands import DmCommands
 from fusedm.control.hardware_commands import HardwareCommands, decode_bytes
 from fusedm.control.looking import Looking
 from fusedm.control.protocol import Request
@@ -40,7 +41,7 @@ Json = dict[str, Any]
 FOLDERS = {"disk": "disks", "mapped": "mapper", "view": "views"}
 
 
-class Commands(Looking, HardwareCommands):
+class Commands(Looking, HardwareCommands, DmCommands):
     """The verbs of one stack, with those that have modules of their own.
 
     stop is called to have the daemon end. The methods named verb_* are the verbs: a dot in the name
@@ -51,6 +52,7 @@ class Commands(Looking, HardwareCommands):
         self, stack: Stack, mount_point: Path, stop: Callable[[], None], has_lane: bool = True
     ) -> None:
         super().__init__(stack, has_lane)
+        DmCommands.__init__(self, stack, mount_point)
         self._mount_point = mount_point
         self._stop = stop
 

@@ -5,6 +5,7 @@ from fusedm.dm.mapped_device import MappedDevice
 from fusedm.dm.registry import target_class, target_doc, target_names
 from fusedm.dm.stacking import stack_capabilities, stack_limits
 from fusedm.dm.table import (
+    Lookup,
     Namer,
     Table,
     TableEntry,
@@ -33,6 +34,7 @@ __all__ = [
     "Complete",
     "Defer",
     "Fail",
+    "Lookup",
     "Many",
     "MappedDevice",
     "Namer",

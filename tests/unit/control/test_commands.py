@@ -11,7 +11,8 @@ from fusedm.stack import parse_spec
 from tests.helpers.builders import pattern, read, write
 from tests.helpers.commands import CALLS, ENGINE, RAW, refusal, verbs
 
-NAMED = [verb for verb, args in CALLS.items() if "name" in args and not verb.endswith("add")]
+NEW = ("add", "create")
+NAMED = [verb for verb, args in CALLS.items() if "name" in args and not verb.endswith(NEW)]
 
 
 # All of them.

@@ -1,0 +1,202 @@
+"""Block devices and files of this machine that tables name: a disk for each, while one holds it.
+
+Where a word leads is found out in a worker thread, since it asks the machine: to a device of this
+stack, by its name, its number, a path in the mount or the loop device over that; or to a block
+device or regular file, which is opened as a disk then. Parsing a table waits for nothing, so it is
+tried, what it did not know is found out, and it is tried again.
+"""
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from fusedm.block import BlockDevice
+from fusedm.block.errors import FusedmError, StackError
+from fusedm.host import nodes
+from fusedm.host.mounts import lies_under
+from fusedm.stack import DiskSpec, Stack
+
+log = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"(\d{1,10}):(\d{1,10})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a word leads: to a name of this stack, or to a file or block device at a path."""
+
+    name: str = ""
+    path: str = ""
+    number: tuple[int, int] | None = None
+
+
+class OutsideDevices:
+    """The disks that were opened for tables.
+
+    Owns: those disks; it closes one when no table holds it any more.
+    """
+
+    def __init__(self, stack: Stack, mount_point: Path) -> None:
+        self._stack = stack
+        self._mount_point = mount_point
+        self._names: set[str] = set()
+        # A disk that was just opened has no holder yet: nothing may be swept before it has.
+        self._lock = trio.Lock()
+
+    async def load(self, name: str, text: str, read_only: bool) -> None:
+        """Load the inactive table of a mapped device, whatever devices it names.
+
+        Raises: TableError with the errno of a lookup that failed; as System.load_opened.
+        """
+        known: dict[str, BlockDevice | FusedmError] = {}
+        async with self._lock:
+            try:
+                while True:
+                    unknown: list[str] = []
+                    try:
+                        lookup = partial(self._look_up, known, unknown)
+                        await self._stack.system.load_opened(name, text, read_only, lookup)
+                        return
+                    except FusedmError:
+                        if not unknown:
+                            raise
+                    for word in unknown:
+                        known[word] = await self._find(word, read_only)
+            finally:
+                await self._close_unused()
+
+    async def close_unused(self) -> None:
+        """Close the disks that no table holds any more."""
+        async with self._lock:
+            await self._close_unused()
+
+    def _look_up(
+        self, known: dict[str, BlockDevice | FusedmError], unknown: list[str], word: str
+    ) -> BlockDevice:
+        found = known.get(word)
+        if isinstance(found, FusedmError):
+            raise found
+        if found is not None:
+            return found
+        try:
+            return self._stack.system.device(word)
+        except StackError:
+            unknown.append(word)
+            raise
+
+    async def _find(self, word: str, read_only: bool) -> BlockDevice | FusedmError:
+        """The device a word leads to, opened if need be, or why there is none."""
+        try:
+            place = await trio.to_thread.run_sync(find_place, word, str(self._mount_point))
+            if place.name:
+                return self._stack.system.device(place.name)
+            if place.number is not None:
+                number = f"{place.number[0]}:{place.number[1]}"
+                with suppress(StackError):
+                    return self._stack.system.device(number)
+                return await self._open(number, place, read_only)
+            digest = hashlib.sha256(os.fsencode(place.path)).hexdigest()[:12]
+            with suppress(StackError):
+                return self._stack.system.device(f"file-{digest}")
+            return await self._open(f"file-{digest}", place, read_only)
+        except FusedmError as error:
+            return error
+
+    async def _open(self, name: str, place: Place, read_only: bool) -> BlockDevice:
+        """Open a disk; one that may not be written will do for a table that is read-only."""
+        spec = DiskSpec(name, None, f"file:{place.path}")
+        try:
+            disk = await self._stack.add_disk(spec)
+        except FusedmError as error:
+            if not read_only or error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+                raise
+            spec = DiskSpec(name, None, f"file:{place.path}", read_only=True)
+            disk = await self._stack.add_disk(spec)
+        self._names.add(name)
+        if place.number is not None:
+            self._stack.system.numbers.show(disk, place.number)
+        return disk
+
+    async def _close_unused(self) -> None:
+        for name in sorted(self._names):
+            try:
+                await self._stack.remove_disk(name)
+                self._names.discard(name)
+            except FusedmError as error:
+                if error.errno != errno.EBUSY:
+                    log.warning("%s", error)
+
+
+def find_place(word: str, mount_point: str) -> Place:
+    """Where a word of a table leads; it asks the machine, so not for a thread that serves.
+
+    Raises: StackError with the errno the kernel would give: ENOENT, ENOTBLK, ENXIO, EACCES.
+    """
+    number = _NUMBER.fullmatch(word)
+    if number is not None:
+        return _place_of_number(int(number[1]), int(number[2]), mount_point)
+    if not word.startswith("/"):
+        raise StackError(f"{word}: {os.strerror(errno.ENOENT)}", errno.ENOENT)
+    inside = _inside(os.path.normpath(word), mount_point)
+    if inside:
+        return Place(name=inside)
+    folder, name = os.path.split(os.path.normpath(word))
+    try:
+        info = os.stat(word)
+    except OSError as error:
+        if folder == os.path.join(nodes.dev_dir(), "mapper"):
+            return Place(name=name)  # Without root there is no node, but the device may be there.
+        raise StackError(f"{word}: {error.strerror}", error.errno) from None
+    if stat.S_ISBLK(info.st_mode):
+        own = os.major(info.st_rdev), os.minor(info.st_rdev)
+        return _over_ours(own, mount_point) or Place(path=os.path.realpath(word), number=own)
+    if not stat.S_ISREG(info.st_mode):
+        raise StackError(f"{word}: {os.strerror(errno.ENOTBLK)}", errno.ENOTBLK)
+    path = os.path.realpath(word)
+    inside = _inside(path, mount_point)
+    return Place(name=inside) if inside else Place(path=path)
+
+
+def _place_of_number(major: int, minor: int, mount_point: str) -> Place:
+    own = (major, minor)
+    ours = _over_ours(own, mount_point)
+    if ours is not None:
+        return ours
+    names = [f"/dev/block/{major}:{minor}"]
+    with suppress(OSError):
+        names.append("/dev/" + os.path.basename(os.readlink(f"/sys/dev/block/{major}:{minor}")))
+    for path in names:
+        with suppress(OSError):
+            info = os.stat(path)
+            if stat.S_ISBLK(info.st_mode) and info.st_rdev == os.makedev(major, minor):
+                return Place(path=os.path.realpath(path), number=own)
+    raise StackError(f"{major}:{minor}: {os.strerror(errno.ENXIO)}", errno.ENXIO)
+
+
+def _over_ours(number: tuple[int, int], mount_point: str) -> Place | None:
+    """The device below a loop device over one of our files: its I/O need not go through the kernel.
+
+    The kernel marks a backing file whose name is gone.
+    """
+    with suppress(OSError):
+        told = Path(f"/sys/dev/block/{number[0]}:{number[1]}/loop/backing_file").read_bytes()
+        name = _inside(os.fsdecode(told).rstrip("\n").removesuffix(" (deleted)"), mount_point)
+        return Place(name=name) if name else None
+    return None
+
+
+def _inside(path: str, mount_point: str) -> str:
+    """The name of the device at a path in the mount; empty for one elsewhere."""
+    if not lies_under(path, mount_point):
+        return ""
+    folder, _, name = path[len(mount_point) :].strip("/").partition("/")
+    return name if folder in ("mapper", "disks") else ""

@@ -1,0 +1,175 @@
+"""Loop devices and nodes of mapped devices: made when a table becomes live, undone at removal.
+
+Without root, or where there are no loop devices, a device is a file in the mount and nothing more.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusedm.block.errors import FusedmError, StackError, UsageError
+from fusedm.block.units import SECTOR_SHIFT
+from fusedm.dmsetup.session import Session
+from fusedm.host import loop, mounts, nodes
+from fusedm.host.loop import LoopDevice
+
+#: Source: include/uapi/linux/fs.h. The argument of the first is an int, of the second in sectors.
+BLKROSET = 0x125D
+BLKRASET = 0x1262
+
+#: How long the daemon may take to hear that the loop device has closed its file.
+CLOSE_SECONDS = 2.0
+POLL_SECONDS = 0.02
+
+#: What the kernel reads ahead unless it is told otherwise, in sectors.
+USUAL_READ_AHEAD = 256
+
+Told = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What is asked of a new node; None leaves it as it is. read_ahead is in sectors."""
+
+    user: int | None = None
+    group: int | None = None
+    mode: int | None = None
+    read_ahead: int | None = None
+
+
+def attach(session: Session, told: Told, options: NodeOptions) -> str | None:
+    """Have a loop device and a node for a device with a live table, as the table is now.
+
+    Returns why there are none, if the machine is the reason and not the user.
+    Raises: FusedmError; UsageError for a node that is in the way.
+    """
+    if os.geteuid() != 0 or not told["live"]:
+        return None
+    try:
+        device = _attach_loop(told)
+    except UsageError as error:
+        return str(error)
+    node = nodes.make(told["name"], device, session.records, session.dev_dir)
+    session.call("dmsetup.show", device={"name": told["name"]}, number=node.device)
+    if options.user is not None or options.group is not None:
+        user = -1 if options.user is None else options.user
+        os.chown(node.path, user, -1 if options.group is None else options.group)
+    if options.mode is not None:
+        os.chmod(node.path, options.mode)
+    if options.read_ahead is not None:
+        _set(device.node, lambda fd: fcntl.ioctl(fd, BLKRASET, options.read_ahead or 0))
+    return None
+
+
+def _attach_loop(told: Told) -> LoopDevice:
+    found = _loops(told)
+    if not found:
+        return loop.attach(told["path"], told["log_sec"], told["ro"])
+    device = found[0]
+    size = Path(f"/sys/block/{os.path.basename(device.node)}/size").read_text()
+    if int(size) != told["sectors"]:
+        loop.set_capacity(device)
+    if device.read_only != told["ro"]:
+        _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told["ro"])))
+    return device
+
+
+def _set(node: str, change: Callable[[int], object]) -> None:
+    fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        change(fd)
+    finally:
+        os.close(fd)
+
+
+def open_count(session: Session, told: Told) -> int:
+    """How often a device is in use: by mapped devices, mounts and open files, ours aside."""
+    devices = _loops(told)
+    count: int = len(told["holders"]) + max(0, told["open"] - len(devices))
+    return count + sum(_users(session, device) for device in devices)
+
+
+def _loops(told: Told) -> list[LoopDevice]:
+    """The loop devices over a device; another one's path may begin like its own."""
+    return [one for one in loop.attached(told["path"]) if one.backing_file == told["path"]]
+
+
+def _users(session: Session, device: LoopDevice) -> int:
+    number = mounts.device_of_node(device.node) or ""
+    count = int(bool(mounts.mounts_of_source(device.node)))
+    for holder in mounts.holders_of_device(number):
+        count += holder.what.count(",") + 1
+    names = [device.node, *(n.path for n in nodes.ours(session.records) if n.device == number)]
+    count += sum(len(loop.attached(name)) for name in names)
+    return count or int(loop.busy_reason(device) is not None)
+
+
+def read_ahead(told: Told) -> int | None:
+    """How much is read ahead, in sectors; None for a device that had no table yet."""
+    if not told["live"] and not told["inactive"]:
+        return None
+    for device in _loops(told):
+        with suppress(OSError, ValueError):
+            name = os.path.basename(device.node)
+            kilobytes = int(Path(f"/sys/block/{name}/queue/read_ahead_kb").read_text())
+            return kilobytes << 10 >> SECTOR_SHIFT
+    return USUAL_READ_AHEAD
+
+
+def remove(session: Session, told: Told, is_patient: bool = True) -> None:
+    """Remove a device with its loop device and node.
+
+    Who has just closed the loop device may be done with it in a moment: that is waited for, unless
+    one is not patient.
+    Raises: StackError(EBUSY) while it is in use, as it was before then; FusedmError.
+    """
+    which = {"name": told["name"]}
+    devices = _loops(told)
+    if told["holders"] or told["open"] > len(devices):
+        raise StackError(f"{told['name']}: in use", errno.EBUSY)
+    for device in devices:
+        if not is_patient and loop.busy_reason(device) is not None:
+            raise StackError(f"{device.node}: in use", errno.EBUSY)
+        loop.refuse_busy(device)
+    if devices and told["suspended"]:
+        # Who closes the loop device would wait for ever if anything were still to be written.
+        session.call("dmsetup.clear", device=which)
+        session.call("dmsetup.resume", device=which)
+    for device in devices:
+        loop.detach(device)
+    _call_remove(session, which, time.monotonic() + (CLOSE_SECONDS if devices else 0))
+    forget_node(session, told["name"])
+
+
+def _call_remove(session: Session, which: dict[str, str], deadline: float) -> None:
+    while True:
+        try:
+            session.call("dmsetup.remove", device=which)
+            return
+        except FusedmError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def forget_node(session: Session, name: str) -> None:
+    """Remove the node of a device, if it is ours."""
+    node = nodes.find(nodes.node_path(name, session.dev_dir), session.records)
+    if node is not None:
+        nodes.remove(node, session.records)
+
+
+def rename_node(session: Session, told: Told, new: Told) -> None:
+    """Have the node of a device follow it to its new name, and to the new path of its file."""
+    node = nodes.find(nodes.node_path(told["name"], session.dev_dir), session.records)
+    if node is None:
+        return
+    forget_node(session, told["name"])
+    attach(session, new, NodeOptions())

@@ -1,0 +1,106 @@
+"""`fusedm dmsetup`: a command line of dmsetup(8), from its words to its exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from fusedm.block.errors import FusedmError, UsageError
+from fusedm.dmsetup import changing, telling, udev
+from fusedm.dmsetup.command import Command, Streams
+from fusedm.dmsetup.fields import fields_text
+from fusedm.dmsetup.grammar import Call, Help, read_call, usage_text
+
+
+def _targets(command: Command) -> None:
+    # Only these two need the targets themselves, and all that those are made of.
+    from fusedm.dmsetup import kinds
+
+    kinds.targets(command)
+
+
+def _target_version(command: Command) -> None:
+    from fusedm.dmsetup import kinds
+
+    kinds.target_version(command)
+
+
+VERBS: Mapping[str, Callable[[Command], None]] = {
+    "create": changing.create,
+    "remove": changing.remove,
+    "remove_all": changing.remove_all,
+    "suspend": changing.suspend,
+    "resume": changing.resume,
+    "load": changing.load,
+    "clear": changing.clear,
+    "reload": changing.load,
+    "wipe_table": changing.wipe_table,
+    "rename": changing.rename,
+    "measure": telling.status,
+    "message": changing.message,
+    "ls": telling.ls,
+    "info": telling.info,
+    "deps": telling.deps,
+    "stats": changing.stats,
+    "status": telling.status,
+    "table": telling.table,
+    "wait": telling.wait,
+    "mknodes": changing.mknodes,
+    "mangle": telling.mangle,
+    "udevcreatecookie": udev.create_cookie,
+    "udevreleasecookie": udev.release_cookie,
+    "udevflags": udev.flags,
+    "udevcomplete": udev.complete,
+    "udevcomplete_all": udev.complete_all,
+    "udevcookies": udev.cookies,
+    "target-version": _target_version,
+    "targets": _targets,
+    "version": telling.version,
+    "setgeometry": changing.setgeometry,
+    "splitname": telling.splitname,
+}
+
+
+def main_dmsetup(arguments: Sequence[str]) -> int:
+    """Carry out a command line on the streams of this process; its exit code."""
+    code = 1
+    try:
+        code = run(arguments, Streams(sys.stdin, sys.stdout, sys.stderr))
+        sys.stdout.flush()
+    except OSError as error:  # As of a reader that has gone, or a full file system.
+        # What cannot be written goes nowhere, or Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"{error.strerror}\nCommand failed.\n")
+        code = 1
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    return code
+
+
+def run(arguments: Sequence[str], streams: Streams) -> int:
+    """Carry out a command line; its exit code: 0 done, 1 anything else."""
+    try:
+        call = read_call(arguments)
+    except UsageError as error:
+        streams.stderr.write(f"{error}\nCouldn't process command line.\n")
+        return 1
+    if call.help is not Help.NO:
+        return _help(call, streams)
+    try:
+        VERBS[call.verb](Command(call, streams))
+    except FusedmError as error:
+        streams.stdout.flush()
+        text = str(error)
+        streams.stderr.write((text + "\n" if text else "") + "Command failed.\n")
+        return 1
+    return 0
+
+
+def _help(call: Call, streams: Streams) -> int:
+    if call.complaint:
+        streams.stderr.write(call.complaint + "\n")
+    streams.stderr.write(usage_text())
+    if call.help is Help.ASKED and call.options.has("columns"):
+        streams.stderr.write(fields_text())
+    return 0 if call.help is Help.ASKED else 1

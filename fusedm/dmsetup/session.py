@@ -1,0 +1,146 @@
+"""The daemon behind dmsetup: one for each user and folder of nodes, there while a device is.
+
+It is started by the first device and ends with the last one. Both happen under a lock, so that no
+device is made in a daemon that is about to end.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fusedm.block.errors import ControlError, FusedmError, StackError
+from fusedm.control import Client, bring_down, run_folder, stack_at
+from fusedm.dmsetup.device import Number
+from fusedm.host import mounts, nodes
+from fusedm.host.mounts import run_tool
+
+#: How long starting it may take before it is given up.
+START_SECONDS = 60.0
+
+
+class Session:
+    """What one command asks of the daemon, which need not be there."""
+
+    def __init__(self) -> None:
+        self.dev_dir = nodes.dev_dir()
+        self.records = run_folder()
+        self.mount_point = place_of(self.dev_dir)
+
+    def call(self, verb: str, **args: object) -> Any:
+        """Have a verb of the daemon carried out.
+
+        Raises: FusedmError as it refuses; ENXIO if there is none, since then there is no device.
+        """
+        try:
+            with Client(self.mount_point) as client:
+                return client.call(verb, **args)
+        except ControlError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                raise StackError("there is no device", errno.ENXIO) from None
+            raise
+
+    def devices(self) -> list[dict[str, Any]]:
+        """What the daemon tells of every device."""
+        try:
+            told: list[dict[str, Any]] = self.call("dmsetup.list")
+            return told
+        except StackError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return []
+
+    def create(self, name: str, uuid: str, minor: int | None) -> dict[str, Any]:
+        """Make a device, in a daemon that is started if there is none.
+
+        Raises: FusedmError.
+        """
+        with self.locked():
+            self._start()
+            told: dict[str, Any] = self.call("dmsetup.create", name=name, uuid=uuid, minor=minor)
+            return told
+
+    def end_if_empty(self) -> None:
+        """End the daemon if no device is left, and clear its folder."""
+        with self.locked():
+            if not self.devices():
+                self._clear()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let nobody else start or end the daemon meanwhile."""
+        path = Path(f"{self.mount_point}.lock")
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    break
+            except FileNotFoundError:
+                pass  # Who had it before has cleared everything.
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+        try:
+            yield
+        finally:
+            if not os.path.lexists(self.mount_point):
+                path.unlink(missing_ok=True)
+            os.close(fd)
+
+    def _start(self) -> None:
+        stack = stack_at(self.mount_point)
+        if stack is not None and stack.is_alive:
+            return
+        self._clear()
+        os.makedirs(self.mount_point, mode=0o700, exist_ok=True)
+        # It gets a process whose command line says nothing: ours may show a table with a key.
+        try:
+            run_tool(sys.executable, "-m", "fusedm.dmsetup", self.dev_dir, seconds=START_SECONDS)
+        except FusedmError:
+            with suppress(OSError):
+                os.rmdir(self.mount_point)
+            raise
+
+    def _clear(self) -> None:
+        """End the daemon, or clear what a killed one has left."""
+        if stack_at(self.mount_point) is not None or mounts.mount_at(self.mount_point) is not None:
+            bring_down(self.mount_point, force=True)
+        nodes.clear_stale(self.records)
+        with suppress(FileNotFoundError):
+            os.rmdir(self.mount_point)
+
+
+def place_of(dev_dir: str) -> str:
+    """Where the daemon for a folder of nodes is mounted: dm in the user's folder, for others too.
+
+    Raises: ControlError if the user's folder cannot be used.
+    """
+    if dev_dir == nodes.DEV_DIR:
+        name = "dm"
+    else:
+        name = f"dm-{hashlib.sha256(os.fsencode(dev_dir)).hexdigest()[:12]}"
+    return os.path.realpath(run_folder() / name)
+
+
+def watch_deferred(session: Session, name: str) -> None:
+    """Have a process of its own remove a device once nobody uses it."""
+    command = [sys.executable, "-m", "fusedm.dmsetup", session.dev_dir, name]
+    nothing = subprocess.DEVNULL
+    subprocess.Popen(
+        command, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True
+    )
+
+
+def block_name(number: Number) -> str | None:
+    """What the kernel calls a block device, as below /sys/block."""
+    with suppress(OSError):
+        return os.path.basename(os.readlink(f"/sys/dev/block/{number[0]}:{number[1]}"))
+    return None

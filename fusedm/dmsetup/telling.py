@@ -1,0 +1,299 @@
+"""The verbs of dmsetup that look: info, status, table, deps, ls, wait, targets and the like."""
+
+import locale
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusedm.block.errors import UsageError
+from fusedm.dmsetup import columns, fields
+from fusedm.dmsetup.command import DOES_NOT_EXIST, Command, Named, Told
+from fusedm.dmsetup.device import (
+    Device,
+    Number,
+    deps_text,
+    number_of,
+)
+from fusedm.dmsetup.fields import Row, find_fields
+from fusedm.dmsetup.names import unmangle
+from fusedm.dmsetup.session import block_name
+from fusedm.dmsetup.tables import format_concise, lines_of_target
+from fusedm.dmsetup.tree import USUAL_COLUMNS, tree_text
+
+#: The tool whose words these are, and the kernel's interface its answers are those of.
+LIBRARY_VERSION = "1.02.185 (2022-05-18)"
+DRIVER_VERSION = "4.50.0"
+
+
+def info(command: Command) -> None:
+    """info: blocks, or a report in columns."""
+    if command.call.has_columns:
+        info_columns(command)
+        return
+    named = command.named()
+    if named is None:
+        for told in command.all_or(None):
+            command.print_info(told)
+    for device in named or ():
+        command.print_info(command.ask_existing(device, "dmsetup.info"))
+
+
+def info_columns(command: Command) -> None:
+    """info -c."""
+    chosen = _fields(command, fields.DEFAULT_FIELDS)
+    if chosen is None:
+        return
+    asked = command.all_or(command.named())
+    if not asked:
+        return
+    everything = [command.device(told) for told in command.session.devices()]
+    wanted = {told["name"] for told in asked}
+    rows = [
+        _row(command, device, everything)
+        for device in everything
+        if device.name in {unmangle(name, command.mangling) for name in wanted}
+    ]
+    _print_report(command, rows, chosen)
+
+
+def _row(command: Command, device: Device, everything: Sequence[Device]) -> Row:
+    users = tuple(one for one in everything if device.number in one.below)
+    return Row(
+        device,
+        users,
+        {one.number: one.name for one in everything},
+        _block_names(everything, device.below),
+        command.mangling,
+    )
+
+
+def _block_names(devices: Sequence[Device], numbers: Sequence[Number]) -> dict[Number, str]:
+    """What the kernel calls devices; those it does not know are called as it would call them."""
+    names = {one.number: one.block_name or f"dm-{one.minor}" for one in devices}
+    return {
+        number: block_name(number) or names.get(number) or f"{number[0]}:{number[1]}"
+        for number in (*names, *numbers)
+    }
+
+
+def _fields(command: Command, defaults: tuple[str, ...]) -> list[fields.Field] | None:
+    """The columns that are asked for; None if the list of them was, which has been printed."""
+    text = command.options.values.get("options")
+    try:
+        chosen = [fields.FIELDS[n] for n in defaults]
+        found = find_fields(text, defaults) if text is not None else chosen
+    except UsageError:
+        command.error(fields.fields_text().rstrip("\n"))
+        raise
+    if found is None:
+        command.error(fields.fields_text().rstrip("\n"))
+    return found
+
+
+def _print_report(command: Command, rows: Sequence[Row], chosen: list[fields.Field]) -> None:
+    options = command.options
+    style = columns.Style.of(options)
+    sort_keys, select = options.values.get("sort"), options.values.get("select", "")
+    command.out(columns.report(rows, chosen, sort_keys, select, style))
+
+
+def splitname(command: Command) -> None:
+    """splitname: the parts of a name that LVM made."""
+    name, *subsystem = command.call.words
+    told = Device(
+        name,
+        f"{(subsystem or ['LVM'])[0]}-",
+        *((0, 0), False, False, False, False, False, 0, 0, 0),
+    )
+    chosen = _fields(command, ("vg_name", "lv_name", "lv_layer"))
+    if chosen is not None:
+        _print_report(command, [Row(told)], chosen)
+
+
+def status(command: Command) -> None:
+    """status, and measure, which is the same here."""
+    inactive = command.options.has("inactive")
+
+    def ask(device: Named) -> str:
+        return str(command.ask_existing(device, "dmsetup.status", inactive=inactive))
+
+    _each_table(command, ask)
+
+
+def table(command: Command) -> None:
+    """table: one line for a target, or one for everything with --concise."""
+    inactive, keys = command.options.has("inactive"), command.options.has("showkeys")
+
+    def ask(device: Named) -> str:
+        args = {"inactive": inactive, "show_keys": keys}
+        return str(command.ask("table", device, "dmsetup.table", **args))
+
+    if command.options.has("concise"):
+        _concise(command, ask)
+    else:
+        _each_table(command, ask)
+
+
+def _each_table(command: Command, ask: Callable[[Named], str]) -> None:
+    named = command.named()
+    kind = command.options.values.get("target")
+    has_prefix = named is None or len(named) > 1
+    if named is None:
+        named = [_named(told) for told in command.all_or(None)]
+    for device in named:
+        text = ask(device)
+        if command.options.verbosity:
+            command.print_info(command.ask_existing(device, "dmsetup.info"))
+        prefix = f"{unmangle(device.name, command.mangling)}: " if has_prefix else ""
+        lines = lines_of_target(text, kind)
+        if not text and kind is None:
+            lines = [""]
+        command.out("".join(f"{prefix}{line}\n" for line in lines))
+
+
+def _concise(command: Command, ask: Callable[[Named], str]) -> None:
+    named = command.named()
+    if named is None:
+        named = [_named(told) for told in command.all_or(None)]
+    kind = command.options.values.get("target")
+    entries = []
+    for device in named:
+        text = ask(device)
+        told = command.ask("table", device, "dmsetup.info")
+        lines = lines_of_target(text, kind)
+        if kind is not None and not lines:
+            continue
+        name, uuid = (unmangle(told[key], command.mangling) for key in ("name", "uuid"))
+        minor = number_of(told["number"])[1]
+        entries.append(format_concise(name, uuid, minor, told["ro"], "\n".join(lines)))
+    if entries:
+        command.out(";".join(entries) + "\n")
+
+
+def _named(told: Told) -> Named:
+    return Named({"name": told["name"]}, name=told["name"])
+
+
+def deps(command: Command) -> None:
+    """deps: the devices below each."""
+    named = command.named()
+    has_prefix = named is None or len(named) > 1
+    if named is None:
+        named = [_named(told) for told in command.all_or(None)]
+    inactive = command.options.has("inactive")
+    for device in named:
+        numbers = command.ask("deps", device, "dmsetup.deps", inactive=inactive)
+        if command.options.verbosity:
+            command.print_info(command.ask_existing(device, "dmsetup.info"))
+        below = [number_of(word) for word in numbers]
+        text = deps_text([_shown(command, number, ", ") for number in below])
+        prefix = f"{unmangle(device.name, command.mangling)}: " if has_prefix else ""
+        command.out(prefix + text)
+
+
+def _shown(command: Command, number: Number, between: str) -> str:
+    """A device as -o asks for it: its number, mapped name or block name."""
+    how = command.call.listed[-1] if command.call.listed else "devno"
+    if how == "devno":
+        return f"{number[0]}{between}{number[1]}"
+    for told in command.session.devices():
+        if number_of(told["number"]) == number:
+            if how == "devname":
+                return unmangle(told["name"], command.mangling)
+            return block_name(number) or f"dm-{number[1]}"
+    return block_name(number) or f"{number[0]}:{number[1]}"
+
+
+def ls(command: Command) -> None:
+    """ls: names and numbers, a tree, or a command for each."""
+    told = command.all_or(None)
+    kind, program = command.options.values.get("target"), command.options.values.get("exec")
+    if command.options.has("tree") and kind is None and program is None:
+        _tree(command, told)
+        return
+    for device in told:
+        number = number_of(device["number"])
+        if kind is not None:
+            text = command.ask("status", _named(device), "dmsetup.status")
+            if not lines_of_target(text, kind):
+                continue
+        if program is not None:
+            _execute(command, program.split(), device)
+            continue
+        name = unmangle(device["name"], command.mangling)
+        shown = _shown(command, number, ":" if kind is None else ", ")
+        command.out(f"{name}\t({shown})\n")
+
+
+def _execute(command: Command, program: list[str], told: Told) -> None:
+    """Run a command on a device's node, or on its file where it has none; how it ends is its."""
+    node = os.path.join(command.session.dev_dir, "mapper", told["name"])
+    path = node if os.path.exists(node) else told["path"]
+    command.streams.stdout.flush()
+    try:
+        subprocess.run([*program, path], check=False)
+    except OSError as error:
+        command.error(f"{program[0] if program else ''}: {error.strerror}")
+
+
+def _tree(command: Command, told: Sequence[Told]) -> None:
+    devices = [command.device(one) for one in told]
+    below = [number for device in devices for number in device.below]
+    names = _block_names(devices, below)
+    try:
+        width = os.get_terminal_size(command.streams.stdout.fileno()).columns
+    except (OSError, ValueError):
+        width = USUAL_COLUMNS
+    is_utf = _codeset() == "UTF-8"
+    command.out(tree_text(devices, command.call.listed, names, is_utf, width))
+
+
+def _codeset() -> str:
+    """How the locale of the environment writes characters; one that is not installed is C.
+
+    Python itself turns C into a locale of UTF-8, in its environment too: that as it was counts.
+    """
+    given = Path("/proc/self/environ").read_bytes().split(b"\0")
+    environ = dict(os.fsdecode(word).partition("=")[::2] for word in given)
+    names = (environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    try:
+        locale.setlocale(locale.LC_CTYPE, next((name for name in names if name), "C"))
+    except locale.Error:
+        return "C"
+    return locale.nl_langinfo(locale.CODESET)
+
+
+def wait(command: Command) -> None:
+    """wait: until the number of events is another one."""
+    words = list(command.call.words)
+    device = command.named_by_option()
+    if device is None:
+        if not words:
+            raise UsageError("No device specified.")
+        device = command.by_word(words.pop(0))
+    event = int(words[0]) if words and words[0].isdecimal() else 0
+    told = command.ask("waitevent", device, "dmsetup.wait", event=event)
+    if command.options.verbosity:
+        command.print_info(told)
+
+
+def version(command: Command) -> None:
+    """version: of the tool this stands in for, and of the interface."""
+    command.out(f"Library version:   {LIBRARY_VERSION}\nDriver version:    {DRIVER_VERSION}\n")
+
+
+def mangle(command: Command) -> None:
+    """mangle: names are in the right form already."""
+    named = command.named()
+    try:
+        told = command.all_or(named)
+    except UsageError as error:
+        raise UsageError("" if str(error) == DOES_NOT_EXIST else str(error)) from None
+    for device in told:
+        name = unmangle(device["name"], command.mangling)
+        if device["uuid"]:
+            uuid = unmangle(device["uuid"], command.mangling)
+            command.out(f"{name}: {uuid}: name and UUID already in correct form\n")
+        else:
+            command.out(f"{name}: [no UUID]: name already in correct form\n")
