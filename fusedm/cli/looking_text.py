@@ -25,11 +25,11 @@ def _why(told: Told) -> Iterator[str]:
     most = f", {told['max_dun_bytes']} DUN bytes{types}" if native else ""
     yield f"native all over {device}: {'; '.join(native) or 'nothing'}{most}"
     for group in told["missing"]:
-        yield f"not native: {group['mode']} {_sizes(group['sizes'])}{_wrapped(group)}"
+        yield f"not native: {group['mode']} {_sizes(group['sizes'])}{_keys(group)}"
         yield from (f"  {one['text']}" for one in group["obstacles"])
     for config in told["configs"]:
         words = f"{config['mode']}/{config['data_unit_size']}, {config['dun_bytes']} DUN bytes"
-        words += _wrapped(config)
+        words += _keys(config)
         yield f"where a context of {words} is honoured on {device}:"
         yield from _extents(config["extents"])
 
@@ -66,7 +66,7 @@ def _swap(told: Told) -> Iterator[str]:
     for device in told["devices"]:
         for word, groups in (("gains", device["gained"]), ("loses", device["lost"])):
             for group in groups:
-                sizes = _sizes(group["sizes"]) + _wrapped(group)
+                sizes = _sizes(group["sizes"]) + _keys(group)
                 yield f"{device['name']} {word} {group['mode']} {sizes}"
                 was = "was missing: " if word == "gains" else ""
                 yield from (f"  {was}{one['text']}" for one in group["obstacles"])
@@ -156,8 +156,15 @@ def _keyslot(step: Told) -> str:
     return f"keyslot {step['keyslot']}" + ("" if step["programmed"] else " (being programmed)")
 
 
-def _wrapped(config: Told) -> str:
-    return " (hw-wrapped keys)" if config["key_type"] == "hw-wrapped" else ""
+def _keys(told: Told) -> str:
+    """Which keys are meant, unless it is raw ones only."""
+    match told["key_types"]:
+        case ["raw"]:
+            return ""
+        case [one]:
+            return f" ({one} keys)"
+        case _:
+            return " (all keys)"
 
 
 def _sizes(sizes: Sequence[int]) -> str:

@@ -73,6 +73,17 @@ def reuse_text(one: Told) -> list[str]:
     return lines
 
 
+def keyslots_text(one: Told) -> list[str]:
+    """How many keyslots hold keys, and each that does not hold what it should."""
+    if not one["keyslots"]:
+        return [f"{one['name']}: no keyslots"]
+    lines = [
+        f"{one['name']}: {one['used']} of {one['keyslots']} keyslots hold keys, "
+        f"{len(one['wrong'])} wrong"
+    ]
+    return lines + [f"  WRONG: keyslot {wrong['slot']} {wrong['text']}" for wrong in one["wrong"]]
+
+
 def leak_text(one: Told) -> list[str]:
     """Each sector of a disk that is plaintext."""
     lines = [f"{one['name']}: {one['leak_count']} sectors of plaintext"]

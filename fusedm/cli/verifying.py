@@ -22,6 +22,7 @@ from fusedm.cli.verify_files import MAX_KEPT, differences, find_leaks
 from fusedm.cli.verify_text import (
     difference_text,
     dun_text,
+    keyslots_text,
     leak_text,
     reuse_text,
     view_text,
@@ -50,6 +51,7 @@ LEAK_BYTES = 256
               "data in both.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @click.option("--dun", is_flag=True, help="Look for DUNs that do not fit their bytes.")
+@click.option("--keyslots", is_flag=True, help="Look into the keyslots of the disks NAME.")
 @click.option("--leak", is_flag=True, help="Look for plaintext of all views on the disks NAME.")
 @click.option("--limit", type=click.IntRange(1), default=1 << 19, show_default=True,
               help="With --leak: sectors looked for in one pass, 256 bytes each.")  # fmt: skip
@@ -64,6 +66,7 @@ def verify_command(
     sample: int,
     seed: int,
     dun: bool,
+    keyslots: bool,
     leak: bool,
     limit: int,
 ) -> None:
@@ -82,15 +85,19 @@ def verify_command(
              under which both have data, or of all from --offset on for --length, where those
              are given
     --dun    views whose DUNs do not fit the DUN bytes of their key, as after a device has grown
+    --keyslots  slots of the engines of the disks NAME that do not encrypt with the key they should
+             hold, or still hold one that was evicted
     --leak   sectors that views show, found as they are on the raw disks NAME; sectors whose bytes
              are all equal do not count
 
     Exit codes: 0 fine, 1 found something (or NAME is not there), 2 asked for wrongly.
     """
-    if reuse + dun + leak + (against is not None) > 1:
-        raise UsageError("give at most one of --reuse, --dun, --leak and --against")
+    if reuse + dun + keyslots + leak + (against is not None) > 1:
+        raise UsageError("give at most one of --reuse, --dun, --keyslots, --leak and --against")
+    if not names and (keyslots or leak):
+        raise UsageError(f"{'--leak' if leak else '--keyslots'} needs the names of disks")
     if not names and not reuse and not dun:
-        raise UsageError("--leak needs the names of disks" if leak else "give the names of views")
+        raise UsageError("give the names of views")
     if against is not None and len(names) != 1:
         raise UsageError(f"--against needs one view, {len(names)} are given")
     place = size_of("--offset", offset), None if length is None else size_of("--length", length)
@@ -101,6 +108,8 @@ def verify_command(
             told, lines = run.reuse(names, None if named_range else sample, seed)
         elif dun:
             told, lines = run.dun(names)
+        elif keyslots:
+            told, lines = run.keyslots(names)
         elif leak:
             told, lines = run.leak(names, limit)
         else:
@@ -192,6 +201,13 @@ class _Run:
         for one in told:
             one["found"] = one["last"] >= one["limit"]
         return told, [dun_text(one) for one in told]
+
+    def keyslots(self, names: Sequence[str]) -> tuple[list[Told], list[str]]:
+        """Whether the keyslots of disks hold what they should."""
+        told = [self._client.call("verify.keyslots", name=name) for name in names]
+        for one in told:
+            one["found"] = bool(one["wrong"])
+        return told, [line for one in told for line in keyslots_text(one)]
 
     def reuse(
         self, names: Sequence[str], sample: int | None, seed: int

@@ -5,6 +5,7 @@ from typing import Any
 
 from fusedm.block.errors import ControlError
 from fusedm.inspect import (
+    check_keyslots,
     compare_data,
     dun_ranges,
     explain,
@@ -85,6 +86,10 @@ class Looking:
         if len(names) != 2 or len(views) != 2:
             raise ControlError(f"{verb}: names is {len(set(names))} views, not 2")
         return views[0], views[1]
+
+    def verb_verify_keyslots(self, name: str) -> Json:
+        """Whether the keyslots of a disk's engine hold the keys they should."""
+        return check_keyslots(self._stack.system, name)
 
     def verb_verify_dun(self, names: list[str]) -> list[Json]:
         """The data unit numbers of views, and whether they fit."""

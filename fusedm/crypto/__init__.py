@@ -13,6 +13,7 @@ from fusedm.crypto.engine_profiles import (
 )
 from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
+from fusedm.crypto.keyslots import SlotState
 from fusedm.crypto.profile import KeyslotProfile, ResetResult
 from fusedm.crypto.submit import (
     PatchBlock,
@@ -36,9 +37,9 @@ from fusedm.crypto.wrapped_keys import (
 )
 
 __all__ = [
-    "EVP_MODES",
     "BARE",
     "ENGINE_PROFILES",
+    "EVP_MODES",
     "FAULT_KINDS",
     "MAX_IMPORT_SIZE",
     "MAX_KEYSLOTS",
@@ -55,6 +56,7 @@ __all__ = [
     "PatchBlock",
     "Request",
     "ResetResult",
+    "SlotState",
     "can_carry_out_now",
     "decrypt_data",
     "engine_profile",

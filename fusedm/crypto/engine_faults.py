@@ -74,7 +74,7 @@ class Held:
     """What the hardware has in a slot, whatever it was told."""
 
     key_name: str
-    cipher: Cipher
+    cipher: "FaultyCipher"
 
 
 class FaultyHardware:
@@ -139,17 +139,18 @@ class FaultyCipher:
     """A cipher in hardware that may be reset, or miscount."""
 
     def __init__(self, inner: Cipher, limit: int, hardware: FaultyHardware) -> None:
-        self._inner = inner
+        #: What it would do without faults.
+        self.inner = inner
         self._limit = limit
         self._hardware = hardware
 
     def encrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
         """Encrypt each data unit of src into dst."""
-        self._inner.encrypt(self._used(dun), src, dst)
+        self.inner.encrypt(self._used(dun), src, dst)
 
     def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
         """Decrypt each data unit of src into dst."""
-        self._inner.decrypt(self._used(dun), src, dst)
+        self.inner.decrypt(self._used(dun), src, dst)
 
     def _used(self, dun: int) -> int:
         if self._hardware.strikes("reset"):

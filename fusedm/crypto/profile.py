@@ -121,6 +121,13 @@ class KeyslotProfile:
         """The slot that holds the key or is being given it; None if none is."""
         return self.slots.index_of(key)
 
+    def register_cipher(self, index: int) -> Cipher | None:
+        """What a slot of the hardware encrypts with, whatever it should, for looking only."""
+        if self._faults is None:
+            return self._registers[index].loaded
+        held = self._faults.held.get(index)
+        return held.cipher.inner if held is not None else None
+
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether the key is in a slot and nobody is waiting."""
         return not self._waiters and self.slots.is_usable(key)

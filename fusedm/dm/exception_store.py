@@ -6,6 +6,7 @@ the first entry of 0 ends the list. All numbers are little endian.
 Source: the on-disk format of the kernel's dm-snap-persistent.c.
 """
 
+import errno
 import struct
 from collections.abc import Iterable
 
@@ -121,13 +122,14 @@ class PersistentStore(ExceptionStore):
 def parse_header(data: bytes | bytearray) -> tuple[int, bool] | None:
     """Chunk size in sectors and whether the store is valid; None for a device of zeros.
 
-    Raises: StackError(EINVAL) for anything else that is no header of this version.
+    Raises: StackError: ENXIO for anything else that is no header, EINVAL for one that cannot be.
     """
     magic, valid, version, chunk = _HEADER.unpack_from(data)
     if magic == 0:
         return None
     if magic != MAGIC:
-        raise StackError(f"magic {magic:#010x} is not that of a snapshot ({MAGIC:#010x})")
+        text = f"magic {magic:#010x} is not that of a snapshot ({MAGIC:#010x})"
+        raise StackError(text, errno.ENXIO)
     if version != VERSION:
         raise StackError(f"snapshot version {version} is not {VERSION}")
     if chunk <= 0 or chunk & (chunk - 1) or chunk > MAX_CHUNK_SECTORS:

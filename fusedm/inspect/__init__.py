@@ -3,6 +3,7 @@
 from fusedm.inspect.explain import FAILS, check_range, explain
 from fusedm.inspect.independent import decrypt_unit, knows
 from fusedm.inspect.leak import Sectors
+from fusedm.inspect.registers import check_keyslots
 from fusedm.inspect.reuse import compare_data, dun_ranges, find_overlaps, views_named
 from fusedm.inspect.sample import MAX_SAMPLE, sample_duns
 from fusedm.inspect.verify import verify_part
@@ -12,6 +13,7 @@ __all__ = [
     "FAILS",
     "MAX_SAMPLE",
     "Sectors",
+    "check_keyslots",
     "check_range",
     "compare_data",
     "decrypt_unit",

@@ -17,6 +17,7 @@ from fusedm.block import NO_DATA, CryptoKey, Op
 from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.inspect.data_keys import data_key
 from fusedm.inspect.media import pieces, read_media
 from fusedm.system import System, View
 
@@ -63,7 +64,8 @@ def overlaps(system: System, names: Sequence[str]) -> Iterator[Json]:
     """
     groups: dict[tuple[str, bytes], list[View]] = defaultdict(list)
     for view in views_named(system, names):
-        groups[_key(view).config.mode, bytes(_key(view).raw)].append(view)
+        with data_key(view) as raw:
+            groups[_key(view).config.mode, bytes(raw)].append(view)
     found = 0
     for group in groups.values():
         ordered = sorted(group, key=lambda view: view.dun_base)

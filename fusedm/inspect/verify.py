@@ -18,6 +18,7 @@ from fusedm.block import NO_DATA, Op
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.fuse import read, seek
+from fusedm.inspect.data_keys import data_key
 from fusedm.inspect.independent import encrypt_unit, knows
 from fusedm.inspect.media import Piece, place_at, read_media
 from fusedm.system import View
@@ -88,7 +89,8 @@ async def _verify(view: View, found: Verified) -> None:
     length, unit = found.end - found.begin, _unit(view)
     shown = await read(view, found.begin, length)
     held, places = await read_media(view.device, _sector(view, found.begin), length)
-    wrong, holes = await trio.to_thread.run_sync(_compare, view, found.begin, shown, held)
+    with data_key(view) as raw:
+        wrong, holes = await trio.to_thread.run_sync(_compare, view, raw, found.begin, shown, held)
     found.units, found.holes = length // unit, holes
     for index in wrong:
         if len(found.mismatches) == MAX_TOLD:
@@ -113,36 +115,40 @@ async def _look_again(view: View, offset: int) -> dict[str, Any] | None:
         after, _ = await read_media(view.device, _sector(view, begin), block)
         if held == after:
             break
-    if (offset - begin) // unit not in _compare(view, begin, shown, held)[0]:
-        return None
     own = slice(offset - begin, offset - begin + unit)
+    with data_key(view) as raw:
+        if (offset - begin) // unit not in _compare(view, raw, begin, shown, held)[0]:
+            return None
+        wanted = _wanted(view, raw, offset, bytes(shown[own]), held[own])
     return {
         "offset": offset,
         "sector": _sector(view, offset),
         "dun": _dun(view, offset),
         "holds": held[own][:SHOWN_BYTES].hex(),
-        "wanted": _wanted(view, offset, bytes(shown[own]), held[own])[:SHOWN_BYTES].hex(),
+        "wanted": wanted[:SHOWN_BYTES].hex(),
         "is_changing": held != after,
     }
 
 
-def _compare(view: View, begin: int, shown: memoryview, held: bytearray) -> tuple[list[int], int]:
+def _compare(
+    view: View, key: bytearray, begin: int, shown: memoryview, held: bytearray
+) -> tuple[list[int], int]:
     """The indices of the data units that differ, and how many are holes."""
     unit, wrong, holes = _unit(view), [], 0
     for at in range(0, len(held), unit):
         plain, raw = bytes(shown[at : at + unit]), held[at : at + unit]
         holes += not any(raw)
-        if len(plain) != unit or _wanted(view, begin + at, plain, raw) != raw:
+        if len(plain) != unit or _wanted(view, key, begin + at, plain, raw) != raw:
             wrong.append(at // unit)
     return wrong, holes
 
 
-def _wanted(view: View, offset: int, plain: bytes, raw: bytearray) -> bytes:
+def _wanted(view: View, key: bytearray, offset: int, plain: bytes, raw: bytearray) -> bytes:
     """What the medium should hold for a view to show plain: zeros stand for zeros as well."""
     assert view.key is not None, "a view has a key"
     if not any(raw) and not any(plain):
         return plain
-    return encrypt_unit(view.key.config.mode, bytes(view.key.raw), _dun(view, offset), plain)
+    return encrypt_unit(view.key.config.mode, bytes(key), _dun(view, offset), plain)
 
 
 def _place(places: list[Piece], sector: int) -> dict[str, Any]:

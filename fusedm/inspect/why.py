@@ -193,18 +193,21 @@ def _missing(sight: Sight, device: BlockDevice, configs: Iterable[CryptoConfig])
 
 
 def _grouped(found: Iterable[tuple[CryptoConfig, list[Obstacle]]]) -> list[Json]:
-    """Configs of one mode with the same obstacles together."""
-    groups: dict[tuple[str, KeyType, tuple[Obstacle, ...]], list[int]] = defaultdict(list)
+    """Configs of one mode with the same obstacles together, for each type of key or for all."""
+    sizes: dict[tuple[str, KeyType, tuple[Obstacle, ...]], list[int]] = defaultdict(list)
     for config, obstacles in found:
-        groups[config.mode, config.key_type, tuple(obstacles)].append(config.data_unit_size)
+        sizes[config.mode, config.key_type, tuple(obstacles)].append(config.data_unit_size)
+    groups: dict[tuple[str, tuple[int, ...], tuple[Obstacle, ...]], list[str]] = defaultdict(list)
+    for (mode, key_type, obstacles_there), some in sizes.items():
+        groups[mode, tuple(some), obstacles_there].append(key_type.value)
     return [
         {
             "mode": mode,
-            "key_type": key_type.value,
-            "sizes": sizes,
-            "obstacles": [asdict(one) for one in obstacles],
+            "key_types": key_types,
+            "sizes": list(some),
+            "obstacles": [asdict(one) for one in obstacles_there],
         }
-        for (mode, key_type, obstacles), sizes in groups.items()
+        for (mode, some, obstacles_there), key_types in groups.items()
     ]
 
 
@@ -213,7 +216,7 @@ def _words(config: CryptoConfig) -> Json:
         "mode": config.mode,
         "data_unit_size": config.data_unit_size,
         "dun_bytes": config.dun_bytes,
-        "key_type": config.key_type.value,
+        "key_types": [config.key_type.value],
     }
 
 

@@ -72,7 +72,10 @@ _BEFORE = 60
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found. fusedm says how fusedm itself differs from the kernel about it, if so."""
+    """One thing found. fusedm says how fusedm itself differs from the kernel about it, if so:
+
+    it begins with "refuses it" or "takes it".
+    """
 
     severity: Severity
     place: Place
@@ -80,6 +83,13 @@ class Finding:
     text: str
     kernel: Kernel
     fusedm: str = ""
+
+    @property
+    def is_refused_by_fusedm(self) -> bool:
+        """Whether fusedm would not load it, if it has that target."""
+        if self.fusedm:
+            return self.fusedm.startswith("refuses it")
+        return self.severity is Severity.ERROR
 
     def show(self, file: str) -> str:
         """The finding as compilers write theirs, the place marked below its line."""

@@ -1,5 +1,6 @@
 """The key of a line: hexadecimal digits, - for none, or :size:type:description of a keyring's."""
 
+import re
 from dataclasses import dataclass
 
 from fusedm.tables.finding import Kernel
@@ -9,6 +10,12 @@ from fusedm.tables.words import Word, whole_number
 #: Where dmsetup prints a key unless it is asked to show it.
 MASKED_TEXT = "the key is all zeros: this is a line that was printed with its key masked"
 
+#: The type of keys that can be read outside the kernel.
+FUSEDM_KEY_TYPE = "user"
+
+#: fusedm refuses words that look like a key where errors would quote them.
+_MISPLACED = re.compile(r"[0-9A-Fa-f]{32,}")
+
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
@@ -16,7 +23,7 @@ _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 class Key:
     """A key; its field's value is its size in bytes, 0 for none.
 
-    key_types: of the keyring that may be named. none: whether - is allowed.
+    key_types: of the keyring that the kernel lets be named. none: whether - is allowed.
     """
 
     key_types: tuple[str, ...]
@@ -75,10 +82,25 @@ class Key:
         if not size:
             line.error("key: the size in :size:type:description is not a number of bytes", word)
         if parts[2] not in self.key_types:
-            line.error(f"key: the type in :size:type:description is not one of {known}", word)
+            wrong = f"is not one of {known}" if known else "is of no use: give the key itself"
+            takes = "takes it" if parts[2] == FUSEDM_KEY_TYPE else ""
+            line.error(f"key: the type in :size:type:description {wrong}", word, fusedm=takes)
+        elif parts[2] != FUSEDM_KEY_TYPE:
+            line.warn(
+                f"key: a {parts[2]} key can be read by the kernel only",
+                word,
+                fusedm="refuses it: ENOKEY, add it as a user key",
+            )
         if any(char.isspace() for char in parts[3]):
             line.error("key: the description in :size:type:description has a blank", word)
         return size or None
+
+
+def no_key_elsewhere(line: Reader) -> None:
+    """A word beside the key must not look like one."""
+    for index, word in enumerate(line.line.words[3:]):
+        if index != 1 and _MISPLACED.search(word.text):
+            line.warn("this word looks like a key", word, fusedm="refuses it: it may be one")
 
 
 def has_digits(line: Reader) -> bool:

@@ -139,7 +139,7 @@ class Device:
                     f"0:0..{MAX_MAJOR}:{MAX_MINOR}",
                     word,
                     Kernel(errno.EOVERFLOW),
-                    "looks the word up in its stack",
+                    "takes it for the name of a device of its stack",
                 )
         elif word.text == "-" and not self.none:
             line.warn(f"{self.name}: '-' is looked up as the name of a device here", word)
@@ -193,7 +193,9 @@ class Choice:
         word = line.take(self.name)
         if word is None:
             return False
-        text = word.text.lower() if self.ignore_case else word.text
+        text = word.text
+        if self.ignore_case:
+            text = next((one for one in self.words if one.lower() == text.lower()), text)
         if text not in self.words:
             known = ", ".join(self.words)
             line.error(f"{self.name}: {line.quote(word)} is not one of {known}", word, self.kernel)

@@ -120,9 +120,15 @@ class Reader:
         """Something is refused; at names the place, else it is the whole line."""
         self._found(Severity.ERROR, text, at, kernel, fusedm)
 
-    def warn(self, text: str, at: Word | Field | None = None, kernel: Kernel = TAKES) -> None:
+    def warn(
+        self,
+        text: str,
+        at: Word | Field | None = None,
+        kernel: Kernel = TAKES,
+        fusedm: str = "",
+    ) -> None:
         """Something is accepted that may not be meant."""
-        self._found(Severity.WARNING, text, at, kernel, "")
+        self._found(Severity.WARNING, text, at, kernel, fusedm)
 
     def _found(
         self, severity: Severity, text: str, at: Word | Field | None, kernel: Kernel, fusedm: str

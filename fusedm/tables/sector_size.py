@@ -10,6 +10,17 @@ SECTOR_SIZE_OPTION = Feature(
 )
 
 
+#: A sector and the offset of its IV are added in 64 bits.
+IV_OFFSET = Number("iv_offset", "sectors", maximum=(1 << 64) - 1)
+
+
+def options_printed(line: Reader, order: tuple[str, ...]) -> list[str]:
+    """The options in the kernel's order, counted; nothing if there is none. 512 is not said."""
+    words = [word for name in order for each, ws in line.features if each == name for word in ws]
+    words = [word for word in words if word != f"sector_size:{SECTOR_SIZE}"]
+    return [str(len(words)), *words] if words else []
+
+
 def blocks_fit(line: Reader, block_bytes: int, names: tuple[str, ...] = ("offset",)) -> None:
     """Start, length and offsets must be whole blocks."""
     block = block_bytes // SECTOR_SIZE

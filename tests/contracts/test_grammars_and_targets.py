@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from fusedm.block.errors import FusedmError
 from fusedm.block.units import MAX_SECTORS
 from fusedm.dm import format_table, parse_table, target_class, target_doc, target_names
-from fusedm.tables import all_grammars
+from fusedm.tables import all_grammars, check_text
 from tests.helpers.devices import RecordingDevice
-from tests.helpers.table_lint import errors, findings
+from tests.helpers.table_lines import GOOD, KERNEL_ONLY
+from tests.helpers.table_lint import errors, findings, with_keys
 
 LENGTH = 192
 
@@ -49,7 +50,8 @@ def refusal(text: str) -> str:
 
 
 def assert_they_agree(text: str) -> None:
-    mine, told = refusal(text), [found.text for found in errors(text)]
+    mine = refusal(text)
+    told = [found.text for found in check_text(text).findings if found.is_refused_by_fusedm]
     assert bool(mine) == bool(told), f"{text!r}: parser: {mine or 'takes it'}; checker: {told}"
 
 
@@ -100,6 +102,20 @@ def test_what_fusedm_prints_with_keys_is_in_order_for_the_checker(name, words):
 @given(seed=st.integers(0, 1 << 32))
 def test_they_refuse_the_same_lines(name, words, seed):
     assert_they_agree(f"0 {LENGTH} {name} {changed(words.split(), seed)}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for line, _ in [*GOOD, *KERNEL_ONLY]
+        # What is in the keyring is another matter.
+        if line.split()[0] in target_names() and ":user:" not in line and "_corrupt" not in line
+        if "corrupt_bio_byte" not in line
+    ],
+)
+def test_they_agree_on_the_lines_that_the_checker_knows(line):
+    assert_they_agree(f"0 8192 {with_keys(line)}")
 
 
 @pytest.mark.parametrize(

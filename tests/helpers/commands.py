@@ -106,6 +106,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "verify.reuse": {"names": ["v"]},
     "verify.duns": {"names": ["v", "w"], "duns": [3]},
     "verify.sample": {"names": ["v", "w"], "first": 0, "last": 7, "count": 3, "seed": 0},
+    "verify.keyslots": {"name": "d0"},
     "verify.dun": {"names": ["v"]},
     "why.table": {"name": "dm0", "table": "0 8 zero"},
 }

@@ -121,6 +121,13 @@ def test_verify_tells_whether_numbers_fit(stack: Place):
     assert "home: DUN 0..1023 fit 8 bytes" in told(stack, 0, "verify", "--dun")
 
 
+def test_verify_looks_into_the_keyslots_of_an_engine(stack: Place):
+    assert told(stack, 0, "verify", "--keyslots", "ufs0", "plain0").splitlines() == [
+        "ufs0: 1 of 4 keyslots hold keys, 0 wrong",
+        "plain0: no keyslots",
+    ]
+
+
 def test_verify_finds_plaintext_on_a_disk(stack: Place, disk):
     assert told(stack, 0, "verify", "--leak", "ufs0", "plain0").splitlines() == [
         "ufs0: 0 sectors of plaintext",

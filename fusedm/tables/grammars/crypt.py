@@ -1,30 +1,22 @@
 """crypt: encryption by the kernel's own ciphers."""
 
 import errno
-from dataclasses import dataclass
 
-from fusedm.block.units import SECTOR_SIZE, is_power_of_two
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.tables.cipher_spec import DIGEST_SIZES, Spec, fusedm_lacks, parse_spec
 from fusedm.tables.finding import Kernel
 from fusedm.tables.grammar import Grammar
-from fusedm.tables.keys import Key, has_equal_halves
+from fusedm.tables.keys import Key, has_equal_halves, no_key_elsewhere
 from fusedm.tables.pieces import Device, Feature, Group, Number, Offset
 from fusedm.tables.reader import Reader, human
-from fusedm.tables.sector_size import SECTOR_SIZE_OPTION, blocks_fit, iv_offset_fits
-from fusedm.tables.words import whole_number
-
-IV_MODES = (
-    "plain",
-    "plain64",
-    "plain64be",
-    "essiv",
-    "benbi",
-    "null",
-    "eboiv",
-    "elephant",
-    "lmk",
-    "tcw",
-    "random",
+from fusedm.tables.sector_size import (
+    IV_OFFSET,
+    SECTOR_SIZE_OPTION,
+    blocks_fit,
+    iv_offset_fits,
+    options_printed,
 )
+from fusedm.tables.words import whole_number
 
 #: IV modes that take a part of the key for themselves, so that sizes are another matter.
 _IVS_WITH_KEYS = ("lmk", "tcw", "elephant")
@@ -39,7 +31,6 @@ _KEY_SIZES = {
     "cipher_null": (0,),
 }
 _CHAIN_MODES = ("ecb", "cbc", "ctr", "xts", "lrw", "pcbc")
-_DIGEST_SIZES = {"md5": 16, "sha1": 20, "sha224": 28, "sha256": 32, "sha384": 48, "sha512": 64}
 
 #: plain has 32 bits of the number of a sector.
 _PLAIN_SECTORS = 1 << 32
@@ -59,58 +50,6 @@ _PRINTED = (
 )
 
 MAX_KEY_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A cipher taken apart: aes:2-cbc-essiv:sha256, or capi:xts(aes)-plain64."""
-
-    cipher: str
-    key_count: int
-    chain: str
-    iv: str
-    iv_options: str
-    is_capi: bool
-
-
-def parse_spec(text: str) -> Spec | str:
-    """The parts of a cipher, or what is wrong with it."""
-    if text.startswith("capi:"):
-        return _parse_capi(text.removeprefix("capi:"))
-    cipher, _, rest = text.partition("-")
-    name, colon, keys = cipher.partition(":")
-    key_count = whole_number(keys) if colon else 1
-    if not name:
-        return "has no cipher: use cipher-chainmode-ivmode"
-    if key_count is None or not is_power_of_two(key_count):
-        return "has a number of keys that is not a power of two"
-    chain, _, iv = rest.partition("-")
-    if not chain or (chain == "plain" and not iv):
-        return Spec(name, key_count, "cbc", "plain", "", False)
-    if not iv and chain != "ecb":
-        return f"has no IV mode, which {chain} needs: use one of {', '.join(IV_MODES)}"
-    iv_mode, _, iv_options = iv.partition(":")
-    return _checked(Spec(name, key_count, chain, iv_mode, iv_options, False))
-
-
-def _parse_capi(text: str) -> Spec | str:
-    # The IV options follow the last colon, the IV mode the last dash.
-    front, dash, iv = text.rpartition("-")
-    if not dash:
-        return "has no IV mode: use capi:template-ivmode"
-    iv_mode, _, iv_options = iv.partition(":")
-    chain, paren, cipher = front.partition("(")
-    if not paren or not cipher.endswith(")"):
-        chain, cipher = "", front + ")"
-    return _checked(Spec(cipher[:-1], 1, chain, iv_mode, iv_options, True))
-
-
-def _checked(spec: Spec) -> Spec | str:
-    if spec.iv and spec.iv not in IV_MODES:
-        return f"has an unknown IV mode: use one of {', '.join(IV_MODES)}"
-    if spec.iv == "essiv" and not spec.iv_options:
-        return "has no digest, which essiv needs: use essiv:sha256"
-    return spec
 
 
 class Cipher:
@@ -154,9 +93,7 @@ def _key_fits(line: Reader) -> None:
     assert key is not None, "it has been read"
     sizes = _KEY_SIZES.get(spec.cipher)
     if sizes is None or spec.chain not in _CHAIN_MODES:
-        if not spec.is_capi:
-            _unknown(line, spec)
-        return
+        return  # Whatever it is, the key cannot be measured.
     if spec.iv in _IVS_WITH_KEYS or line.get("integrity"):
         return
     times = spec.key_count * (2 if spec.chain == "xts" else 1)
@@ -167,7 +104,7 @@ def _key_fits(line: Reader) -> None:
         line.error(f"key: {line.number('key')} bytes: {spec.cipher} here takes {told}", key)
     if spec.chain == "xts" and spec.key_count == 1 and key.value and has_equal_halves(line):
         line.warn("key: its halves are equal, which makes XTS weak", key)
-    digest = _DIGEST_SIZES.get(spec.iv_options)
+    digest = DIGEST_SIZES.get(spec.iv_options)
     if spec.iv == "essiv" and digest is not None and digest not in sizes:
         line.error(
             f"cipher: {spec.iv_options} gives {digest} bytes, which are no key of {spec.cipher}",
@@ -175,12 +112,22 @@ def _key_fits(line: Reader) -> None:
         )
 
 
-def _unknown(line: Reader, spec: Spec) -> None:
-    line.warn(
-        f"cipher: {spec.cipher}-{spec.chain} is not known here, so its key is not checked",
-        line.get("cipher"),
-        Kernel(errno.ENOENT, why="unless it has that cipher"),
-    )
+def _fusedm_lacks(line: Reader) -> None:
+    lacks = "authenticated encryption" if line.get("integrity") else fusedm_lacks(spec_of(line))
+    known = spec_of(line).cipher in _KEY_SIZES or spec_of(line).is_capi
+    if lacks and not known:
+        line.warn(
+            f"cipher: {lacks} is not known here, so its key is not checked",
+            line.get("cipher"),
+            Kernel(errno.ENOENT, why="unless it has that"),
+            "refuses it: it does not have that",
+        )
+    elif lacks:
+        line.warn(
+            f"cipher: {lacks} is run by the kernel only",
+            line.get("cipher"),
+            fusedm="refuses it: it does not have that",
+        )
 
 
 def _iv_repeats(line: Reader) -> None:
@@ -227,13 +174,7 @@ def _sector_size(line: Reader) -> None:
 
 
 def _printed(line: Reader) -> list[str]:
-    return [found.printed for found in line.fields[:5]] + printed_options(line, _PRINTED)
-
-
-def printed_options(line: Reader, order: tuple[str, ...]) -> list[str]:
-    """The options in the kernel's order, counted; nothing if there is none."""
-    words = [word for name in order for each, ws in line.features if each == name for word in ws]
-    return [str(len(words)), *words] if words else []
+    return [found.printed for found in line.fields[:5]] + options_printed(line, _PRINTED)
 
 
 GRAMMARS = [
@@ -243,7 +184,7 @@ GRAMMARS = [
         (
             Cipher(),
             Key(("user", "logon", "encrypted", "trusted"), MAX_KEY_BYTES, none=True),
-            Number("iv_offset", "sectors"),
+            IV_OFFSET,
             Device(),
             Offset(),
             Group(
@@ -256,9 +197,10 @@ GRAMMARS = [
                 ),
                 maximum=9,
                 name="options",
+                ignore_case=True,
             ),
         ),
-        (_key_fits, iv_offset_fits, _iv_repeats, _sector_size),
+        (_key_fits, _fusedm_lacks, iv_offset_fits, _iv_repeats, _sector_size, no_key_elsewhere),
         _printed,
         masks_key=True,
     )

@@ -5,10 +5,16 @@ import errno
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.tables.finding import Kernel
 from fusedm.tables.grammar import Grammar
-from fusedm.tables.keys import Key, has_digits, has_equal_halves
-from fusedm.tables.pieces import Choice, Device, Feature, Group, Number, Offset, read_all
+from fusedm.tables.keys import Key, has_digits, has_equal_halves, no_key_elsewhere
+from fusedm.tables.pieces import Choice, Device, Feature, Group, Offset, read_all
 from fusedm.tables.reader import Reader
-from fusedm.tables.sector_size import SECTOR_SIZE_OPTION, blocks_fit, iv_offset_fits
+from fusedm.tables.sector_size import (
+    IV_OFFSET,
+    SECTOR_SIZE_OPTION,
+    blocks_fit,
+    iv_offset_fits,
+    options_printed,
+)
 from fusedm.tables.words import Word, whole_number
 
 #: Bytes of a raw key.
@@ -35,7 +41,7 @@ class _Ivs:
                 word,
                 Kernel(errno.ENOENT, why="it takes iv_offset for the name of the device"),
             )
-        return read_all((Number("iv_offset", "sectors"), Device(), Offset()), line)
+        return read_all((IV_OFFSET, Device(), Offset()), line)
 
     @staticmethod
     def _is_printed(line: Reader) -> bool:
@@ -77,6 +83,7 @@ def _has_a_dun(line: Reader) -> None:
             "its only data unit has DUN 0, for which the kernel reserves 0 bytes of DUN: make it "
             "longer, or iv_offset larger",
             line.get("iv_offset"),
+            fusedm="takes it, but in strict mode",
         )
 
 
@@ -86,8 +93,7 @@ def _has(line: Reader, feature: str) -> bool:
 
 def _options(line: Reader) -> list[str]:
     order = ("allow_discards", "sector_size:", "iv_large_sectors", "wrappedkey_v0")
-    words = [word for name in order for each, ws in line.features if each == name for word in ws]
-    return [str(len(words)), *words] if words else []
+    return options_printed(line, order)
 
 
 def _words(line: Reader, *names: str) -> list[str]:
@@ -122,9 +128,10 @@ GRAMMARS = [
                 ),
                 maximum=4,
                 name="options",
+                ignore_case=True,
             ),
         ),
-        (_key_fits, _sectors_fit, _has_a_dun),
+        (_key_fits, _sectors_fit, _has_a_dun, no_key_elsewhere),
         _inlinecrypt_printed,
     ),
     Grammar(
@@ -133,7 +140,7 @@ GRAMMARS = [
         (
             Choice("cipher", tuple(_KEY_SIZES)),
             Key((), _MAX_KEY_BYTES),
-            Number("iv_offset", "sectors"),
+            IV_OFFSET,
             Device(),
             Offset(),
             Group(
@@ -145,9 +152,10 @@ GRAMMARS = [
                 ),
                 maximum=4,
                 name="options",
+                ignore_case=True,
             ),
         ),
-        (_key_fits, _sectors_fit),
+        (_key_fits, _sectors_fit, no_key_elsewhere),
         _default_key_printed,
     ),
 ]

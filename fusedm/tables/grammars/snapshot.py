@@ -23,6 +23,8 @@ def _passdown(line: Reader) -> None:
 
 def _chunk(line: Reader) -> None:
     chunk = line.number("chunk")
+    if not chunk and line.text("persistent") == "N":
+        line.error("chunk 0: is for a store that tells its own, P or PO", line.get("chunk"))
     if 0 < chunk < 8:
         line.warn(
             f"chunk {chunk}: is smaller than 8 sectors, so devices with logical blocks of 4096 "
@@ -33,7 +35,8 @@ def _chunk(line: Reader) -> None:
 
 def _printed(line: Reader) -> list[str]:
     first = [found.printed for found in line.fields[:4]]
-    words = [word for _, words in line.features for word in words]
+    given = {name for name, _ in line.features}
+    words = [feature.name for feature in _FEATURES if feature.name in given]
     return [*first, *([str(len(words)), *words] if words else [])]
 
 
@@ -44,9 +47,9 @@ def _grammar(name: str, kinds: tuple[str, ...]) -> Grammar:
         (
             Device("origin"),
             Device("cow"),
-            Choice("persistent", kinds),
+            Choice("persistent", kinds, ignore_case=True),
             Number("chunk", "sectors", 1, _MAX_CHUNK, power_of_two=True, zero_too=True),
-            Group(_FEATURES, maximum=2),
+            Group(_FEATURES, maximum=2, ignore_case=True),
         ),
         (_devices_differ, _passdown, _chunk),
         _printed,

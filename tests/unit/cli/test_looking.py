@@ -17,7 +17,11 @@ from fusedm.cli.verify_text import difference_text, leak_text
         ("explain d 0 2MiB", "length 2097152 is not in 1..1048576, one request of the kernel"),
         ("verify", "give the names of views"),
         ("verify --leak", "--leak needs the names of disks"),
-        ("verify --leak --dun", "give at most one of --reuse, --dun, --leak and --against"),
+        ("verify --keyslots", "--keyslots needs the names of disks"),
+        (
+            "verify --leak --dun",
+            "give at most one of --reuse, --dun, --keyslots, --leak and --against",
+        ),
         ("verify v w --against x", "--against needs one view, 2 are given"),
         ("verify v --length x", "--length: 'x' is not a size"),
     ],
@@ -34,7 +38,7 @@ def test_what_is_asked_for_wrongly_is_one_line_and_exit_code_2(capsys, words, te
 def test_a_device_that_can_do_nothing_says_so():
     told = {"name": "d", "device": "d", "key": None, "start": 0, "sectors": 8, "native": {},
             "max_dun_bytes": 0, "key_types": [], "missing": [], "configs": [
-                {"mode": "M", "key_type": "raw", "data_unit_size": 8192, "dun_bytes": 8,
+                {"mode": "M", "key_types": ["raw"], "data_unit_size": 8192, "dun_bytes": 8,
                  "extents": []}
             ]}  # fmt: skip
     assert why_text(told).splitlines() == [
@@ -48,7 +52,7 @@ def test_a_device_that_can_do_nothing_says_so():
 def test_what_a_table_gains_and_what_stays_is_said():
     group = {
         "mode": "M",
-        "key_type": "raw",
+        "key_types": ["raw"],
         "sizes": [512],
         "obstacles": [{"text": "d1 has no inline engine"}],
     }

@@ -1,5 +1,6 @@
 """What a snapshot keeps on its COW device, byte for byte, and how chunks are given out."""
 
+import errno
 import struct
 
 import pytest
@@ -102,3 +103,4 @@ def test_what_is_no_header_is_refused(fields, text):
     with pytest.raises(StackError) as caught:
         parse_header(struct.pack("<4I", *fields))
     assert str(caught.value).startswith(text)
+    assert caught.value.errno == (errno.ENXIO if text.startswith("magic") else errno.EINVAL)

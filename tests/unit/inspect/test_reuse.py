@@ -4,13 +4,15 @@ import errno
 
 import pytest
 
+from fusedm.block import CryptoConfig, CryptoKey, KeyType
 from fusedm.block.errors import StackError
 from fusedm.cli.verify_text import dun_text, reuse_text
+from fusedm.crypto import KeyManager
 from fusedm.fuse.device_file import write as write_file
 from fusedm.inspect import compare_data, dun_ranges, find_overlaps
 from fusedm.inspect.reuse import MAX_OVERLAPS
 from fusedm.system import System
-from tests.helpers.builders import make_disk, make_key, pattern
+from tests.helpers.builders import MODE, make_disk, make_key, pattern
 
 
 async def system(**views):
@@ -164,3 +166,15 @@ def text(told):
     return "\n".join(
         line for one in told for line in reuse_text({**one, "data": {**data, "different": []}})
     )
+
+
+async def test_two_prepared_forms_of_one_wrapped_key_are_one_key():
+    built, by = System(), KeyManager()
+    for name in ("i0", "i1"):
+        built.add_disk(make_disk(name, 128, slots=1, key_types=KeyType, key_manager=by))
+    config, blob = CryptoConfig(MODE, 4096, 8, KeyType.HW_WRAPPED), by.generate_key()
+    for name in ("one", "two"):
+        built.add_key(CryptoKey(name, config, by.prepare_key(blob)))
+    built.add_view("a", "i0", "one")
+    built.add_view("b", "i1", "two")
+    assert await found(built) == [("a", "b", 0, 15, 16)]

@@ -8,15 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fusedm.block import CryptoConfig, CryptoKey, KeyType
 from fusedm.block.errors import StackError
 from fusedm.cli.verify_text import view_text
+from fusedm.crypto import KeyManager
 from fusedm.crypto.ciphers import AesXts
 from fusedm.fuse.device_file import write as write_file
 from fusedm.inspect.media import read_media
 from fusedm.inspect.verify import MAX_TOLD, PART_SIZE, verify_part
 from fusedm.stores import CorruptRead, FaultyStore, MemoryStore
 from fusedm.system import System
-from tests.helpers.builders import make_disk, make_key, medium, pattern
+from tests.helpers.builders import MODE, make_disk, make_key, medium, pattern
 from tests.helpers.random_stacks import build, stacks, system_of
 
 KEY = make_key("k", 4096)
@@ -238,3 +240,19 @@ async def test_data_where_there_is_no_medium_are_told_so(monkeypatch):
     found = await verify_part(view, 1 << 19, (1 << 19) + 4096)
     assert found["mismatches"][0]["disk"] is None
     assert "no disk holds 0000" in view_text(told(found))[2]
+
+
+async def test_data_under_a_wrapped_key_are_compared_too(monkeypatch):
+    built, by = System(), KeyManager()
+    built.add_disk(make_disk("ice", slots=1, key_types=KeyType, key_manager=by))
+    built.add_mapped("dm0")
+    built.load("dm0", "0 64 linear ice 8")
+    await built.resume("dm0")
+    config = CryptoConfig(MODE, 4096, 8, KeyType.HW_WRAPPED)
+    built.add_key(CryptoKey("w", config, by.prepare_key(by.generate_key())))
+    view = built.add_view("v", "dm0", "w")
+    await write_file(view, 0, memoryview(pattern(8192)))
+    found = await verify_part(view, 0, 8192)
+    assert (found["units"], found["holes"], found["mismatch_count"]) == (2, 0, 0)
+    monkeypatch.setattr("fusedm.inspect.data_keys.inline_key", lambda device, key: KEY)
+    assert (await verify_part(view, 0, 8192))["mismatch_count"] == 2

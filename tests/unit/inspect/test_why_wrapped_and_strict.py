@@ -44,12 +44,13 @@ async def test_wrapped_keys_are_told_of_where_an_engine_takes_them():
     built.add_disk(make_disk("ice", slots=1, key_types=[KeyType.HW_WRAPPED]))
     told = why(built, "ice")
     assert told["key_types"] == ["hw-wrapped"]
-    assert [(one["mode"], one["key_type"], one["native"]) for one in told["configs"]] == [
-        (MODE, "hw-wrapped", True), (MODE, "hw-wrapped", True)
+    assert [(one["mode"], one["key_types"], one["native"]) for one in told["configs"]] == [
+        (MODE, ["hw-wrapped"], True), (MODE, ["hw-wrapped"], True)
     ]  # fmt: skip
     text = why_text(told)
     assert f"native all over ice: {MODE} 512,4096, 8 DUN bytes, keys hw-wrapped" in text
     assert f"not native: {MODE} 512,4096\n  the engine of ice takes keys of type" in text
+    assert "not native: Adiantum 512,1024,2048,4096,8192,16384,32768,65536 (all keys)" in text
     assert f"{MODE}/512, 1 DUN bytes (hw-wrapped keys) is honoured on ice" in text
 
 

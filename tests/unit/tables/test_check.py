@@ -216,7 +216,7 @@ def test_an_explanation_names_fields_with_units_and_sizes():
         "  offset       2048  sectors: 1 MiB\n"
         "  options      1  words\n"
         "  sector_size  512  bytes: 1 sector, 512 bytes\n"
-        "  the kernel prints: 0 8192 crypt aes-xts-plain64 ******** 0 8:0 2048 1 sector_size:512\n"
+        "  the kernel prints: 0 8192 crypt aes-xts-plain64 ******** 0 8:0 2048\n"
         "  dmsetup table prints zeros for its key without --showkeys: no line to load"
     )
 

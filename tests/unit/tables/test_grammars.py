@@ -3,71 +3,8 @@
 import pytest
 
 from fusedm.tables import all_grammars, check_text
+from tests.helpers.table_lines import GOOD, KERNEL_ONLY
 from tests.helpers.table_lint import findings, with_keys
-
-#: Lines of 8192 sectors without a finding, and what the kernel prints of them if that differs.
-GOOD = [
-    ("linear /dev/sda 2048", ""),
-    ("linear 8:16 0002048", "linear 8:16 2048"),
-    ("zero", "zero "),
-    ("error", "error "),
-    ("error d0 0", "error "),
-    ("striped 1 8 d0 0", ""),
-    ("striped 2 8 d0 0 d1 2048", ""),
-    ("unstriped 2 8 1 d0 0", ""),
-    ("switch 2 128 0 d0 0 d1 0", ""),
-    ("flakey d0 0 5 1", "flakey d0 0 5 1 2 error_reads error_writes"),
-    ("flakey d0 0 5 1 0", "flakey d0 0 5 1 2 error_reads error_writes"),
-    ("flakey d0 0 5 1 2 DROP_writes error_reads", "flakey d0 0 5 1 2 error_reads drop_writes"),
-    ("flakey d0 0 5 1 5 corrupt_bio_byte 1 R 255 0",
-     "flakey d0 0 5 1 5 corrupt_bio_byte 1 r 255 0"),
-    ("flakey d0 0 5 1 4 random_write_corrupt 0 random_read_corrupt 7",
-     "flakey d0 0 5 1 2 random_read_corrupt 7"),
-    ("flakey d0 0 5 1 2 random_write_corrupt 0",
-     "flakey d0 0 5 1 2 error_reads error_writes"),
-    ("delay d0 0 10", ""),
-    ("delay d0 0 10 d1 0 0", ""),
-    ("delay d0 0 10 d1 0 0 d2 0 500", ""),
-    ("dust d0 0 4096", ""),
-    ("log-writes d0 d1", ""),
-    ("ebs d0 0 1", ""),
-    ("ebs d0 8 1 8", ""),
-    ("crypt aes-xts-plain64 K 0 d0 0 1 sector_size:512", ""),
-    ("crypt aes-xts-plain64 K 0 d0 0 2 iv_large_sectors sector_size:4096",
-     "crypt aes-xts-plain64 K 0 d0 0 2 sector_size:4096 iv_large_sectors"),
-    ("crypt aes-cbc-essiv:sha256 :32:logon:it 0 d0 0 2 allow_discards sector_size:512", ""),
-    ("crypt capi:xts(aes)-plain64 K 0 d0 0 1 sector_size:512", ""),
-    ("crypt capi:cbc(aes)-essiv:sha256 H 0 d0 0 1 sector_size:512", ""),
-    ("crypt capi:authenc(hmac(sha256),xts(aes))-random K 0 d0 0 3 integrity:32:aead "
-     "sector_size:512 integrity_key_size:32", ""),
-    ("crypt aes-cbc-tcw H 0 d0 0 1 sector_size:512", ""),
-    ("crypt aes-lrw-benbi :48:user:it 0 d0 0 1 sector_size:512", ""),
-    ("crypt cipher_null-ecb - 0 d0 0 1 sector_size:512", ""),
-    ("snapshot d0 d1 P 8", ""),
-    ("snapshot d0 d1 PO 0 2 discard_zeroes_cow discard_passdown_origin", ""),
-    ("snapshot d0 d1 N 16 0", "snapshot d0 d1 N 16"),
-    ("snapshot-merge d0 d1 P 8", ""),
-    ("snapshot-origin d0", ""),
-    ("mirror core 1 1024 2 d0 0 d1 0 1 handle_errors", ""),
-    ("mirror disk 3 d2 1024 nosync 2 d0 0 d1 0 2 handle_errors keep_log", ""),
-    ("raid raid1 1 0 2 - d0 - d1", ""),
-    ("raid raid5_ls 5 128 region_size 1024 rebuild 0 3 d0 d1 d2 d3 - d5", ""),
-    ("raid raid5_ls 3 128 delta_disks -1 3 - d0 - d1 - -", ""),
-    ("raid raid10 5 64 raid10_format far raid10_copies 2 2 - d0 - d1", ""),
-    ("raid raid4 3 8 journal_dev d9 2 - d0 - d1", ""),
-    ("thin-pool d0 d1 128 4", "thin-pool d0 d1 128 4 0"),
-    ("thin-pool d0 d1 128 4 1 skip_block_zeroing", ""),
-    ("thin d0 1", ""),
-    ("thin d0 1 d1", ""),
-    ("integrity d0 0 32 J 0", ""),
-    ("integrity d0 0 - B 2 internal_hash:crc32c block_size:4096", ""),
-    ("integrity d0 0 - J 2 internal_hash:hmac(sha256):00ff meta_device:d1", ""),
-    ("cache d0 d1 d2 128 1 writeback smq 2 migration_threshold 2048", ""),
-    ("writecache s d0 d1 4096 3 max_age 1 cleaner", ""),
-    ("clone d0 d1 d2 8", ""),
-    ("clone d0 d1 d2 8 1 no_hydration 2 hydration_threshold 1", ""),
-    ("era d0 d1 8", ""),
-]  # fmt: skip
 
 #: Lines of 8192 sectors and all that is found, in order.
 ODD = [
@@ -148,7 +85,7 @@ ODD = [
     ("crypt aes:3-cbc-plain H 0 d0 0 1 sector_size:512",
      ["error at 'aes:3-cbc-plain': cipher: 'aes:3-cbc-plain' has a number of keys that is not"]),
     ("crypt aes-xts K 0 d0 0 1 sector_size:512",
-     ["error at 'aes-xts': cipher: 'aes-xts' has no IV mode, which xts needs: use one of plain"]),
+     ["error at 'aes-xts': cipher: 'aes-xts' has no IV mode, which all but ecb need: use one of"]),
     ("crypt aes-xts-plane64 K 0 d0 0 1 sector_size:512",
      ["error at 'aes-xts-plane64': cipher: 'aes-xts-plane64' has an unknown IV mode: use one"]),
     ("crypt aes-cbc-essiv H 0 d0 0 1 sector_size:512",
@@ -156,11 +93,11 @@ ODD = [
     ("crypt aes-cbc-essiv:sha1 H 0 d0 0 1 sector_size:512",
      ["error at 'aes-cbc-essiv:sha1': cipher: sha1 gives 20 bytes, which are no key of aes"]),
     ("crypt capi:xts(aes) K 0 d0 0",
-     ["error at 'capi:xts(aes)': cipher: 'capi:xts(aes)' has no IV mode: use capi:template-"]),
+     ["error at 'capi:xts(aes)': cipher: 'capi:xts(aes)' has no IV mode, which all but"]),
     ("crypt aes H 0 d0 0 1 sector_size:512",
      ["warning at 'aes': cipher: cbc with IVs that can be told ahead lets chosen data"]),
     ("crypt foo-cbc-null H 0 d0 0 1 sector_size:512",
-     ["warning at 'foo-cbc-null': cipher: foo-cbc is not known here, so its key is not checked",
+     ["warning at 'foo-cbc-null': cipher: cipher foo is not known here, so its key is not chec",
       "warning at 'foo-cbc-null': cipher: with a null IV equal sectors begin alike"]),
     ("crypt aes-ecb H 0 d0 0 1 sector_size:512",
      ["warning at 'aes-ecb': cipher: in ecb equal blocks are encrypted alike"]),
@@ -199,6 +136,7 @@ ODD = [
     ("snapshot d0 d0 P 8", ["error at 'd0': cow: is the origin itself"]),
     ("snapshot d0 d1 X 9", ["error at 'X': persistent: 'X' is not one of P, PO, N",
                             "error at '9': chunk: 9 is not a power of two"]),
+    ("snapshot d0 d1 N 0", ["error at '0': chunk 0: is for a store that tells its own, P or PO"]),
     ("snapshot d0 d1 P 4", ["warning at '4': chunk 4: is smaller than 8 sectors, so devices wi"]),
     ("snapshot d0 d1 P 8 1 discard_passdown_origin",
      ["error at 'discard_passdown_origin': discard_passdown_origin needs discard_zeroes_cow"]),
@@ -353,6 +291,28 @@ def test_plain_ivs_of_large_sectors_reach_further():
     assert findings(f"0 8192 {line}") == []
 
 
-def test_a_cipher_of_the_crypto_api_that_is_not_known_is_left_alone():
-    line = with_keys("crypt capi:adiantum-plain64 H 0 d0 0 1 sector_size:512")
+@pytest.mark.parametrize(("line", "text"), KERNEL_ONLY, ids=[line for line, _ in KERNEL_ONLY])
+def test_what_only_the_kernel_runs_is_said_without_refusing_it(line, text):
+    found = check_text(f"0 8192 {with_keys(line)}").findings
+    assert [one.severity.value for one in found if one.severity.value == "error"] == []
+    (lacks,) = [one for one in found if one.is_refused_by_fusedm]
+    assert lacks.text.startswith(text)
+
+
+def test_a_key_count_may_be_too_large_for_fusedm():
+    found = check_text("0 8192 crypt cipher_null:2048-cbc-plain - 0 d0 0").findings
+    assert "key count so large" not in str(found)
+    found = check_text(f"0 8192 crypt aes:2048-cbc-plain {'ab' * 64} 0 d0 0").findings
+    assert "key: 64 bytes: aes here takes 32768 or 49152 or 65536" in [one.text for one in found]
+    assert "cipher: a key count so large is run by the kernel only" in [one.text for one in found]
+
+
+def test_an_iv_offset_may_be_larger_than_a_device():
+    line = with_keys("crypt aes-xts-plain64 K 18014398509481984 d0 0 1 sector_size:512")
     assert findings(f"0 8192 {line}") == []
+
+
+def test_essiv_does_not_go_with_ecb_in_fusedm():
+    line = with_keys("crypt aes-ecb-essiv:sha256 H 0 d0 0 1 sector_size:512")
+    (lacks,) = [o for o in check_text(f"0 8192 {line}").findings if o.is_refused_by_fusedm]
+    assert lacks.text == "cipher: essiv with ecb is run by the kernel only"

@@ -25,6 +25,14 @@ def test_the_line_the_kernel_prints_of_inlinecrypt_does_not_load_back():
     )
 
 
+def test_a_printed_line_may_be_taken_for_another_one():
+    (found,) = check_text(with_keys(f"{INLINE} K 0 8 0")).findings
+    assert found.text.endswith(
+        "1 0 8 0`, which does not load back: it is taken for "
+        "`0 8192 inlinecrypt aes-xts-plain64 ******** 1 1 0 8`"
+    )
+
+
 @pytest.mark.parametrize(("number", "kind"), [("1", "raw"), ("2", "hw-wrapped"), ("0", "raw")])
 def test_a_printed_line_is_recognised(number, kind):
     (found,) = check_text(with_keys(f"{INLINE} K {number} 8 8:0 0")).findings

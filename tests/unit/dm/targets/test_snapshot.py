@@ -185,8 +185,9 @@ async def test_a_power_cut_loses_no_chunk_the_origin_no_longer_has(seed):
 async def test_a_device_of_something_else_is_refused():
     cow = make_disk("cow", 400)
     await write(cow, 0, NEW[:512])
-    with pytest.raises(StackError, match="is not that of a snapshot"):
+    with pytest.raises(StackError, match="is not that of a snapshot") as caught:
         await Stack(cow=cow).make()
+    assert caught.value.errno == errno.ENXIO
 
 
 async def test_a_snapshot_that_was_invalid_stays_so():

@@ -1,0 +1,114 @@
+"""The cipher of a crypt line taken apart, and what of it fusedm does not have."""
+
+import re
+from dataclasses import dataclass
+
+from fusedm.block.units import is_power_of_two
+from fusedm.tables.words import whole_number
+
+IV_MODES = (
+    "plain",
+    "plain64",
+    "plain64be",
+    "essiv",
+    "benbi",
+    "null",
+    "eboiv",
+    "elephant",
+    "lmk",
+    "tcw",
+    "random",
+)
+DIGEST_SIZES = {
+    "md5": 16,
+    "sha1": 20,
+    "rmd160": 20,
+    "sha224": 28,
+    "sha256": 32,
+    "sha3-256": 32,
+    "blake2b-256": 32,
+    "blake2s-256": 32,
+    "sha384": 48,
+    "sha512": 64,
+}
+
+#: What fusedm's own crypt has.
+_FUSEDM_CHAINS = ("xts", "cbc", "ecb")
+_FUSEDM_IV_MODES = IV_MODES[:7]
+_FUSEDM_KEY_COUNT = 1024
+
+_ESSIV = re.compile(r"essiv\((\w+)\((\w+)\),([\w-]+)\)")
+_TEMPLATE = re.compile(r"(\w+)\((.*)\)")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """aes:2-cbc-essiv:sha256, or capi:xts(aes)-plain64. chain is empty if it is not told apart."""
+
+    cipher: str
+    key_count: int
+    chain: str
+    iv: str
+    iv_options: str
+    is_capi: bool
+
+
+def parse_spec(text: str) -> Spec | str:
+    """The parts of a cipher, or what is wrong with it."""
+    if text.startswith("capi:"):
+        return _parse_capi(text.removeprefix("capi:"))
+    cipher, _, rest = text.partition("-")
+    name, colon, keys = cipher.partition(":")
+    key_count = whole_number(keys) if colon else 1
+    if not name:
+        return "has no cipher: use cipher-chainmode-ivmode"
+    if key_count is None or not is_power_of_two(key_count):
+        return "has a number of keys that is not a power of two"
+    chain, _, iv = rest.partition("-")
+    if not chain or rest == "plain":
+        return Spec(name, key_count, "cbc", "plain", "", False)
+    iv_mode, _, iv_options = iv.partition(":")
+    return _checked(Spec(name, key_count, chain, iv_mode, iv_options, False))
+
+
+def _parse_capi(text: str) -> Spec | str:
+    # The IV options follow the last colon, the IV mode the last dash.
+    head, colon, iv_options = text.rpartition(":")
+    if not colon:
+        head, iv_options = text, ""
+    template, dash, iv = head.rpartition("-")
+    if not dash or ")" in iv:
+        template, iv = head, ""
+    essiv = _ESSIV.fullmatch(template)
+    if essiv and iv == "plain64":
+        return _checked(Spec(essiv[2], 1, essiv[1], "essiv", essiv[3], True))
+    found = _TEMPLATE.fullmatch(template)
+    chain, cipher = (found[1], found[2]) if found else ("", template)
+    return _checked(Spec(cipher, 1, chain, iv, iv_options, True))
+
+
+def _checked(spec: Spec) -> Spec | str:
+    if not spec.iv and spec.chain != "ecb":
+        return f"has no IV mode, which all but ecb need: use one of {', '.join(IV_MODES)}"
+    if spec.iv and spec.iv not in IV_MODES:
+        return f"has an unknown IV mode: use one of {', '.join(IV_MODES)}"
+    if spec.iv == "essiv" and not spec.iv_options:
+        return "has no digest, which essiv needs: use essiv:sha256"
+    return spec
+
+
+def fusedm_lacks(spec: Spec) -> str:
+    """What of a cipher fusedm does not have; empty if it has all of it."""
+    if spec.cipher != "aes":
+        return f"cipher {spec.cipher}"
+    if spec.chain not in _FUSEDM_CHAINS:
+        return f"chaining mode {spec.chain}"
+    if spec.iv and spec.iv not in _FUSEDM_IV_MODES:
+        return f"IV mode {spec.iv}"
+    if spec.chain == "ecb" and spec.iv == "essiv":
+        return "essiv with ecb"
+    if spec.iv == "essiv" and spec.iv_options not in DIGEST_SIZES:
+        return f"digest {spec.iv_options}"
+    if spec.iv != "essiv" and spec.iv_options:
+        return f"option {spec.iv_options} of {spec.iv}"
+    return "a key count so large" if spec.key_count > _FUSEDM_KEY_COUNT else ""
