@@ -70,6 +70,10 @@ def accesses(draw):
 
 slot_counts = st.sampled_from([None, 0, 1, 2])
 
+#: The lowest device, over d0; those that copy keep that on d3.
+LOWEST = ["linear d0 0", "snapshot d0 d3 N 8", "snapshot d0 d3 P 2"]
+lowest = st.sampled_from(LOWEST)
+
 
 async def do(device, request, nowait):
     """On the spot if it may be and can be."""
@@ -81,12 +85,13 @@ async def do(device, request, nowait):
     await submit(device, [request])
 
 
-async def run(lines, slots, some, nowait):
+async def run(lines, slots, some, nowait, lowest=LOWEST[0]):
     disks = [
         make_disk(f"d{index}", SIZE * 2, slots=count, latency=0.001)
         for index, count in enumerate(slots)
     ]
-    lower = await make_mapped(f"0 {SIZE * 2} linear d0 0", *disks, name="lower")
+    disks.append(make_disk("d3", SIZE * 6))
+    lower = await make_mapped(f"0 {SIZE * 2} {lowest}", *disks, name="lower")
     device = await make_mapped("\n".join(lines), lower, disks[1], disks[2])
     model = FlatModel(SIZE)
     for entry in device.live.entries:
@@ -119,9 +124,10 @@ async def run(lines, slots, some, nowait):
     st.tuples(slot_counts, slot_counts, slot_counts),
     st.lists(accesses(), max_size=8),
     st.booleans(),
+    lowest,
 )
-def test_a_stack_is_a_flat_array_of_reference_ciphertext(lines, slots, some, nowait):
-    trio.run(run, lines, slots, some, nowait, clock=MockClock(autojump_threshold=0))
+def test_a_stack_is_a_flat_array_of_reference_ciphertext(lines, slots, some, nowait, lowest):
+    trio.run(run, lines, slots, some, nowait, lowest, clock=MockClock(autojump_threshold=0))
 
 
 @settings(max_examples=30)
