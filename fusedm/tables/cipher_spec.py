@@ -88,7 +88,7 @@ def _parse_capi(text: str) -> Spec | str:
 
 
 def _checked(spec: Spec) -> Spec | str:
-    if not spec.iv and spec.chain != "ecb":
+    if not spec.iv and spec.chain != "ecb" and not spec.is_capi:
         return f"has no IV mode, which all but ecb need: use one of {', '.join(IV_MODES)}"
     if spec.iv and spec.iv not in IV_MODES:
         return f"has an unknown IV mode: use one of {', '.join(IV_MODES)}"
@@ -105,6 +105,8 @@ def fusedm_lacks(spec: Spec) -> str:
         return f"chaining mode {spec.chain}"
     if spec.iv and spec.iv not in _FUSEDM_IV_MODES:
         return f"IV mode {spec.iv}"
+    if not spec.iv and spec.chain != "ecb":
+        return f"{spec.chain} without an IV mode"
     if spec.chain == "ecb" and spec.iv == "essiv":
         return "essiv with ecb"
     if spec.iv == "essiv" and spec.iv_options not in DIGEST_SIZES:

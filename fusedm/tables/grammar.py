@@ -13,13 +13,18 @@ from fusedm.tables.reader import Reader
 #: Looks at a line that could be read whole, and says what is wrong or odd in it.
 Check = Callable[[Reader], None]
 
-#: The arguments with which the kernel's table output repeats a line, keys shown.
-Printer = Callable[[Reader], list[str]]
+#: The arguments with which the kernel's table output repeats a line, keys shown. None: that depends
+#: on what is found on the devices.
+Printer = Callable[[Reader], list[str] | None]
 
 
 def as_read(line: Reader) -> list[str]:
     """Most targets print their arguments in the order in which they are given."""
     return [found.printed for found in line.fields]
+
+
+def not_known(line: Reader) -> None:
+    """What is printed depends on the devices."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from fusedm.tables.finding import Kernel
+from fusedm.tables.pieces import TAKES_IT
 from fusedm.tables.reader import Reader
 from fusedm.tables.words import Word, whole_number
 
@@ -83,7 +84,7 @@ class Key:
             line.error("key: the size in :size:type:description is not a number of bytes", word)
         if parts[2] not in self.key_types:
             wrong = f"is not one of {known}" if known else "is of no use: give the key itself"
-            takes = "takes it" if parts[2] == FUSEDM_KEY_TYPE else ""
+            takes = TAKES_IT if parts[2] == FUSEDM_KEY_TYPE else ""
             line.error(f"key: the type in :size:type:description {wrong}", word, fusedm=takes)
         elif parts[2] != FUSEDM_KEY_TYPE:
             line.warn(

@@ -21,6 +21,9 @@ MAX_MINOR = (1 << 20) - 1
 
 MAX_32_BITS = (1 << 32) - 1
 
+#: What fusedm says where the kernel refuses.
+TAKES_IT = "takes it"
+
 #: What is not a multiple of this is refused on devices with logical blocks of 4096 bytes.
 SECTORS_OF_4096 = 4096 // SECTOR_SIZE
 
@@ -322,6 +325,9 @@ class Group:
                 known = ", ".join(feature.name for feature in self.features)
                 line.error(f"{line.quote(word)} is not one of its features: {known}", word)
                 continue
+            if feature.has_value and not word.text.startswith(feature.name):
+                # The kernel compares flags without minding case, but reads these as they are.
+                line.error(f"{feature.name.rstrip(':')} is in small letters", word, fusedm=TAKES_IT)
             if feature.name in seen and not feature.repeatable:
                 line.error(f"{feature.name.rstrip(':')} is given twice", word)
             seen.add(feature.name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.tables.finding import Kernel
-from fusedm.tables.grammar import Grammar
+from fusedm.tables.grammar import Grammar, not_known
 from fusedm.tables.pieces import (
     MAX_32_BITS,
     Choice,
@@ -157,6 +157,7 @@ GRAMMARS = [
             ),
         ),
         (_integrity_fits,),
+        not_known,
         is_alone=True,
         masks_key=True,
     ),

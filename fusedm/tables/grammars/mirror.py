@@ -50,6 +50,13 @@ def _keep_log(line: Reader) -> None:
         line.warn("without handle_errors a write that fails on some mirrors is not noticed")
 
 
+def _printed(line: Reader) -> list[str]:
+    given = {name for name, _ in line.features}
+    words = [name for name in ("handle_errors", "keep_log") if name in given]
+    first = [one.printed for one in line.fields if one.name not in ("features", "feature")]
+    return [*first, *([str(len(words)), *words] if words else [])]
+
+
 GRAMMARS = [
     Grammar(
         "mirror",
@@ -61,5 +68,6 @@ GRAMMARS = [
             Group((Feature("handle_errors"), Feature("keep_log")), maximum=2),
         ),
         (_keep_log,),
+        _printed,
     )
 ]

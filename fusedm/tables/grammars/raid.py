@@ -134,6 +134,13 @@ def _devices_fit(line: Reader) -> None:
         )
 
 
+def _printed(line: Reader) -> list[str] | None:
+    if line.features:
+        return None  # Several of them are done with when the array has been made.
+    chunk = "0" if _level(line) == "raid1" else str(line.number("chunk"))
+    return [chunk if one.name == "chunk" else one.printed for one in line.fields]
+
+
 GRAMMARS = [
     Grammar(
         "raid",
@@ -153,5 +160,6 @@ GRAMMARS = [
             Repeat("devices", (Device("meta", none=True), Device("data", none=True)), words=2),
         ),
         (_parameters_fit, _devices_fit),
+        _printed,
     )
 ]

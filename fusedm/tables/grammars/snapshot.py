@@ -33,7 +33,9 @@ def _chunk(line: Reader) -> None:
         )
 
 
-def _printed(line: Reader) -> list[str]:
+def _printed(line: Reader) -> list[str] | None:
+    if not line.number("chunk"):
+        return None  # It is what the store says.
     first = [found.printed for found in line.fields[:4]]
     given = {name for name, _ in line.features}
     words = [feature.name for feature in _FEATURES if feature.name in given]
