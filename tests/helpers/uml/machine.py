@@ -23,7 +23,9 @@ PROGRAM = "linux.uml"
 MODULES = (
     *("xts", "cbc", "ecb", "essiv", "adiantum", "loop"),
     *("dm-mod", "dm-zero", "dm-flakey", "dm-delay", "dm-dust", "dm-log-writes", "dm-snapshot"),
-    *("dm-crypt",),
+    *("dm-crypt", "dm-switch", "dm-unstripe", "dm-mirror", "dm-raid", "raid0", "raid1", "raid456"),
+    *("dm-thin-pool", "dm-cache", "dm-cache-smq", "dm-clone", "dm-era", "dm-writecache"),
+    *("dm-integrity",),
 )
 GUEST = Path(__file__).with_name("guest.py")
 #: The longest batch takes a tenth of it on two busy cores.
