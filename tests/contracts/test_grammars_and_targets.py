@@ -5,6 +5,7 @@ A new file in targets/ is taken up by itself, and needs a grammar in tables/gram
 
 import random
 import re
+from functools import cache
 from importlib import import_module
 
 import pytest
@@ -25,8 +26,9 @@ LENGTH = 192
 WORDS = ["", "0", "1", "7", "8", "-1", "8k", "4096", str(1 << 60), "9" * 30, "x", "N", "P", "d1"]
 
 
+@cache
 def lookup(name: str) -> RecordingDevice:
-    """Every name is that of a device, and every device is large enough."""
+    """Every name is that of a device, always the same, and large enough."""
     return RecordingDevice(name, MAX_SECTORS)
 
 
