@@ -34,6 +34,13 @@ class Cipher(Protocol):
     def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None: ...
 
 
+class SectorCipher(Cipher, Protocol):
+    """A key made ready whose data units are sectors numbered by 512 bytes, whatever their size."""
+
+    def is_slow(self, length_bytes: int) -> bool:
+        """Whether transforming so much belongs in a worker thread."""
+
+
 class SlotHold(Protocol):
     """A keyslot in use: its cipher, until released; count_hits counts further uses of this hold."""
 

@@ -1,6 +1,8 @@
 """Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
 
 from fusedm.crypto.carry_out import can_carry_out_now
+from fusedm.crypto.cipher_spec import CipherSpec, parse_cipher_spec
+from fusedm.crypto.ciphers import make_sector_cipher
 from fusedm.crypto.data_units import decrypt_data
 from fusedm.crypto.engine import InlineEngine
 from fusedm.crypto.engine_faults import FAULT_KINDS, EngineFaults, Fault
@@ -45,6 +47,7 @@ __all__ = [
     "MAX_KEYSLOTS",
     "MIN_IMPORT_SIZE",
     "SECRET_SIZE",
+    "CipherSpec",
     "EngineFaults",
     "EngineProfile",
     "EvpCipher",
@@ -63,7 +66,9 @@ __all__ = [
     "evict_key",
     "libcrypto_version",
     "make_plan",
+    "make_sector_cipher",
     "not_native",
+    "parse_cipher_spec",
     "plan_bio",
     "start_using_key",
     "submit",

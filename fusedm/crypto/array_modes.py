@@ -19,7 +19,10 @@ from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.plan import Cipher
 from fusedm.crypto.adiantum import Adiantum
 from fusedm.crypto.blocks import BLOCK_BYTES, Blocks
+from fusedm.crypto.cipher_spec import DIGESTS, CipherSpec
 from fusedm.crypto.essiv import CbcEssiv
+from fusedm.crypto.sector_ivs import Encrypt, IvCiphers, IvMaker, make_iv_maker
+from fusedm.crypto.sector_modes import CbcUnits, EcbUnits, SectorArrays, UnitMode, XtsUnits
 from fusedm.crypto.xts import Xts
 
 
@@ -81,6 +84,43 @@ def aes_cbc_essiv(key: CryptoKey) -> Cipher:
 def adiantum(key: CryptoKey) -> Cipher:
     """Adiantum with XChaCha12 and AES-256."""
     return Adiantum(key.config, key.raw, lambda raw: _EcbBlocks(algorithms.AES(bytes(raw))))
+
+
+def sector_arrays(
+    spec: CipherSpec, raw: memoryview, sector_size: int, counts_large: bool
+) -> SectorArrays:
+    """A cipher of dm-crypt, its keys one after the other in raw.
+
+    Source: crypt_setkey; each key has its own digest for essiv, and eboiv takes the first key.
+    """
+    size = len(raw) // spec.key_count
+    keys: list[tuple[IvMaker, UnitMode]] = []
+    zero_under: Encrypt | None = None
+    for index in range(spec.key_count):
+        key = bytes(raw[index * size : (index + 1) * size])
+        mode, own_zero_under = _unit_mode(spec.chain, key)
+        zero_under = zero_under or own_zero_under
+        salted = _salted(spec.digest, key) if spec.digest else zero_under
+        keys.append((make_iv_maker(spec, sector_size, IvCiphers(salted, zero_under)), mode))
+    return SectorArrays(sector_size, counts_large, keys)
+
+
+def _unit_mode(chain: str, key: bytes) -> tuple[UnitMode, Encrypt]:
+    """The mode of one key, and how it encrypts a block of zeros under given IVs."""
+    if chain == "xts":
+        half = len(key) // 2
+        data, tweak = (_EcbBlocks(algorithms.AES(part)) for part in (key[:half], key[half:]))
+        xts = XtsUnits(data, tweak)
+        return xts, xts.zero_under
+    aes = algorithms.AES(key)
+    if chain == "ecb":
+        return EcbUnits(_EcbBlocks(aes)), _EcbBlocks(aes).encrypt
+    cbc = CbcUnits(_EcbBlocks(aes), _Cipher(aes, modes.CBC(bytes(BLOCK_BYTES))).encryptor)
+    return cbc, cbc.zero_under
+
+
+def _salted(digest: str, key: bytes) -> Encrypt:
+    return _EcbBlocks(algorithms.AES(DIGESTS[digest](key))).encrypt
 
 
 #: Made from a key; UnsupportedAlgorithm for a block cipher the library lacks.

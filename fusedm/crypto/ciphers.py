@@ -7,7 +7,7 @@ essiv, adiantum.
 
 import errno
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
-from fusedm.block.plan import Cipher
+from fusedm.block.plan import Cipher, SectorCipher
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.crypto.cipher_spec import CipherSpec
 from fusedm.crypto.data_units import split_at_data_units
 from fusedm.crypto.evp import EVP_MODES, EvpCipher
 
@@ -68,6 +70,12 @@ def make_of_arrays(key: CryptoKey) -> Cipher:
 
     return ARRAY_MODES[key.config.mode](key)
 
+
+#: Numbers of sectors have 64 bits.
+_SECTOR_LIMIT = 1 << 64
+_PLAIN_XTS = CipherSpec("xts", "plain64")
+#: As for the other ciphers on arrays: what takes less than a hop to a worker thread, and a little.
+_SECTORS_ON_THE_SPOT = 32
 
 #: Data units of each mode transformed on the spot in software; more go to a worker thread. A hop
 #: to a thread and back costs about 100 microseconds, a unit of AES 11: 32 units keep the stack busy
@@ -159,3 +167,71 @@ class CipherKind:
 SOFTWARE = CipherKind(compiled=False)
 ENGINE = CipherKind(compiled=True)
 STRICT_ENGINE = CipherKind(compiled=True, takes_weak_keys=True)
+
+
+class _PlainXts:
+    """aes-xts-plain64 with 64 bytes of key: compiled, but for numbers of sectors that wrap."""
+
+    def __init__(self, raw: memoryview, sector_size: int, counts_large: bool) -> None:
+        self._evp = EvpCipher("AES-256-XTS", raw, sector_size)
+        self._sector_size = sector_size
+        self._shift = (sector_size // SECTOR_SIZE).bit_length() - 1 if counts_large else 0
+        self._step = 1 if counts_large else sector_size // SECTOR_SIZE
+
+    def is_slow(self, length_bytes: int) -> bool:
+        """Never: it is as fast as copying."""
+        return False
+
+    def encrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Encrypt each sector of src into dst."""
+        for number, part in self._runs(dun, len(src)):
+            self._evp.encrypt(number, src[part], dst[part])
+
+    def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Decrypt each sector of src into dst."""
+        for number, part in self._runs(dun, len(src)):
+            self._evp.decrypt(number, src[part], dst[part])
+
+    def _runs(self, sector: int, length_bytes: int) -> Iterator[tuple[int, slice]]:
+        """What one call can do: all, if IVs follow each other, else each sector alone."""
+        first = sector % _SECTOR_LIMIT >> self._shift
+        count = length_bytes // self._sector_size
+        if self._step == 1 and first + count <= _SECTOR_LIMIT >> self._shift:
+            yield first, slice(0, length_bytes)
+            return
+        for index in range(count):
+            number = sector + index * self._sector_size // SECTOR_SIZE
+            start = index * self._sector_size
+            part = slice(start, start + self._sector_size)
+            yield number % _SECTOR_LIMIT >> self._shift, part
+
+
+class _ArraySectors:
+    """Any cipher of dm-crypt, on arrays."""
+
+    def __init__(self, cipher: Cipher, sector_size: int) -> None:
+        self.encrypt = cipher.encrypt
+        self.decrypt = cipher.decrypt
+        self._most = _SECTORS_ON_THE_SPOT * sector_size
+
+    def is_slow(self, length_bytes: int) -> bool:
+        """Whether transforming so much belongs in a worker thread."""
+        return length_bytes > self._most
+
+
+def make_sector_cipher(
+    spec: CipherSpec, raw: memoryview, sector_size: int, counts_large: bool
+) -> SectorCipher:
+    """A cipher of dm-crypt and its keys made ready; counts_large has IVs count sectors, not 512s.
+
+    Raises: CryptoError(EINVAL) for a wrong number of bytes.
+    """
+    if len(raw) not in spec.key_sizes:
+        sizes = ", ".join(map(str, spec.key_sizes))
+        raise CryptoError(f"{len(raw)} bytes of key given, the cipher needs {sizes}")
+    half = len(raw) // 2
+    if spec == _PLAIN_XTS and len(raw) == 64 and raw[:half] != raw[half:]:
+        return _PlainXts(raw, sector_size, counts_large)
+    from fusedm.crypto.array_modes import sector_arrays
+
+    return _ArraySectors(sector_arrays(spec, raw, sector_size, counts_large), sector_size)

@@ -1,0 +1,81 @@
+"""Words that name ciphers."""
+
+import errno
+
+import pytest
+
+from fusedm.block.errors import CryptoError
+from fusedm.crypto import CipherSpec, parse_cipher_spec
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("aes-xts-plain64", CipherSpec("xts", "plain64")),
+        ("aes-cbc-essiv:sha256", CipherSpec("cbc", "essiv", "sha256")),
+        ("aes-xts-essiv:blake2b-256", CipherSpec("xts", "essiv", "blake2b-256")),
+        ("aes:64-cbc-plain64be", CipherSpec("cbc", "plain64be", key_count=64)),
+        ("aes:1-cbc-eboiv", CipherSpec("cbc", "eboiv")),
+        ("aes", CipherSpec("cbc", "plain")),
+        ("aes-plain", CipherSpec("cbc", "plain")),
+        ("aes:2", CipherSpec("cbc", "plain", key_count=2)),
+        ("aes-ecb", CipherSpec("ecb")),
+        ("aes-ecb-null", CipherSpec("ecb")),
+        ("capi:xts(aes)-plain64", CipherSpec("xts", "plain64")),
+        ("capi:cbc(aes)-essiv:sha256", CipherSpec("cbc", "essiv", "sha256")),
+        ("capi:cbc(aes)-essiv:sha3-256", CipherSpec("cbc", "essiv", "sha3-256")),
+        ("capi:essiv(cbc(aes),sha256)-plain64", CipherSpec("cbc", "essiv", "sha256")),
+        ("capi:essiv(cbc(aes),sha3-256)-plain64", CipherSpec("cbc", "essiv", "sha3-256")),
+        ("capi:ecb(aes)", CipherSpec("ecb")),
+        ("capi:ecb(aes)-null", CipherSpec("ecb")),
+    ],
+)
+def test_a_word_names_a_cipher(text, spec):
+    assert parse_cipher_spec(text) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "says"),
+    [
+        ("serpent-xts-plain64", errno.ENOENT, "cipher 'serpent' is not known here: use aes"),
+        ("aes-lrw-benbi", errno.ENOENT, "chaining mode 'lrw' is not known here: use xts, cbc"),
+        ("aes-cbc-essiv:tgr192", errno.ENOENT, "digest 'tgr192' is not known here: use sha256"),
+        ("aes-cbc-essiv:sha512", errno.EINVAL, "sha512 has 64 bytes, which are no key for aes"),
+        ("aes-cbc-essiv", errno.EINVAL, "essiv needs a digest, as in essiv:sha256"),
+        ("capi:cbc(aes)-essiv", errno.EINVAL, "essiv needs a digest, as in essiv:sha256"),
+        ("aes-ecb-essiv:sha256", errno.EINVAL, "ecb has no IVs"),
+        ("aes-xts", errno.EINVAL, "xts needs an IV mode: plain, plain64"),
+        ("capi:xts(aes)", errno.EINVAL, "xts needs an IV mode: plain, plain64"),
+        ("aes-xts-lmk", errno.EINVAL, "IV mode 'lmk' is not known here: use plain, plain64"),
+        ("aes-xts-plain64-more", errno.EINVAL, "'plain64-more' is not known here"),
+        ("aes-xts-plain64:extra", errno.EINVAL, "plain64 takes no options, 'extra' given"),
+        ("aes-ecb-:extra", errno.EINVAL, "IV mode none takes no options, 'extra' given"),
+        ("aes:3-cbc-plain", errno.EINVAL, "'3' keys: their number is a power of two up to 1024"),
+        ("aes:0-cbc-plain", errno.EINVAL, "'0' keys"),
+        ("aes:-cbc-plain", errno.EINVAL, "'' keys"),
+        ("aes:2048-cbc-plain", errno.EINVAL, "'2048' keys"),
+        ("xts(aes)-plain64", errno.EINVAL, "is written with capi: in front"),
+        ("capi:aes-xts", errno.EINVAL, "'aes' is no template such as xts"),
+        ("capi:gcm(aes)-random", errno.ENOENT, "chaining mode 'gcm' is not known here"),
+        ("capi:essiv(cbc(aes),sha256)-null", errno.EINVAL, "IVs of plain64, not of null"),
+        ("capi:", errno.EINVAL, "'' is no template"),
+        ("", errno.ENOENT, "cipher '' is not known here"),
+    ],
+)
+def test_a_word_that_names_none_is_refused(text, number, says):
+    with pytest.raises(CryptoError) as caught:
+        parse_cipher_spec(text)
+    assert says in str(caught.value)
+    assert caught.value.errno == number
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("aes-cbc-plain", (16, 24, 32)),
+        ("aes-xts-plain64", (32, 48, 64)),
+        ("aes:4-xts-plain64", (128, 192, 256)),
+    ],
+)
+def test_the_sizes_of_keys_are_those_of_aes_for_each_key(text, sizes):
+    assert parse_cipher_spec(text).key_sizes == sizes
