@@ -100,7 +100,7 @@ ONLY_IN = {
     ),
     "ctypes": (
         "stores/host.py",
-        "stack/key_sources.py",
+        "host/keyring.py",
         "fuse/kernel_mount.py",
         "fuse/mount.py",
         "host/doctor.py",

@@ -1,6 +1,5 @@
 """Keys from every source, and what is said when there is none to be had."""
 
-import ctypes
 import errno
 import os
 import threading
@@ -12,14 +11,11 @@ import pytest
 from fusedm.block import MODES
 from fusedm.block.errors import CryptoError, StackError
 from fusedm.stack.key_sources import load_key
+from tests.helpers.keyring import Keyring
 
 KEY = bytes(range(200, 232))
 SIZE = len(KEY)
 HEX = KEY.hex().encode()
-
-KEYCTL_REVOKE = 3
-PROCESS_KEYRING = -2
-ADD_KEY = {"x86_64": (248, 250), "aarch64": (217, 219), "riscv64": (217, 219)}
 
 
 def key_file(directory: Path, data: bytes, mode: int = 0o600) -> Path:
@@ -201,29 +197,6 @@ def test_random_keys_have_the_size_and_differ() -> None:
 def test_a_key_written_out_is_refused() -> None:
     with pytest.raises(StackError, match="^a key is not written out here"):
         load_key(HEX.decode(), SIZE, Path())
-
-
-class Keyring:
-    """Keys in this process's own keyring, revoked in the end."""
-
-    def __init__(self) -> None:
-        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
-        self._add, self._control = ADD_KEY.get(os.uname().machine, (0, 0))
-        self._keys: list[int] = []
-
-    def add(self, kind: bytes, description: bytes, payload: bytes) -> None:
-        if not self._add:
-            pytest.skip(f"KEYRING TESTS: SKIPPED - no syscall numbers for {os.uname().machine}")
-        ring = ctypes.c_long(PROCESS_KEYRING)
-        key = self._syscall(self._add, kind, description, payload, len(payload), ring)
-        if key < 0:
-            pytest.skip(f"KEYRING TESTS: SKIPPED - {os.strerror(ctypes.get_errno())}")
-        self._keys.append(key)
-
-    def revoke_all(self) -> None:
-        for key in self._keys:
-            self._syscall(self._control, KEYCTL_REVOKE, key)
-        self._keys.clear()
 
 
 @pytest.fixture
