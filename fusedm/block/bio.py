@@ -41,6 +41,9 @@ class Bio:
     Units:  sector and sector_count are 512-byte sectors, relative to the device it is submitted to.
     Shapes: data has exactly sector_count sectors for READ (writable) and WRITE, else it is empty;
             FLUSH has sector 0 and sector_count 0.
+    is_encrypted says that the data went through a fallback above: where there is a key for all that
+    nobody has encrypted (default-key), they are left as they are.
+    Source: of that mark, bi_skip_dm_default_key in Android's kernels.
     """
 
     op: Op
@@ -48,6 +51,7 @@ class Bio:
     sector_count: int
     data: memoryview = NO_DATA
     crypt: CryptContext | None = None
+    is_encrypted: bool = False
 
     @classmethod
     def read(cls, sector: int, data: memoryview, crypt: CryptContext | None = None) -> "Bio":
@@ -81,16 +85,16 @@ class Bio:
         data = self.data
         if data:
             data = data[begin << SECTOR_SHIFT : end << SECTOR_SHIFT]
-        return Bio(self.op, self.sector + begin, end - begin, data, crypt)
+        return Bio(self.op, self.sector + begin, end - begin, data, crypt, self.is_encrypted)
 
     def remap(self, sector: int) -> "Bio":
         """The same bio at another sector; the DUN does not change."""
-        return Bio(self.op, sector, self.sector_count, self.data, self.crypt)
+        return Bio(self.op, sector, self.sector_count, self.data, self.crypt, self.is_encrypted)
 
     def with_data(self, data: memoryview) -> "Bio":
         """The same I/O without context on another buffer, as it goes on below a crypto point."""
         assert len(data) == len(self.data), f"{len(data)} bytes for {len(self.data)}"
-        return Bio(self.op, self.sector, self.sector_count, data)
+        return Bio(self.op, self.sector, self.sector_count, data, is_encrypted=True)
 
     def is_followed_by(self, other: "Bio") -> bool:
         """Whether other continues this bio: next sector, and contexts that follow each other."""

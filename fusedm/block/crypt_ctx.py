@@ -144,7 +144,9 @@ class CryptoKey:
 
     __slots__ = ("_raw", "config", "name")
 
-    def __init__(self, name: str, config: CryptoConfig, raw: bytes | bytearray) -> None:
+    def __init__(
+        self, name: str, config: CryptoConfig, raw: bytes | bytearray | memoryview
+    ) -> None:
         check_key_size(name, config, len(raw))
         self.name = name
         self.config = config

@@ -131,6 +131,20 @@ class SoftwareCrypt:
 
 
 @dataclass(frozen=True, slots=True)
+class Transformed:
+    """A target's own encryption: bio's data are transformed here, child goes on with the others.
+
+    number is that of the first sector. bounce is as for SoftwareCrypt.
+    """
+
+    cipher: SectorCipher
+    number: int
+    bio: Bio
+    bounce: memoryview
+    child: "Node"
+
+
+@dataclass(frozen=True, slots=True)
 class Concat:
     """Parts independent of each other: the first error wins, the others are still carried out."""
 
@@ -189,7 +203,18 @@ class Patch:
     write: "Node"
 
 
-Node = LeafIO | SoftwareCrypt | Concat | Delayed | Scripted | Completed | Failed | Hooked | Patch
+Node = (
+    LeafIO
+    | SoftwareCrypt
+    | Transformed
+    | Concat
+    | Delayed
+    | Scripted
+    | Completed
+    | Failed
+    | Hooked
+    | Patch
+)
 
 
 #: Called with a device, the bio it was given and the node it answered with, from below upwards.

@@ -135,6 +135,8 @@ def _step(step: Told, stores: Mapping[str, str]) -> str:
             return f"{how}: bytes {step['begin_byte']}..{step['end_byte']} of {store}"
         case "delay":
             return f"{step['seconds'] * 1000:g} ms later"
+        case "transform":
+            return "decrypted by the target" if step["op"] == "read" else "encrypted by the target"
         case "hook":
             return "its target looks at the end"
         case "completed":

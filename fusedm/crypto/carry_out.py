@@ -29,6 +29,7 @@ from fusedm.block.plan import (
     Scripted,
     SlotHold,
     SoftwareCrypt,
+    Transformed,
 )
 from fusedm.block.range_locks import Extent, Hold, merged
 from fusedm.crypto.data_units import decrypt_data
@@ -43,6 +44,8 @@ def can_carry_out_now(node: Node) -> bool:
             return slots is None or _can_transform_now(slots, bio)
         case SoftwareCrypt(slots=slots, bio=bio, child=child):
             return _can_transform_now(slots, bio) and can_carry_out_now(child)
+        case Transformed(cipher=cipher, bounce=bounce, child=child):
+            return not cipher.is_slow(len(bounce)) and can_carry_out_now(child)
         case Concat(parts):
             return all(can_carry_out_now(part) for part in parts)
         case Hooked(_, _, child):
@@ -80,6 +83,12 @@ def carry_out_now(node: Node) -> None:
                 transform(hold.cipher, bio, bounce)
             finally:
                 hold.release()
+            if bio.op is Op.WRITE:
+                carry_out_now(child)
+        case Transformed(bio=bio, child=child):
+            if bio.op is Op.READ:
+                carry_out_now(child)
+            _transform_sectors(node)
             if bio.op is Op.WRITE:
                 carry_out_now(child)
         case Concat(parts):
@@ -125,6 +134,15 @@ async def carry_out(node: Node) -> None:
                 hold.release()
             if bio.op is Op.WRITE:
                 await carry_out(child)
+        case Transformed(cipher, _, bio, bounce, child):
+            if bio.op is Op.READ:
+                await carry_out(child)
+            if cipher.is_slow(len(bounce)):
+                await trio.to_thread.run_sync(_transform_sectors, node)
+            else:
+                _transform_sectors(node)
+            if bio.op is Op.WRITE:
+                await carry_out(child)
         case Concat(parts):
             await _carry_out_all(parts)
         case Delayed(seconds, child, hurry, note):
@@ -166,6 +184,14 @@ def transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
         cipher.encrypt(bio.crypt.dun, bio.data, bounce)
     else:
         decrypt_data(cipher, bio.crypt, bio.data)
+
+
+def _transform_sectors(node: Transformed) -> None:
+    """The same for sectors that a target encrypts."""
+    if node.bio.op is Op.WRITE:
+        node.cipher.encrypt(node.number, node.bio.data, node.bounce)
+    else:
+        node.cipher.decrypt(node.number, node.bounce, node.bounce)
 
 
 def complete(bio: Bio) -> None:

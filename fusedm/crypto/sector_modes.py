@@ -28,7 +28,7 @@ class UnitMode(Protocol):
     def decrypt(self, ivs: Blocks, source: Blocks, target: Blocks) -> None: ...
 
 
-class XtsUnits:
+class XtsUnits(UnitMode):
     """Each block xored with its tweak before and after."""
 
     def __init__(self, data: BlockCipher, tweak: BlockCipher) -> None:
@@ -53,7 +53,7 @@ class XtsUnits:
         np.bitwise_xor(through(source ^ masks), masks, out=target)
 
 
-class CbcUnits:
+class CbcUnits(UnitMode):
     """Each block xored with the ciphertext before it."""
 
     def __init__(self, data: BlockCipher, new_chain: Callable[[], Chain]) -> None:
@@ -72,7 +72,7 @@ class CbcUnits:
         return self._data.encrypt(ivs)
 
 
-class EcbUnits:
+class EcbUnits(UnitMode):
     """Each block on its own."""
 
     def __init__(self, data: BlockCipher) -> None:

@@ -26,6 +26,7 @@ from fusedm.dm.target import (
     Segment,
     Steps,
     Target,
+    Transform,
     Word,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "Table",
     "TableEntry",
     "Target",
+    "Transform",
     "Word",
     "check_table",
     "format_status",

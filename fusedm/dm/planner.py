@@ -5,6 +5,7 @@ of it happens before.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from fusedm.block import Bio, BlockDevice, Op
@@ -19,6 +20,7 @@ from fusedm.block.plan import (
     PlanBuilder,
     Route,
     Scripted,
+    Transformed,
 )
 from fusedm.crypto import Fallback, plan_bio
 from fusedm.dm.mapping import Piece, split_bio
@@ -33,6 +35,7 @@ from fusedm.dm.target import (
     Remap,
     Script,
     Target,
+    Transform,
 )
 
 
@@ -76,7 +79,16 @@ class Planner:
     def _plan_action(self, action: Action, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         match action:
             case Remap(device, remapped):
-                return plan_bio(device, remapped, builder, route)
+                # In strict mode a context ends only where it entered; one that enters here may end
+                # in the fallback of the device below.
+                enters = device.strict and bio.crypt is None and remapped.crypt is not None
+                return plan_bio(device, remapped, builder, () if enters else route)
+            case Transform(cipher, number, Remap(device, clear)):
+                is_write = clear.op is Op.WRITE
+                bounce = memoryview(bytearray(len(clear.data))) if is_write else clear.data
+                other = replace(clear, data=bounce, is_encrypted=False)
+                child = plan_bio(device, other, builder, route)
+                return Transformed(cipher, number, clear, bounce, child)
             case Complete():
                 return Completed(bio)
             case Fail(status):

@@ -14,6 +14,7 @@ from typing import ClassVar, Self, TypeVar
 
 from fusedm.block import Bio, BlockDevice, Limits, Op
 from fusedm.block.errors import BlockIOError, FusedmError, StackError, Status, TableError
+from fusedm.block.plan import SectorCipher
 from fusedm.block.range_locks import Extent
 from fusedm.block.units import MAX_SECTORS
 
@@ -24,6 +25,15 @@ class Remap:
 
     device: BlockDevice
     bio: Bio
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """Encrypt what then writes, or decrypt what it reads; number is that of the first sector."""
+
+    cipher: SectorCipher
+    number: int
+    then: Remap
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Script:
     locks: tuple[Extent, ...] = ()
 
 
-Action = Remap | Complete | Fail | Defer | Many | Script
+Action = Remap | Transform | Complete | Fail | Defer | Many | Script
 
 #: A word of a table or status line; a device stands for whatever it is called there.
 Word = str | BlockDevice
@@ -214,7 +224,8 @@ class Target(Turns, ABC):
 
         Raises: StackError(EINVAL) for words it does not know.
         """
-        raise StackError(f"{self.name} takes no messages: {' '.join(words)!r}")
+        # Only the first word is repeated: what follows may be a key.
+        raise StackError(f"{self.name} takes no message {words[0]!r}")
 
 
 def whole_number(word: str) -> int | None:

@@ -15,6 +15,8 @@ from fusedm.block.plan import (
     LeafIO,
     Node,
     Scripted,
+    SoftwareCrypt,
+    Transformed,
 )
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import make_plan, submit_bio
@@ -73,7 +75,7 @@ def place_at(places: list[Piece], sector: int) -> Piece:
 
 def _pieces(node: Node) -> Iterator[Piece]:
     match node:
-        case LeafIO(leaf, bio):
+        case LeafIO(leaf, bio) if bio.crypt is None:
             yield Piece(leaf, bio.sector, bio.sector_count)
         case Concat(parts):
             for part in parts:
@@ -84,6 +86,9 @@ def _pieces(node: Node) -> Iterator[Piece]:
             yield Piece(None, 0, bio.sector_count)
         case Failed(error):
             raise error
+        case Transformed(bio=bio) | SoftwareCrypt(bio=bio) | LeafIO(bio=bio):
+            text = f"{bio} goes through a target that encrypts it once more"
+            raise BlockIOError(Status.NOTSUPP, "verify", text)
         case Scripted(bio):
             text = f"{bio} goes through a target that decides where when it comes"
             raise BlockIOError(Status.NOTSUPP, "verify", text)

@@ -21,6 +21,7 @@ from fusedm.block.plan import (
     Patch,
     Scripted,
     SoftwareCrypt,
+    Transformed,
 )
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.dm import MappedDevice
@@ -98,6 +99,12 @@ class Walk:
             case SoftwareCrypt(child=child):
                 step = self._fallback(node, "the disk cannot do it natively")
                 return [step | {"steps": self.steps(child)}]
+            case Transformed(cipher, _, bio, bounce, child):
+                if cipher.is_slow(len(bounce)):
+                    self.waits_on[f"a worker thread for {len(bounce)} bytes of a target's own"] = (
+                        None
+                    )
+                return [{"step": "transform", "op": bio.op.value, "steps": self.steps(child)}]
             case Concat(parts):
                 return [step for part in parts for step in self.steps(part)]
             case Delayed(seconds, child):
@@ -164,7 +171,12 @@ def _sector_count(node: Node) -> int:
     """The length of what a node does; 0 if it does not say."""
     match node:
         case (
-            LeafIO(_, bio) | SoftwareCrypt(_, bio) | Hooked(_, bio) | Completed(bio) | Scripted(bio)
+            LeafIO(_, bio)
+            | SoftwareCrypt(_, bio)
+            | Transformed(bio=bio)
+            | Hooked(_, bio)
+            | Completed(bio)
+            | Scripted(bio)
         ):
             return bio.sector_count
         case Delayed(_, child):

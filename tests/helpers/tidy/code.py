@@ -18,6 +18,8 @@ COPIES = {
     ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
     ("crypto/array_modes.py", "adiantum"): "the key of its AES, once for each cipher made",
+    ("crypto/array_modes.py", "sector_arrays"): "a key, once for each cipher made",
+    ("crypto/array_modes.py", "_unit_mode"): "a zero IV, once for each cipher made",
     ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",
     ("dm/cow.py", "Copy._commit"): "zeros for the metadata of the next area",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",

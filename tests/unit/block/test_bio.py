@@ -67,7 +67,12 @@ def test_remap_changes_the_sector_only():
 def test_other_data_come_without_context():
     bounce = memoryview(bytearray(1024))
     below = write_bio(8, bytes(1024), KEY, 5).with_data(bounce)
-    assert below == Bio(Op.WRITE, 8, 2, bounce)
+    assert below == Bio(Op.WRITE, 8, 2, bounce, is_encrypted=True)
+
+
+def test_a_mark_of_ciphertext_stays_through_splits_and_moves():
+    below = write_bio(8, bytes(1024)).with_data(memoryview(bytearray(1024)))
+    assert [part.is_encrypted for part in (*below.split(1), below.remap(3))] == [True] * 3
     assert below.crypt is None
 
 

@@ -147,7 +147,7 @@ async def test_after_eviction_no_device_remembers_the_key():
 
 @pytest.mark.parametrize("name", target_names())
 async def test_a_target_passes_contexts_only_if_it_says_so(name):
-    opted_in = {"linear", "striped", "flakey"}
+    opted_in = {"linear", "striped", "flakey", "default-key"}
     assert target_class(name).passes_crypto == (name in opted_in)
 
 

@@ -305,7 +305,7 @@ async def test_a_message_is_answered_at_once_or_after_some_io():
         (0, [], "a message has at least one word"),
         (64, ["hello"], "sector 64 is not within dm0 (64 sectors)"),
         (-1, ["hello"], "sector -1 is not within dm0 (64 sectors)"),
-        (0, ["what", "now"], "copier takes no messages: 'what now'"),
+        (0, ["what", "now"], "copier takes no message 'what'"),
     ],
 )
 async def test_a_message_that_cannot_be_given_is_einval(sector, words, text):

@@ -242,3 +242,19 @@ async def test_without_a_lane_libfuse_answers():
     told = explain(built, "dm0", 0, 4096, has_lane=False)
     assert told["answered"] == "on the spot"
     assert told["not_compiled"] == ["the stack is up with --no-lane, so libfuse answers"]
+
+
+async def test_what_a_target_encrypts_itself_is_shown():
+    text = f"0 1024 crypt aes-cbc-plain64 {bytes(range(1, 33)).hex()} 0 d0 0"
+    built = await system(text, slots=None)
+    said = explain_text(explain(built, "dm0", 0, 4096, False, {"d0": "memory:"})).splitlines()
+    assert said[-5:] == [
+        " `-dm0: read of sectors 0..8",
+        "    `-crypt at 0+1024: sectors 0..8",
+        "       `-decrypted by the target",
+        "          `-d0: read of sectors 0..8",
+        "             `-as it is: bytes 0..4096 of memory:",
+    ]
+    found = explain(built, "dm0", 0, 64 * 512, True, {"d0": "memory:"})
+    assert "encrypted by the target" in explain_text(found)
+    assert "a worker thread for 32768 bytes of a target's own" in found["waits_on"]

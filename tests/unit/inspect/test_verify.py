@@ -256,3 +256,11 @@ async def test_data_under_a_wrapped_key_are_compared_too(monkeypatch):
     assert (found["units"], found["holes"], found["mismatch_count"]) == (2, 0, 0)
     monkeypatch.setattr("fusedm.inspect.data_keys.inline_key", lambda device, key: KEY)
     assert (await verify_part(view, 0, 8192))["mismatch_count"] == 2
+
+
+@pytest.mark.parametrize("target", ["crypt", "inlinecrypt"])
+async def test_what_a_target_encrypts_once_more_is_not_verified_and_says_so(target):
+    line = f"{target} aes-xts-plain64 {bytes(range(1, 65)).hex()} 0 d0 0"
+    _, view = await view_of(table=f"0 2048 {line}")
+    found = await verify_part(view, 0, 4096)
+    assert "goes through a target that encrypts it once more" in str(found["unreadable"])

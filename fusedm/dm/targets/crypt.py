@@ -1,0 +1,179 @@
+"""crypt: encrypt everything on its way to another device.  See crypt.md."""
+
+import errno
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fusedm.block import Bio, Limits, Op
+from fusedm.block.errors import CryptoError, StackError, Status, TableError
+from fusedm.block.plan import SectorCipher
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.crypto import CipherSpec, make_sector_cipher, parse_cipher_spec
+from fusedm.dm.crypt_params import (
+    USAGE,
+    TargetKey,
+    format_arguments,
+    format_options,
+    key_word_size,
+    parse_arguments,
+    parse_key,
+    refuse_message,
+)
+from fusedm.dm.target import Action, Fail, Params, Segment, Target, Transform, Word
+
+#: In the order `table` prints them. All but the first and the last two are hints about threads.
+FLAGS = (
+    "allow_discards",
+    "same_cpu_crypt",
+    "high_priority",
+    "submit_from_crypt_cpus",
+    "no_read_workqueue",
+    "no_write_workqueue",
+)
+OPTIONS = (*FLAGS, "sector_size", "iv_large_sectors")
+_AUTHENTICATED = ("integrity", "integrity_key_size")
+
+
+def examples() -> list[str]:
+    """Arguments the contract suite tries."""
+    key = "".join(f"{number:02x}" for number in range(64))
+    return [
+        f"aes-xts-plain64 {key} 0 d0 0",
+        f"aes-cbc-essiv:sha256 {key[:64]} 7 d1 2048 1 allow_discards",
+        f"capi:xts(aes)-plain64 {key} 16 d0 8 3 same_cpu_crypt sector_size:4096 iv_large_sectors",
+    ]
+
+
+@dataclass
+class Crypt(Target):
+    """Each sector is encrypted on its own, under an IV made from its number.
+
+    The data of a bio are not the bio's own below, so a context cannot pass.
+    """
+
+    name = "crypt"
+    version = (1, 29, 0)
+    passes_crypto = False
+    usage = USAGE
+
+    sector_count: int
+    cipher: str
+    spec: CipherSpec
+    key: TargetKey
+    iv_offset: int
+    segment: Segment
+    options: Mapping[str, str]
+    _ready: SectorCipher | None = field(compare=False, repr=False, default=None)
+    _is_suspended: bool = field(compare=False, repr=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.sector_size = int(self.options.get("sector_size", SECTOR_SIZE))
+        self._ready = self._make(self.key)
+
+    @classmethod
+    def parse(cls, params: Params) -> "Crypt":
+        arguments = parse_arguments(
+            params, (*FLAGS, "iv_large_sectors"), ("sector_size", *_AUTHENTICATED)
+        )
+        for name in _AUTHENTICATED:
+            if name in arguments.options:
+                raise params.error(f"{name}: authenticated encryption is not known here")
+        try:
+            spec = parse_cipher_spec(arguments.cipher)
+        except CryptoError as error:
+            raise _argument_error(params, 1, "cipher", error) from None
+        try:
+            return cls(
+                params.sector_count,
+                arguments.cipher,
+                spec,
+                arguments.key,
+                arguments.iv_offset,
+                arguments.segment,
+                arguments.options,
+            )
+        except CryptoError as error:
+            raise _argument_error(params, 2, "key", error) from None
+
+    def params(self) -> list[Word]:
+        return self._words(self.key.masked_word())
+
+    def key_params(self) -> list[Word]:
+        return self._words(self.key.word())
+
+    def devices(self) -> Iterable[Segment]:
+        return [self.segment]
+
+    def limits(self) -> Limits:
+        return Limits(logical_block_size=self.sector_size, io_min_bytes=self.sector_size)
+
+    def map(self, bio: Bio) -> Action:
+        if bio.op.has_data:
+            if (bio.sector | bio.sector_count) % (self.sector_size // SECTOR_SIZE):
+                return Fail(Status.IOERR)
+            assert self._ready is not None, "no bio comes while the key is wiped"
+            return Transform(self._ready, self.iv_offset + bio.sector, self.segment.remap(bio))
+        if bio.op is Op.DISCARD and "allow_discards" not in self.options:
+            return Fail(Status.NOTSUPP)
+        if bio.op is Op.WRITE_ZEROES:
+            return Fail(Status.NOTSUPP)
+        return self.segment.remap(bio)
+
+    def message(self, words: list[str]) -> str:
+        match [word.lower() for word in words[:2]]:
+            case ["key", "set"] if len(words) == 3:
+                self._check_suspended()
+                self._set_key(words[2])
+            case ["key", "wipe"] if len(words) == 2:
+                self._check_suspended()
+                self._wipe()
+            case _:
+                refuse_message(self.name, words)
+        return ""
+
+    def suspended(self) -> None:
+        self._is_suspended = True
+
+    def resumed(self) -> None:
+        self._is_suspended = False
+
+    def check_resume(self) -> None:
+        if self._ready is None:
+            text = "its key was wiped: give it one with the message `key set` before resume"
+            raise StackError(f"{self.name}: {text}", errno.EAGAIN)
+
+    def stop(self) -> None:
+        self._wipe()
+
+    def _words(self, key: str) -> list[Word]:
+        options = format_options(self.options, OPTIONS)
+        return format_arguments(self.cipher, key, self.iv_offset, self.segment, options)
+
+    def _make(self, key: TargetKey) -> SectorCipher:
+        counts_large = "iv_large_sectors" in self.options
+        return make_sector_cipher(self.spec, key.raw, self.sector_size, counts_large)
+
+    def _check_suspended(self) -> None:
+        if not self._is_suspended:
+            raise StackError(f"{self.name}: the device must be suspended to change its key")
+
+    def _set_key(self, word: str) -> None:
+        given, wanted = key_word_size(word), len(self.key.raw)
+        if given != wanted:
+            text = f"{given} bytes of key given, the key of the table has {wanted}"
+            raise StackError(f"{self.name}: {text}")
+        try:
+            key = parse_key(word)
+            self._ready = self._make(key)
+        except CryptoError as error:
+            raise StackError(f"{self.name}: key: {error}", error.errno) from None
+        self.key.wipe()
+        self.key = key
+
+    def _wipe(self) -> None:
+        self._ready = None
+        self.key.wipe()
+
+
+def _argument_error(params: Params, number: int, name: str, error: CryptoError) -> TableError:
+    return params.error(f"argument {number} ({name}): {error}", error.errno)

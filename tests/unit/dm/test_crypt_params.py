@@ -1,0 +1,113 @@
+"""Keys of the lines of crypt and its relatives."""
+
+import errno
+
+import pytest
+
+from fusedm.block.errors import CryptoError
+from fusedm.dm.crypt_params import TargetKey, key_word_size, parse_key
+from tests.helpers.keyring import Keyring
+
+RAW = bytes(range(7, 71))
+
+
+@pytest.fixture
+def keyring():
+    ring = Keyring()
+    yield ring
+    ring.revoke_all()
+
+
+def refused(word: str) -> CryptoError:
+    with pytest.raises(CryptoError) as caught:
+        parse_key(word)
+    return caught.value
+
+
+@pytest.mark.parametrize("word", [RAW.hex(), RAW.hex().upper()])
+def test_a_key_is_written_in_hexadecimal(word):
+    key = parse_key(word)
+    assert bytes(key.raw) == RAW
+    assert (key.word(), key.masked_word()) == (RAW.hex(), "0" * 128)
+
+
+def test_a_dash_is_no_key():
+    key = parse_key("-")
+    assert (len(key.raw), key.word(), key.masked_word()) == (0, "-", "-")
+
+
+def test_a_user_key_of_the_keyring_is_read_and_shown_by_its_name(keyring):
+    keyring.add(b"user", b"fusedm-test:crypt:a", RAW)
+    word = ":64:user:fusedm-test:crypt:a"
+    key = parse_key(word)
+    assert bytes(key.raw) == RAW
+    assert (key.word(), key.masked_word()) == (word, word)
+
+
+@pytest.mark.parametrize(("size", "says"), [(63, "has more than 63 bytes"), (65, "has 64 bytes")])
+def test_a_user_key_of_another_size_is_refused(keyring, size, says):
+    keyring.add(b"user", b"fusedm-test:crypt:b", RAW)
+    error = refused(f":{size}:user:fusedm-test:crypt:b")
+    assert str(error) == f"key 'fusedm-test:crypt:b' {says}, the line says {size}"
+    assert error.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("kind", ["logon", "encrypted", "trusted"])
+def test_a_key_that_only_the_kernel_can_read_is_enokey_and_says_so(kind):
+    error = refused(f":64:{kind}:fusedm-test:crypt:c")
+    assert str(error).startswith(f"a {kind} key can be read by the kernel only, not by fusedm")
+    assert error.errno == errno.ENOKEY
+
+
+def test_a_user_key_that_is_a_logon_key_is_enokey_and_says_so(keyring):
+    keyring.add(b"logon", b"fusedm-test:crypt:d", RAW)
+    error = refused(":64:user:fusedm-test:crypt:d")
+    assert "it is a logon key, which user space cannot read" in str(error)
+    assert error.errno == errno.ENOKEY
+
+
+def test_a_user_key_that_is_not_there_is_enokey(keyring):
+    keyring.add(b"user", b"fusedm-test:crypt:e", RAW)
+    assert refused(":64:user:fusedm-test:crypt:none").errno == errno.ENOKEY
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        (":64:user", "is written :size:type:description"),
+        (":x:user:a", "is written :size:type:description"),
+        (":64:user:", "one word without blanks, and not empty"),
+        (":64:user:a b", "one word without blanks, and not empty"),
+        (":0:user:a", "a key of 0 bytes: the size is in 1..32767"),
+        (":32768:user:a", "a key of 32768 bytes"),
+        (":64:asymmetric:a", "key type 'asymmetric' is unknown: use user"),
+        ("00", "it is all zeros"),
+        ("", "0 characters are not an even number"),
+        ("abc", "3 characters are not an even number"),
+        ("zz", "2 characters are not an even number"),
+    ],
+)
+def test_a_word_that_is_no_key_is_refused(word, says):
+    error = refused(word)
+    assert says in str(error)
+    assert error.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("word", "size"), [("-", 0), ("", 0), ("ab", 1), (":64:user:a", 64), (":x", 1)]
+)
+def test_a_word_announces_how_many_bytes_it_has(word, size):
+    assert key_word_size(word) == size
+
+
+def test_a_key_is_equal_to_one_of_the_same_bytes_and_place_and_shows_none_of_them():
+    assert parse_key(RAW.hex()) == TargetKey(RAW)
+    assert parse_key(RAW.hex()) != TargetKey(RAW, ":64:user:a")
+    assert TargetKey(RAW) != RAW.hex()
+    assert repr(TargetKey(RAW)) == "TargetKey(64 bytes)"
+
+
+def test_a_wiped_key_is_zeros():
+    key = TargetKey(RAW, ":64:user:a")
+    key.wipe()
+    assert key.word() == "0" * 128
