@@ -39,12 +39,10 @@ class Fallback:
     def plan(self, bio: Bio, route: Route, below: Callable[[Bio], Node]) -> SoftwareCrypt:
         """The crypto point for a bio: here, with what goes on without context planned by below.
 
-        Raises: BlockIOError: NOTSUPP for a wrapped key, IOERR if the mode was never started.
+        Raises: BlockIOError: IOERR if the mode was never started; else NOTSUPP for a wrapped key.
+        Source: blk_crypto_fallback_bio_prep, for the order.
         """
         assert bio.crypt is not None, "a crypto point needs a context"
-        if bio.crypt.key.config.is_wrapped:
-            text = f"{bio}: key {bio.crypt.key.name!r} is hardware-wrapped, no software can use it"
-            raise BlockIOError(Status.NOTSUPP, self.device_name, text)
         mode = bio.crypt.key.config.mode
         if mode not in self._started:
             raise BlockIOError(
@@ -52,6 +50,9 @@ class Fallback:
                 self.device_name,
                 f"{mode} used before start_using_key readied the fallback",
             )
+        if bio.crypt.key.config.is_wrapped:
+            text = f"{bio}: key {bio.crypt.key.name!r} is hardware-wrapped, no software can use it"
+            raise BlockIOError(Status.NOTSUPP, self.device_name, text)
         bounce = bio.data if bio.op is Op.READ else memoryview(bytearray(len(bio.data)))
         child = below(bio.with_data(bounce))
         return SoftwareCrypt(self, bio, bounce, child, route, self.device_name)

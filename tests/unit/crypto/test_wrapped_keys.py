@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedm.block import Capabilities, CryptoConfig, CryptoKey, KeyType, Op
+from fusedm.block import Capabilities, CryptoConfig, CryptoKey, KeyType
 from fusedm.block.errors import BlockIOError, CryptoError, TableError
 from fusedm.crypto import InlineEngine, KeyManager, evict_key, start_using_key
 from fusedm.crypto.engine import EngineCiphers
-from fusedm.crypto.fallback import Fallback
 from fusedm.disk import Disk
 from fusedm.stores import MemoryStore
 from tests.helpers import reference_xts
@@ -260,13 +259,19 @@ async def test_a_table_below_is_refused_for_a_wrapped_key_that_is_used_above():
 async def test_a_bio_whose_wrapped_key_would_need_software_is_eopnotsupp():
     by = manager()
     disk = make_disk("d0")
+    disk.fallback.start(MODE)
     with pytest.raises(BlockIOError, match="no software can use it") as caught:
         await read(disk, 0, 512, prepared(by))
     assert caught.value.errno == errno.EOPNOTSUPP
     bio, _ = read_bio(0, 512, prepared(by))
-    assert bio.op is Op.READ
     with pytest.raises(BlockIOError, match="'w' is hardware-wrapped"):
-        Fallback("d0").plan(bio, (), lambda clear: pytest.fail("it went on"))
+        disk.fallback.plan(bio, (), lambda clear: pytest.fail("it went on"))
+
+
+async def test_that_its_mode_was_never_started_is_found_before_that_a_key_is_wrapped():
+    with pytest.raises(BlockIOError, match="used before start_using_key") as caught:
+        await read(make_disk("d0"), 0, 512, prepared(manager()))
+    assert caught.value.errno == errno.EIO
 
 
 async def test_a_key_that_was_never_started_and_is_corrupt_fails_its_bio_with_ebadmsg():
