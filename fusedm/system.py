@@ -83,10 +83,7 @@ class System:
     def holders(self, name: str) -> list[str]:
         """The mapped devices (through either table) and views directly on a device."""
         device = self.device(name)
-        return [
-            *(holder.name for holder in device.holders),
-            *self._views_on.get(device, ()),
-        ]
+        return [*(holder.name for holder in device.holders), *self._views_on.get(device, ())]
 
     # Adding; every name is checked before anything changes.
 
@@ -130,6 +127,8 @@ class System:
         self.names.rename(name, new)
         self.mapped[new] = self.mapped.pop(name)
         mapped.rename(new)
+        if mapped.live is not None:
+            mapped.raise_event()
 
     def set_uuid(self, name: str, uuid: str) -> None:
         """Give a mapped device the UUID it has none of.
@@ -141,7 +140,8 @@ class System:
             raise StackError(f"{name!r} has the UUID {mapped.uuid!r}, which cannot be changed")
         self._check_uuid(uuid)
         mapped.uuid = uuid
-        mapped.raise_event()
+        if mapped.live is not None:
+            mapped.raise_event()
 
     def add_key(self, key: CryptoKey) -> None:
         """Take a key in.
@@ -218,6 +218,8 @@ class System:
         Raises: as MappedDevice.resume; StackError(ENXIO).
         """
         changed = self.mapped_device(name)
+        if self.strict and not (changed.suspended or changed.live or changed.inactive):
+            return  # The kernel finds nothing to do.
         await changed.resume()
         self._tell_those_above(changed)
         self._remove_deferred()

@@ -132,7 +132,6 @@ class MappedDevice:
     def rename(self, name: str) -> None:
         """Go by another name from now on."""
         self.name = self._planner.name = self.fallback.device_name = name
-        self.raise_event()
 
     def underlying(self) -> list[BlockDevice]:
         """The devices of both tables, each once: what this device holds."""

@@ -55,6 +55,18 @@ async def test_a_uuid_is_given_once():
     assert text == "'dm1' has the UUID 'u-1', which cannot be changed"
 
 
+async def test_a_new_name_or_uuid_is_an_event_of_a_device_with_a_table():
+    system = await make_system()
+    system.add_mapped("dm1")
+    system.set_uuid("dm1", "u-1")
+    system.rename_mapped("dm1", "dm2")
+    assert system.mapped["dm2"].event_number == 0
+    await system.load_opened("dm2", "0 8 zero")
+    await system.resume("dm2")
+    system.rename_mapped("dm2", "dm1")
+    assert system.mapped["dm1"].event_number == 1
+
+
 async def test_a_device_is_found_by_its_number_too():
     system = await make_system()
     assert system.device("253:0") is system.device("dm0")

@@ -12,7 +12,7 @@ from fusedm.block import (
     CryptoConfig,
     CryptoKey,
 )
-from fusedm.block.errors import CryptoError, TableError
+from fusedm.block.errors import CryptoError, StackError, TableError
 from fusedm.crypto import InlineEngine, evict_key, start_using_key, submit_bio
 from fusedm.fuse.sysfs import block_directory
 from tests.helpers import reference_xts
@@ -147,6 +147,16 @@ async def test_a_table_that_can_do_more_counts_from_its_resume_on():
     assert device.capabilities == system.disks["less"].capabilities
     await system.resume("dm0")
     assert device.capabilities == system.disks["rich"].capabilities
+
+
+async def test_resume_without_any_table_is_refused_to_a_suspended_device_only():
+    system = await make_system()
+    mapped = system.add_mapped("dm0")
+    await system.resume("dm0")
+    await mapped.suspend()
+    with pytest.raises(StackError, match="dm0 has no table: load one before resume"):
+        await system.resume("dm0")
+    assert mapped.suspended
 
 
 @both

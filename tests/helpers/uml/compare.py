@@ -8,7 +8,8 @@ def compare(experiment: Experiment, kernel: Outcome) -> None:
     """Carry an experiment out here and hold it to what the kernel answered."""
     ours = twin.carry_out(experiment)
     wrong = []
-    for step, theirs, answer in zip(experiment.steps, kernel.answers, ours.answers, strict=True):
+    both = zip(experiment.steps, kernel.answers, ours.answers, strict=True)
+    for number, (step, theirs, answer) in enumerate(both):
         # Whoever answers with more, as the kernel with its events, is not held to it.
         shared = theirs.keys() & answer.keys() if "errno" not in (*theirs, *answer) else None
         equal = (
@@ -17,9 +18,15 @@ def compare(experiment: Experiment, kernel: Outcome) -> None:
             else all(theirs[key] == answer[key] for key in shared)
         )
         if equal and step.departs:
-            wrong.append(f"{step}: no longer departs from the kernel ({step.departs}): {answer}")
+            wrong.append(
+                f"{number} {step}: no longer departs from the kernel ({step.departs}): {answer}"
+            )
         elif not equal and not step.departs:
-            wrong.append(f"{step}:\n    kernel {theirs}\n    fusedm {answer}")
+            wrong.append(
+                f"{number} {step}:\n    kernel {str(theirs)[:300]}\n    fusedm {str(answer)[:300]}"
+            )
     assert not wrong, "\n".join(wrong)
     for name, image in kernel.images.items():
-        assert ours.images[name] == image, f"{name} holds other bytes than under the kernel"
+        pairs = enumerate(zip(image, ours.images[name], strict=True))
+        other = [sector for sector, (theirs, own) in pairs if theirs != own]
+        assert not other, f"{name}: sectors {other} hold other bytes than under the kernel"

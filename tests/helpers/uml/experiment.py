@@ -5,8 +5,8 @@ refused. The verbs are the public methods of Twin (twin.py), DeviceMapper (guest
 (guest.py).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Answer = dict[str, Any]
@@ -14,11 +14,12 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class DiskSpec:
-    """A disk of an experiment: what it holds from its first byte on, then zeros."""
+    """A disk of an experiment, full of zeros or of noise; begins, in base64, is written over it."""
 
     sectors: int = 2048
-    content: bytes = b""
     block_size: int = 512
+    seed: int | None = None
+    begins: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Step:
     departs: str = ""
 
     def __str__(self) -> str:
-        shown = (f"{len(a)} bytes" if isinstance(a, bytes) else repr(a) for a in self.arguments)
-        return f"{self.verb}({', '.join(shown)})"
+        return f"{self.verb}{self.arguments}"
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers, one a step, and what the disks hold at the end."""
+    """The answers, one a step, and the checksums of the disks' sectors at the end."""
 
     answers: list[Answer]
-    images: dict[str, bytes]
+    images: dict[str, list[int]]
 
 
 def step(verb: str, *arguments: Any, departs: str = "") -> Step:
@@ -62,3 +62,8 @@ def step(verb: str, *arguments: Any, departs: str = "") -> Step:
 def started(name: str, table: str) -> tuple[Step, ...]:
     """A device with a live table."""
     return (step("create", name), step("load", name, table), step("resume", name))
+
+
+def departing(steps: Iterable[Step], why: Mapping[str, str]) -> tuple[Step, ...]:
+    """The same steps, of which those of some verbs depart."""
+    return tuple(replace(each, departs=why.get(each.verb, "")) for each in steps)

@@ -5,7 +5,6 @@ standard library and guest_dm beside it, and nothing else of the project. Its ar
 folder that it can write to. However it ends, the guest goes off.
 """
 
-import base64
 import ctypes
 import errno
 import json
@@ -24,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+from guest_data import content, noise, sums
 from guest_dm import DeviceMapper
 
 MODULES = Path("/usr/lib/uml/modules")
@@ -87,7 +87,7 @@ class Disks:
         for index, (name, disk) in enumerate(wanted.items()):
             path = f"/run/disks/{name}"
             with open(path, "wb") as file:
-                file.write(base64.b64decode(disk["content"]))
+                file.write(content(**disk))
                 file.truncate(disk["sectors"] * 512)
             # struct loop_config: descriptor, block size, an empty loop_info64, reserved.
             with open(path, "r+b") as file, open(f"/dev/loop{index}", "r+b", 0) as loop:
@@ -96,9 +96,9 @@ class Disks:
             os.symlink(f"loop{index}", f"/dev/{name}")
             self.numbers[name] = f"7:{index}"
 
-    def contents(self) -> dict[str, str]:
+    def contents(self) -> dict[str, list[int]]:
         """What the disks hold."""
-        return {name: encoded(Path(f"/run/disks/{name}").read_bytes()) for name in self.numbers}
+        return {name: sums(Path(f"/run/disks/{name}").read_bytes()) for name in self.numbers}
 
     def close(self) -> None:
         """Give the loop devices back."""
@@ -107,11 +107,6 @@ class Disks:
                 ioctl(loop, LOOP_CLR_FD)
             os.unlink(f"/dev/{name}")
             os.unlink(f"/run/disks/{name}")
-
-
-def encoded(data: bytes) -> str:
-    """Bytes as JSON can hold them."""
-    return base64.b64encode(data).decode()
 
 
 def run(argv: list[str], text: str = "", timeout: float = 20) -> Answer:
@@ -133,10 +128,9 @@ class Bench:
     def __init__(self, disks: Disks) -> None:
         self.dm = DeviceMapper(disks.numbers)
 
-    def carry_out(self, words: list[Any]) -> Answer:
+    def carry_out(self, verb: str, arguments: list[Any]) -> Answer:
         """One step: a method of ours or of the device mapper, and its arguments."""
-        name, *arguments = words
-        method: Callable[..., Answer] = getattr(self, name, None) or getattr(self.dm, name)
+        method: Callable[..., Answer] = getattr(self, verb, None) or getattr(self.dm, verb)
         try:
             return method(*arguments)
         except OSError as error:
@@ -155,18 +149,17 @@ class Bench:
         try:
             buffer = mmap.mmap(-1, length)
             count = os.preadv(fd, [memoryview(buffer)[:length]], offset)
-            return {"data": encoded(buffer[:count])}
+            return {"sectors": sums(buffer[:count])}
         finally:
             os.close(fd)
 
-    def write(self, name: str, offset: int, data: str) -> Answer:
-        """Write bytes at an offset, past the page cache, as one bio."""
-        payload = base64.b64decode(data)
+    def write(self, name: str, offset: int, length: int, seed: int) -> Answer:
+        """Write noise at an offset, past the page cache, as one bio."""
         fd = self._open(name, os.O_RDWR)
         try:
-            buffer = mmap.mmap(-1, len(payload))
-            buffer[: len(payload)] = payload
-            os.pwritev(fd, [memoryview(buffer)[: len(payload)]], offset)
+            buffer = mmap.mmap(-1, length)
+            buffer[:length] = noise(seed, length)
+            os.pwritev(fd, [memoryview(buffer)[:length]], offset)
             return {}
         finally:
             os.close(fd)
@@ -207,7 +200,8 @@ def carry_out(experiment: Any) -> Answer:
     disks = Disks(experiment["disks"])
     try:
         bench = Bench(disks)
-        answers = [bench.carry_out(words) for words in experiment["steps"]]
+        steps = experiment["steps"]
+        answers = [bench.carry_out(each["verb"], each["arguments"]) for each in steps]
         images = disks.contents() if experiment["images"] else {}
         bench.dm.end()
         return {"answers": answers, "images": images}

@@ -4,7 +4,6 @@ User-mode Linux with this machine's file system as its root, for reading only; i
 folder it is given. It has no terminal, no network and no time of its own beyond its limit.
 """
 
-import base64
 import json
 import os
 import shutil
@@ -13,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tests.helpers.uml.experiment import Experiment, Outcome
 
@@ -56,7 +55,7 @@ def boot(
         "modules": MODULES,
         # The guest ends itself before, and says where it was, if it can.
         "seconds": int(timeout * 0.9),
-        "experiments": {name: _as_json(each) for name, each in experiments.items()},
+        "experiments": {name: asdict(each) for name, each in experiments.items()},
     }
     (folder / "plan.json").write_text(json.dumps(plan))
     init = folder / "init"
@@ -71,7 +70,7 @@ def boot(
         logs = (folder / name for name in ("console.log", "guest.log"))
         said = "\n".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
         raise GuestFailed(f"no results from the kernel:\n{said}") from None
-    return {name: _outcome(result) for name, result in results.items()}
+    return {name: Outcome(**result) for name, result in results.items()}
 
 
 def _run(folder: Path, init: Path, timeout: float) -> None:
@@ -115,28 +114,3 @@ def _is_alive_in(group: int, entry: Path) -> bool:
     except OSError:
         return False
     return int(its_group) == group and state not in "ZX"
-
-
-def _as_json(experiment: Experiment) -> dict[str, Any]:
-    disks = {
-        name: {
-            "sectors": disk.sectors,
-            "content": base64.b64encode(disk.content).decode(),
-            "block_size": disk.block_size,
-        }
-        for name, disk in experiment.disks.items()
-    }
-    steps = [[each.verb, *map(_word, each.arguments)] for each in experiment.steps]
-    return {"disks": disks, "steps": steps, "images": experiment.images}
-
-
-def _word(word: Any) -> Any:
-    return base64.b64encode(word).decode() if isinstance(word, bytes) else word
-
-
-def _outcome(result: Any) -> Outcome:
-    for answer in result["answers"]:
-        if "data" in answer:
-            answer["data"] = base64.b64decode(answer["data"])
-    images = {name: base64.b64decode(data) for name, data in result["images"].items()}
-    return Outcome(result["answers"], images)

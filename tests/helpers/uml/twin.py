@@ -2,12 +2,13 @@
 
 import errno
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 import trio
 import trio.testing
 
 from fusedm.block import Bio, Op
-from fusedm.block.errors import FusedmError
+from fusedm.block.errors import BlockIOError, FusedmError
 from fusedm.crypto import submit_bio
 from fusedm.disk import Disk
 from fusedm.dm import format_status, format_table
@@ -15,6 +16,7 @@ from fusedm.stores import MemoryStore
 from fusedm.system import System
 from tests.helpers.builders import contents
 from tests.helpers.uml.experiment import Answer, Experiment, Outcome, Step
+from tests.helpers.uml.guest_data import content, noise, sums
 
 
 class Twin:
@@ -25,8 +27,7 @@ class Twin:
         self.system = System(trio.current_time, strict=True)
         for name, spec in experiment.disks.items():
             store = MemoryStore(spec.sectors * 512, spec.block_size)
-            if spec.content:
-                store.pwrite(0, memoryview(spec.content))
+            store.pwrite(0, memoryview(content(**asdict(spec))))
             self.system.add_disk(Disk(name, store))
 
     async def carry_out(self, step: Step) -> Answer:
@@ -37,9 +38,9 @@ class Twin:
         except FusedmError as error:
             return {"errno": errno.errorcode[error.errno]}
 
-    def images(self) -> dict[str, bytes]:
+    def images(self) -> dict[str, list[int]]:
         """What the disks hold."""
-        return {name: contents(disk.store) for name, disk in self.system.disks.items()}
+        return {name: sums(contents(disk.store)) for name, disk in self.system.disks.items()}
 
     async def create(self, name: str) -> Answer:
         """A device without a table."""
@@ -49,11 +50,17 @@ class Twin:
     async def remove(self, name: str) -> Answer:
         """Remove a device."""
         self.system.remove_mapped(name)
+        await self.system.settle()
+        return {}
+
+    async def rename(self, name: str, new: str) -> Answer:
+        """Call a device something else."""
+        self.system.rename_mapped(name, new)
         return {}
 
     async def load(self, name: str, table: str, read_only: bool = False) -> Answer:
         """Fill the inactive slot."""
-        self.system.load(name, table, read_only)
+        await self.system.load_opened(name, table, read_only)
         return {}
 
     async def resume(self, name: str) -> Answer:
@@ -68,7 +75,7 @@ class Twin:
 
     async def clear(self, name: str) -> Answer:
         """Empty the inactive slot."""
-        self.system.mapped_device(name).clear()
+        self.system.clear(name)
         return {}
 
     async def table(self, name: str, inactive: bool = False) -> Answer:
@@ -92,6 +99,7 @@ class Twin:
             "read_only": mapped.read_only,
             "tables": [word for word, table in slots if table],
             "targets": len(shown.entries) if shown else 0,
+            "events": mapped.event_number,
         }
 
     async def deps(self, name: str) -> Answer:
@@ -99,14 +107,21 @@ class Twin:
         live = self.system.mapped_device(name).live
         return {"devices": sorted(device.name for device in live.devices()) if live else []}
 
+    async def message(self, name: str, sector: int, words: str) -> Answer:
+        """Say something to the target of a sector; its reply."""
+        return {"reply": await self.system.mapped_device(name).message(sector, words.split())}
+
     async def read(self, name: str, offset: int, length: int) -> Answer:
         """The bytes at an offset, as one bio."""
         data = bytearray(length)
         await self._submit(name, Bio.read(offset // 512, memoryview(data)))
-        return {"data": bytes(data)}
+        return {"sectors": sums(data)}
 
-    async def write(self, name: str, offset: int, data: bytes) -> Answer:
-        """Write bytes at an offset, as one bio."""
+    async def write(self, name: str, offset: int, length: int, seed: int) -> Answer:
+        """Write noise at an offset, as one bio."""
+        return await self._write(name, offset, noise(seed, length))
+
+    async def _write(self, name: str, offset: int, data: bytes) -> Answer:
         await self._submit(name, Bio.write(offset // 512, memoryview(data)))
         return {}
 
@@ -116,8 +131,13 @@ class Twin:
         return {}
 
     async def zero(self, name: str, offset: int, length: int) -> Answer:
-        """Have a range zeroed."""
-        await self._submit(name, Bio(Op.WRITE_ZEROES, offset // 512, length // 512))
+        """Have a range zeroed; as the kernel's block layer, by writing if there is no other way."""
+        try:
+            await self._submit(name, Bio(Op.WRITE_ZEROES, offset // 512, length // 512))
+        except BlockIOError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            await self._write(name, offset, bytes(length))
         return {}
 
     async def flush(self, name: str) -> Answer:
