@@ -193,6 +193,33 @@ def dm_status(stack: str | None, name: str) -> None:
     click.echo(call(stack, "dm.status", name=name))
 
 
+def lock_options(command: Any) -> Any:
+    """What is not done before a device is suspended."""
+    command = click.option("--noflush", is_flag=True, help="The same; dmsetup's word.")(command)
+    return click.option("--nolockfs", is_flag=True, help="Freeze no file system.")(command)
+
+
+@dm_group.command("suspend", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@lock_options
+def dm_suspend(stack: str | None, name: str, nolockfs: bool, noflush: bool) -> None:
+    """Freeze what is mounted on it, let no new bio in and wait for those in flight."""
+    call(stack, "dm.suspend", name=name, nolockfs=nolockfs, noflush=noflush)
+
+
+@dm_group.command("resume", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@lock_options
+def dm_resume(stack: str | None, name: str, nolockfs: bool, noflush: bool) -> None:
+    """Make the inactive table live, if any, let bios in, and thaw what was frozen.
+
+    With an inactive table, a device that is not suspended is suspended for the change.
+    """
+    call(stack, "dm.resume", name=name, nolockfs=nolockfs, noflush=noflush)
+
+
 @click.group("view", epilog=EXIT_CODES)
 def view_group() -> None:
     """Views: a device opened under a key."""
@@ -226,8 +253,6 @@ def _add_common_verbs() -> None:
         (disk_group, "disk", "remove", "Remove a disk; the file of its store stays."),
         (dm_group, "dm", "remove", "Remove a mapped device."),
         (view_group, "view", "remove", "Remove a view; its key is evicted where no other uses it."),
-        (dm_group, "dm", "suspend", "Let no new bio in and wait for those in flight."),
-        (dm_group, "dm", "resume", "Make the inactive table live, if any, and let bios in."),
         (dm_group, "dm", "clear", "Drop the inactive table."),
         (disk_group, "disk", "show", "Print all about a disk, as JSON."),
         (dm_group, "dm", "show", "Print all about a mapped device, as JSON."),

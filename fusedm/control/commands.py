@@ -18,6 +18,7 @@ from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
 from fusedm.control.dm_commands import DmCommands
+from fusedm.control.freezing import Freezing
 from fusedm.control.hardware_commands import HardwareCommands, decode_bytes
 from fusedm.control.looking import Looking
 from fusedm.control.protocol import Request
@@ -52,7 +53,8 @@ class Commands(Looking, HardwareCommands, DmCommands):
         self, stack: Stack, mount_point: Path, stop: Callable[[], None], has_lane: bool = True
     ) -> None:
         super().__init__(stack, has_lane)
-        DmCommands.__init__(self, stack, mount_point)
+        self._freezing = Freezing(stack, mount_point)
+        DmCommands.__init__(self, stack, mount_point, self._freezing)
         self._mount_point = mount_point
         self._stop = stop
 
@@ -171,17 +173,29 @@ class Commands(Looking, HardwareCommands, DmCommands):
         """Drop the inactive table."""
         self._system.clear(name)
 
-    async def verb_dm_suspend(self, name: str) -> None:
-        """Suspend and wait for bios in flight."""
-        await self._system.mapped_device(name).suspend()
+    async def verb_dm_suspend(
+        self, name: str, noflush: bool = False, nolockfs: bool = False
+    ) -> None:
+        """Freeze what is mounted on a device, then suspend it and wait for bios in flight.
 
-    async def verb_dm_resume(self, name: str) -> None:
-        """Make the inactive table live and let bios in."""
-        await self._system.resume(name)
+        nolockfs does not freeze; nor does noflush.
+        """
+        mapped = self._system.mapped_device(name)
+        await self._freezing.suspend(mapped, lockfs=not (noflush or nolockfs))
+
+    async def verb_dm_resume(
+        self, name: str, noflush: bool = False, nolockfs: bool = False
+    ) -> None:
+        """Make the inactive table live, let bios in, and thaw; loop devices get the new size.
+
+        A device that is not suspended is so for the swap, frozen before as for dm.suspend.
+        """
+        mapped = self._system.mapped_device(name)
+        await self._freezing.resume(mapped, lockfs=not (noflush or nolockfs))
 
     async def verb_dm_resumeall(self) -> None:
-        """Resume every suspended device that has a table."""
-        await self._system.resume_all()
+        """Resume every suspended device that has a table, and thaw all."""
+        await self._freezing.resume_all()
 
     async def verb_dm_message(self, name: str, sector: int, words: list[str]) -> str:
         """Give a message to the target of a sector; its reply, empty if there is none."""

@@ -14,6 +14,7 @@ import trio
 
 from fusedm.block import BlockDevice
 from fusedm.block.errors import FusedmError, StackError
+from fusedm.control.freezing import Freezing
 from fusedm.control.outside import OutsideDevices
 from fusedm.dm import MappedDevice, format_status, format_table
 from fusedm.stack import Stack
@@ -25,8 +26,9 @@ Which = dict[str, str]
 class DmCommands:
     """The verbs of one stack that dmsetup calls."""
 
-    def __init__(self, stack: Stack, mount_point: Path) -> None:
+    def __init__(self, stack: Stack, mount_point: Path, freezing: Freezing) -> None:
         self._of = stack.system
+        self._freezing = freezing
         self._mapper = mount_point / "mapper"
         self._outside = OutsideDevices(stack, mount_point)
 
@@ -53,7 +55,7 @@ class DmCommands:
         self, device: Which, noflush: bool = False, lockfs: bool = True
     ) -> None:
         """Let no new bios in and wait for those under way; lockfs freezes what is mounted."""
-        await self._find(device).suspend()
+        await self._freezing.suspend(self._find(device), lockfs and not noflush)
 
     async def verb_dmsetup_clear(self, device: Which) -> Json:
         """Drop the inactive table."""
@@ -62,12 +64,14 @@ class DmCommands:
         await self._outside.close_unused()
         return self._tell(mapped)
 
-    async def verb_dmsetup_resume(self, device: Which) -> Json:
+    async def verb_dmsetup_resume(
+        self, device: Which, noflush: bool = False, lockfs: bool = True
+    ) -> Json:
         """Make the inactive table live and let bios in; one that was not suspended stays so."""
         mapped = self._find(device)
         if mapped.live is not None or mapped.inactive is not None or mapped.suspended:
             try:
-                await self._of.resume(mapped.name)
+                await self._freezing.resume(mapped, lockfs and not noflush)
             finally:
                 await self._outside.close_unused()
         return self._tell(mapped)

@@ -119,8 +119,10 @@ def resume(command: Command) -> None:
         command.print_if_verbose(_resume(command, device))
 
 
-def _resume(command: Command, device: Named) -> Told:
-    told: Told = command.ask("resume", device, "dmsetup.resume")
+def _resume(command: Command, device: Named, lockfs: bool = True) -> Told:
+    """Resume; a device that this suspends for a swap has what is mounted on it frozen."""
+    lockfs &= not (command.options.has("noflush") or command.options.has("nolockfs"))
+    told: Told = command.ask("resume", device, "dmsetup.resume", lockfs=lockfs)
     _attach(command, told)
     return told
 
@@ -174,7 +176,7 @@ def wipe_table(command: Command) -> None:
         _wipe(command, device)
 
 
-def _wipe(command: Command, device: Named) -> None:
+def _wipe(command: Command, device: Named, lockfs: bool = True) -> None:
     """Put an error target of the same size in place of a table."""
     size = 0
     try:
@@ -184,7 +186,7 @@ def _wipe(command: Command, device: Named) -> None:
     text = f"0 {size} error"
     command.ask("reload", device, "dmsetup.load", table=text)
     try:
-        _resume(command, device)
+        _resume(command, device, lockfs)
     except UsageError:
         command.ask("clear", device, "dmsetup.clear")
         raise
@@ -196,7 +198,7 @@ def remove(command: Command) -> None:
         for device in command.required():
             if command.options.has("force"):
                 try:
-                    _wipe(command, device)
+                    _wipe(command, device, lockfs=False)
                 except UsageError as error:
                     command.error(str(error))
             _remove(command, device)

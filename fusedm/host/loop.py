@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.host.mounts import (
+    UNMOUNT_SECONDS,
     describe,
     device_of_node,
     holders_of_device,
@@ -81,9 +82,12 @@ def loop_device(node: str, sys_block: Path = SYS_BLOCK) -> LoopDevice | None:
 def attached(prefix: str, sys_block: Path = SYS_BLOCK) -> list[LoopDevice]:
     """Every loop device whose backing file is this path or lies below it, in order of number."""
     path = resolve(prefix)
-    nodes = sorted((entry.name for entry in sys_block.glob("loop*")), key=lambda n: (len(n), n))
-    devices = (loop_device(node, sys_block) for node in nodes)
-    return [device for device in devices if device and lies_under(device.backing_file, path)]
+    return [d for d in _all_attached(sys_block) if lies_under(d.backing_file, path)]
+
+
+def attached_to(files: Collection[str], sys_block: Path = SYS_BLOCK) -> list[LoopDevice]:
+    """Every loop device over one of these files, given by their real paths: none is looked at."""
+    return [device for device in _all_attached(sys_block) if device.backing_file in files]
 
 
 def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopDevice:
@@ -256,6 +260,11 @@ def make_missing_node(node: str, numbers_file: str, kind: int) -> None:
         ) from None
 
 
+def _all_attached(sys_block: Path) -> list[LoopDevice]:
+    nodes = sorted((entry.name for entry in sys_block.glob("loop*")), key=lambda n: (len(n), n))
+    return [device for node in nodes if (device := loop_device(node, sys_block))]
+
+
 def _check_root() -> None:
     if os.geteuid() != 0:
         raise UsageError(
@@ -320,6 +329,10 @@ def _unmount_all(devices: list[LoopDevice]) -> list[str]:
     mounts = {mount for device in devices for mount in mounts_of_source(device.node)}
     # A later mount may lie upon an earlier one.
     for mount in [mount for mount in reversed(read_mounts()) if mount in mounts]:
+        # One that is frozen would let itself be unmounted, and stay with its loop device for ever.
+        with suppress(FusedmError):
+            run_tool("fsfreeze", "--unfreeze", mount.mount_point, seconds=UNMOUNT_SECONDS)
+            done.append(f"thawed {mount.mount_point}")
         try:
             unmount(mount.mount_point)
             done.append(f"unmounted {mount.mount_point}")

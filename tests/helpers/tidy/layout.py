@@ -54,6 +54,7 @@ ONLY_IN = {
         "control/hardware_commands.py",
         "control/dm_commands.py",
         "control/outside.py",
+        "control/freezing.py",
     ),
     "pyfuse3": ("fuse/operations.py", "fuse/mount.py"),
     # What checks the data path (verify, the demo's proof) must share no code with it.

@@ -116,3 +116,11 @@ def test_without_root_attach_says_to_use_sudo(tmp_path: Path) -> None:
         pytest.raises(UsageError, match="loop devices need root: run it with sudo"),
     ):
         loop.attach(str(tmp_path), 512)
+
+
+def test_devices_over_files_are_found_by_their_names_alone(tmp_path: Path) -> None:
+    fake_loop(tmp_path, "loop0", "/mnt/mapper/a")
+    fake_loop(tmp_path, "loop1", "/mnt/mapper/ab")
+    fake_loop(tmp_path, "loop2", "/mnt/views/v (deleted)")
+    found = loop.attached_to(["/mnt/mapper/a", "/mnt/views/v"], tmp_path)
+    assert [device.node for device in found] == ["/dev/loop0", "/dev/loop2"]
