@@ -2,7 +2,7 @@
 
 Prints a JSON line for each mode, cipher (the software's, and the engines' where theirs is another),
 length of call and direction: MiB per second of processor time, the median and the best of several
-runs. So others who use the machine meanwhile hardly matter. Never collected by pytest.
+runs. Others on the machine cost caches only. Never collected by pytest.
 """
 
 import json
