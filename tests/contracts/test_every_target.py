@@ -6,6 +6,7 @@ divide.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -41,8 +42,12 @@ KEY = CryptoKey("k", CryptoConfig("AES-256-XTS", 512, 8), bytes(range(64)))
 HEADINGS = ["Parameters", "Example", "Crypto", "Kernel", "See also"]
 UNIT_TESTS = Path(__file__).parents[1] / "unit" / "dm" / "targets"
 
-#: Targets for which no number of arguments is wrong.
+#: Targets for which no number of arguments is wrong, and those for which none is too many.
 TAKES_ANY_ARGUMENTS = {"error"}
+TAKES_MORE_ARGUMENTS = {"log-writes"}
+
+#: A word of the arguments of targets that change data by their place in the bio as it was split.
+CHANGES_DATA = "corrupt"
 
 
 class Clock:
@@ -64,7 +69,13 @@ WRONG_COUNTS = [
     (name, changed)
     for name, words in EXAMPLES
     if name not in TAKES_ANY_ARGUMENTS
-    for changed in ([f"{words} extra", words.rpartition(" ")[0]] if words else ["extra"])
+    for changed in (
+        [words.split()[0]]
+        if name in TAKES_MORE_ARGUMENTS
+        else [f"{words} extra", words.rpartition(" ")[0]]
+        if words
+        else ["extra"]
+    )
 ]
 times = st.floats(0, 20)
 
@@ -129,9 +140,9 @@ def halves(action: Action, sector_count: int) -> tuple[Action, Action]:
         case Remap(device, bio):
             front, back = bio.split(sector_count)
             return Remap(device, front), Remap(device, back)
-        case Defer(seconds, then):
+        case Defer(seconds, then, note):
             first, second = halves(then, sector_count)
-            return Defer(seconds, first), Defer(seconds, second)
+            return Defer(seconds, first, note), Defer(seconds, second, note)
         case Transform(cipher, number, then):
             first, second = halves(then, sector_count)
             return Transform(cipher, number, first), Transform(
@@ -142,6 +153,18 @@ def halves(action: Action, sector_count: int) -> tuple[Action, Action]:
             return Many(tuple(a for a, _ in pairs)), Many(tuple(b for _, b in pairs))
         case Complete() | Fail():
             return action, action
+
+
+def without_data(action: Action) -> Action:
+    """The action with as many zeros in the place of all data."""
+    match action:
+        case Remap(device, bio) if bio.data:
+            return Remap(device, replace(bio, data=memoryview(bytes(len(bio.data)))))
+        case Defer(seconds, then, note):
+            return Defer(seconds, without_data(then), note)
+        case Many(actions):
+            return Many(tuple(without_data(one) for one in actions))
+    return action
 
 
 def assert_inside_segments(target: Target, action: Action) -> None:
@@ -224,7 +247,9 @@ def test_a_discard_reaches_what_writes_of_its_sectors_reach(name, words, data, n
 @given(now=times)
 def test_a_flush_reaches_every_device_that_is_written_to(name, words, now):
     target = make(name, words, now)
-    flushed = {remap.device.name for remap in remaps(target.map(FLUSH))}
+    action = target.map(FLUSH)
+    steps = list(action.steps()) if isinstance(action, Script) else [action]
+    flushed = {remap.device.name for step in steps for remap in remaps(step)}
     assert flushed >= {device for device, _ in places(target, Op.WRITE, 0, LENGTH)}
 
 
@@ -237,8 +262,32 @@ def test_mapping_a_split_bio_is_splitting_the_mapped_bio(name, words, data, op, 
     begin, end = data.draw(ranges(step, smallest=2, block=block))
     middle = block * data.draw(st.integers(1, (end - begin) // block - 1))
     bio = data_bio(target, op, begin, end)
-    front, back = bio.split(middle)
-    assert (target.map(front), target.map(back)) == halves(target.map(bio), middle)
+    mapped = [*map(target.map, bio.split(middle)), *halves(target.map(bio), middle)]
+    if CHANGES_DATA in words:
+        mapped = [without_data(action) for action in mapped]
+    assert mapped[:2] == mapped[2:]
+    assert bio.data == PATTERN[begin * 512 : end * 512], "the buffer of a bio is never changed"
+
+
+@every_example
+@given(data=st.data(), op=st.sampled_from(list(Op)), now=times)
+def test_a_bio_that_is_mapped_and_not_sent_changes_nothing(name, words, data, op, now):
+    target = make(name, words, now)
+    step = target.max_io_sectors or LENGTH
+    begin, end = data.draw(ranges(step, block=block_of(target)))
+    bio = {
+        Op.FLUSH: FLUSH,
+        Op.READ: data_bio(target, op, begin, end),
+        Op.WRITE: data_bio(target, op, begin, end),
+    }.get(op, Bio(op, begin, end - begin))
+    first = target.map(bio)
+    assert target == make(name, words, now)
+    assert (target.params(), target.status()) == (
+        make(name, words).params(),
+        make(name, words).status(),
+    )
+    if not isinstance(first, Script):
+        assert target.map(bio) == first
 
 
 @pytest.mark.parametrize(("name", "words"), WRONG_COUNTS)

@@ -1,7 +1,8 @@
 """delay: like linear, some milliseconds later.  See delay.md."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
@@ -30,6 +31,11 @@ class Delay(Target):
 
     sector_count: int
     ways: tuple[tuple[Segment, int], ...]
+    #: How many reads, writes and flushes wait, and what counts each of them.
+    waiting: list[int] = field(default_factory=lambda: [0, 0, 0], compare=False)
+
+    def __post_init__(self) -> None:
+        self.notes = [partial(self._count, way) for way in range(3)]
 
     @classmethod
     def parse(cls, params: Params) -> "Delay":
@@ -44,6 +50,9 @@ class Delay(Target):
     def params(self) -> list[Word]:
         return [word for segment, ms in self.ways for word in (*segment.params(), str(ms))]
 
+    def status(self) -> list[Word]:
+        return [str(count) for count in self.waiting]
+
     def devices(self) -> Iterable[Segment]:
         return [segment for segment, _ in self.ways]
 
@@ -56,7 +65,12 @@ class Delay(Target):
         if bio.op is Op.FLUSH and segment.device is not written.device:
             # A flush of some other device would not make the writes durable.
             action = Many((written.remap(bio), action))
-        return Defer(delay_ms / 1000, action) if delay_ms else action
+        if not delay_ms:
+            return action
+        return Defer(delay_ms / 1000, action, self.notes[_WAY[bio.op]])
+
+    def _count(self, way: int, change: int) -> None:
+        self.waiting[way] += change
 
     def _way(self, op: Op) -> tuple[Segment, int]:
         return self.ways[min(_WAY[op], len(self.ways) - 1)]
