@@ -161,7 +161,7 @@ ODD = [
      ["error at '8': blksz: 8 is not in 512..4194304 bytes (8 sectors are 4096 bytes)"]),
     ("dust d0 0 1000", ["error at '1000': blksz: 1000 is not a power of two"]),
     ("log-writes d0 d1 x y", ["warning at 'x y': 'x y' is ignored: it takes dev logdev"]),
-    ("log-writes d0 d0", ["warning at 'd0': logdev: the log is written to dev 'd0' itself"]),
+    ("log-writes d0 d0", ["error at 'd0': logdev: the log is written to dev 'd0' itself"]),
     ("ebs d0 0 4096",
      ["error at '4096': emulated: 4096 is not in 1..8 sectors (4096 bytes are 8 sectors)"]),
     ("ebs d0 4 1 8",

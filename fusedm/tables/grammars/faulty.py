@@ -122,7 +122,7 @@ class _Ignored:
 
 def _same_log(line: Reader) -> None:
     if line.text("dev") == line.text("logdev"):
-        line.warn(
+        line.error(
             f"logdev: the log is written to dev {line.quote(line.fields[0].word)} itself",
             line.get("logdev"),
             Kernel(0, why="the log and the data overwrite each other"),
