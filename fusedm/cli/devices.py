@@ -220,6 +220,42 @@ def dm_resume(stack: str | None, name: str, nolockfs: bool, noflush: bool) -> No
     call(stack, "dm.resume", name=name, nolockfs=nolockfs, noflush=noflush)
 
 
+@dm_group.command("message", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.argument("sector", type=click.IntRange(min=0))
+@click.argument("words", nargs=-1, required=True)
+def dm_message(stack: str | None, name: str, sector: int, words: tuple[str, ...]) -> None:
+    """Give a message to the target of a sector, and print its reply if it has one.
+
+    What a target understands is on its page: fusedm targets dust.
+    """
+    reply = call(stack, "dm.message", name=name, sector=sector, words=list(words))
+    if reply:
+        click.echo(reply)
+
+
+@dm_group.command("rename", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.argument("new")
+def dm_rename(stack: str | None, name: str, new: str) -> None:
+    """Give a mapped device another name, also while it is open."""
+    call(stack, "dm.rename", name=name, new=new)
+
+
+@dm_group.command("wait", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.argument("event", type=click.IntRange(min=0), default=0)
+def dm_wait(stack: str | None, name: str, event: int) -> None:
+    """Wait until a device has counted another number of events than EVENT; print that number.
+
+    Events are what targets count, a new name and the removal; dm show has their number.
+    """
+    click.echo(call(stack, "dm.wait", name=name, event=event))
+
+
 @click.group("view", epilog=EXIT_CODES)
 def view_group() -> None:
     """Views: a device opened under a key."""

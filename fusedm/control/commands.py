@@ -201,6 +201,12 @@ class Commands(Looking, HardwareCommands, DmCommands):
         """Give a message to the target of a sector; its reply, empty if there is none."""
         return await self._system.mapped_device(name).message(sector, words)
 
+    async def verb_dm_wait(self, name: str, event: int) -> int:
+        """Wait until another number of events has been counted than this; which."""
+        mapped = self._system.mapped_device(name)
+        await mapped.wait_event(event)
+        return mapped.event_number
+
     async def verb_dm_rename(self, name: str, new: str) -> None:
         """Call a mapped device something else, for the kernel too: loop devices show the new path.
 
@@ -334,6 +340,7 @@ class Commands(Looking, HardwareCommands, DmCommands):
             told |= {
                 "uuid": device.uuid,
                 "suspending": device.is_suspending,
+                "events": device.event_number,
                 "tables": [
                     which
                     for which, table in (("live", device.live), ("inactive", device.inactive))

@@ -67,6 +67,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "dm.clear": {"name": "dm0"},
     "dm.message": {"name": "dm0", "sector": 0, "words": ["hello"]},
     "dm.rename": {"name": "dm0", "new": "dm9"},
+    "dm.wait": {"name": "dm0", "event": 1},
     "dm.suspend": {"name": "dm0"},
     "dm.resume": {"name": "dm0"},
     "dm.resumeall": {},

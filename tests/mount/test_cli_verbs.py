@@ -163,6 +163,17 @@ def test_a_mapped_device_is_added_listed_shown_and_removed(stack: Place):
     stack.ok("dm", "remove", "m")
 
 
+def test_a_mapped_device_takes_messages_and_another_name_which_is_an_event(stack: Place):
+    stack.ok("dm", "add", "m", "--table", "0 8 dust ufs0 0 512")
+    assert stack.ok("dm", "message", "m", "0", "addbadblock", "5") == ""
+    assert stack.ok("dm", "message", "m", "0", "listbadblocks") == "5\n"
+    assert json.loads(stack.ok("dm", "show", "m"))["events"] == 0
+    stack.ok("dm", "rename", "m", "n")
+    assert stack.ok("dm", "wait", "n") == "1\n"
+    assert json.loads(stack.ok("dm", "show", "n"))["events"] == 1
+    stack.ok("dm", "remove", "n")
+
+
 def test_a_table_is_loaded_from_a_file_or_standard_input_and_resumed(stack: Place, tmp_path):
     (tmp_path / "table").write_text("0 16 zero\n")
     stack.ok("dm", "add", "m", "--no-table")
@@ -196,6 +207,10 @@ def test_a_table_is_loaded_from_a_file_or_standard_input_and_resumed(stack: Plac
         (["table", "nobody"], 1, "'nobody' is not a mapped device"),
         (["status", "nobody"], 1, "'nobody' is not a mapped device"),
         (["show", "nobody"], 1, "'nobody' is not a mapped device"),
+        (["rename", "nobody", "n"], 1, "'nobody' is not a mapped device"),
+        (["wait", "nobody"], 1, "'nobody' is not a mapped device"),
+        (["message", "data", "0", "hello"], 1, "linear takes no messages: 'hello'"),
+        (["message", "data", "8192", "hello"], 1, "sector 8192 is not within data"),
     ],
 )
 def test_what_a_mapped_device_cannot_do_is_refused(stack: Place, words, code, text):
