@@ -1,27 +1,15 @@
 """inlinecrypt: give every bio a context, for inline encryption below.  See inlinecrypt.md."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from fusedm.block import Bio, CryptContext, CryptoKey, Limits, Op
+from fusedm.block import Bio
 from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import Status
-from fusedm.block.units import SECTOR_SIZE
-from fusedm.crypto import evict_key, start_using_key
-from fusedm.dm.crypt_params import (
-    USAGE,
-    TargetKey,
-    format_arguments,
-    format_options,
-    make_context_key,
-    parse_arguments,
-    refuse_message,
-)
-from fusedm.dm.target import Action, Fail, Params, Segment, Target, Word
+from fusedm.dm.context_target import ContextTarget
+from fusedm.dm.crypt_params import USAGE, parse_arguments
+from fusedm.dm.target import Action, Fail, Params, Word
 
 CIPHER = "aes-xts-plain64"
-#: In the order `table` prints them.
-OPTIONS = ("keytype", "allow_discards", "sector_size", "iv_large_sectors")
 
 
 def examples() -> list[str]:
@@ -34,20 +22,14 @@ def examples() -> list[str]:
 
 
 @dataclass
-class Inlinecrypt(Target):
+class Inlinecrypt(ContextTarget):
     """Bios go down with a context of this target's own, so they cannot bring one."""
 
     name = "inlinecrypt"
     version = (1, 0, 0)
     passes_crypto = False
     usage = USAGE
-
-    sector_count: int
-    key: TargetKey
-    iv_offset: int
-    segment: Segment
-    options: Mapping[str, str]
-    crypto_key: CryptoKey = field(compare=False)
+    option_names = ("keytype", "allow_discards", "sector_size", "iv_large_sectors")
 
     @classmethod
     def parse(cls, params: Params) -> "Inlinecrypt":
@@ -59,53 +41,13 @@ class Inlinecrypt(Target):
         kind = arguments.options.get("keytype", KeyType.RAW.value)
         if kind not in known:
             raise params.error(f"keytype:{kind} is unknown: use {' or '.join(known)}")
-        key = make_context_key(params, arguments, "AES-256-XTS", KeyType(kind))
-        return cls(
-            params.sector_count,
-            arguments.key,
-            arguments.iv_offset,
-            arguments.segment,
-            arguments.options,
-            key,
-        )
+        return cls.make(params, arguments, "AES-256-XTS", KeyType(kind))
 
     def params(self) -> list[Word]:
-        return self._words(self.key.masked_word())
+        return self.words_with(self.key.masked_word())
 
-    def key_params(self) -> list[Word]:
-        return self._words(self.key.word())
-
-    def devices(self) -> Iterable[Segment]:
-        return [self.segment]
-
-    def limits(self) -> Limits:
-        size = self.crypto_key.config.data_unit_size
-        return Limits(logical_block_size=size, io_min_bytes=size)
-
-    def map(self, bio: Bio) -> Action:
-        if bio.op.has_data:
-            sectors = self.crypto_key.config.data_unit_size // SECTOR_SIZE
-            if bio.crypt is not None or (bio.sector | bio.sector_count) % sectors:
-                return Fail(Status.IOERR)
-            dun = (self.iv_offset + bio.sector) // sectors
-            return self.segment.remap(replace(bio, crypt=CryptContext(self.crypto_key, dun)))
-        if bio.op is Op.DISCARD and "allow_discards" not in self.options:
-            return Fail(Status.NOTSUPP)
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
-        return self.segment.remap(bio)
-
-    def message(self, words: list[str]) -> str:
-        refuse_message(self.name, words)
-
-    def start(self) -> None:
-        start_using_key(self.segment.device, self.crypto_key)
-
-    def stop(self) -> None:
-        evict_key(self.segment.device, self.crypto_key)
-        self.crypto_key.wipe()
-        self.key.wipe()
-
-    def _words(self, key: str) -> list[Word]:
-        options = format_options(self.options, OPTIONS)
-        return format_arguments(CIPHER, key, self.iv_offset, self.segment, options)
+    def map_encrypted(self, bio: Bio) -> Action:
+        if bio.crypt is not None:
+            return Fail(Status.IOERR)
+        # The fallback above has encrypted it for a context of its own: here it is data as any.
+        return self.map_clear(bio)
