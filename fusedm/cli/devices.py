@@ -232,7 +232,7 @@ def dm_message(stack: str | None, name: str, sector: int, words: tuple[str, ...]
     """
     reply = call(stack, "dm.message", name=name, sector=sector, words=list(words))
     if reply:
-        click.echo(reply)
+        click.echo(reply, nl=not reply.endswith("\n"))
 
 
 @dm_group.command("rename", epilog=EXIT_CODES)

@@ -209,7 +209,7 @@ def test_a_table_is_loaded_from_a_file_or_standard_input_and_resumed(stack: Plac
         (["show", "nobody"], 1, "'nobody' is not a mapped device"),
         (["rename", "nobody", "n"], 1, "'nobody' is not a mapped device"),
         (["wait", "nobody"], 1, "'nobody' is not a mapped device"),
-        (["message", "data", "0", "hello"], 1, "linear takes no messages: 'hello'"),
+        (["message", "data", "0", "hello"], 1, "linear takes no message 'hello'"),
         (["message", "data", "8192", "hello"], 1, "sector 8192 is not within data"),
     ],
 )

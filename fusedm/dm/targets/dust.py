@@ -153,7 +153,7 @@ class Dust(Target):
         return f"dust_clear_badblocks: {what}"
 
     def _list(self) -> str:
-        return "\n".join(map(str, sorted(self.bad))) or "No blocks in badblocklist"
+        return "".join(f"{block}\n" for block in sorted(self.bad)) or "No blocks in badblocklist"
 
     def _set(self, enabled: bool) -> str:
         self.enabled = enabled

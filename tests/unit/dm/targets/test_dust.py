@@ -79,7 +79,7 @@ async def test_as_many_writes_fail_as_it_was_told():
 async def test_a_write_of_several_blocks_is_one_to_each():
     mapped = await dusty("d0 0 512", "addbadblock 5", "addbadblock 6 1")
     assert await fails(mapped, write_bio(4, 4))
-    assert await tell(mapped, "listbadblocks") == "6"
+    assert await tell(mapped, "listbadblocks") == "6\n"
     assert not await fails(mapped, write_bio(4, 4))
     assert not await fails(mapped, read_bio(4, 4))
 
@@ -89,7 +89,7 @@ async def test_a_write_that_fails_below_leaves_the_block_bad():
     await tell(mapped, "enable")
     await tell(mapped, "addbadblock 5")
     assert await fails(mapped, write_bio(5))
-    assert await tell(mapped, "listbadblocks") == "5"
+    assert await tell(mapped, "listbadblocks") == "5\n"
 
 
 async def test_blocks_are_numbered_on_the_device_below():
@@ -106,13 +106,13 @@ async def test_a_discard_is_a_write_to_the_block_of_its_first_sector():
     mapped = await dusty("d0 0 512", "addbadblock 5 1", "addbadblock 6")
     assert await fails(mapped, Bio(Op.DISCARD, 5, 2))
     assert not await fails(mapped, Bio(Op.DISCARD, 5, 2))
-    assert await tell(mapped, "listbadblocks") == "6"
+    assert await tell(mapped, "listbadblocks") == "6\n"
 
 
 async def test_a_flush_touches_no_block():
     mapped = await dusty("d0 0 512", "addbadblock 0 1", "addbadblock 1")
     assert not await fails(mapped, FLUSH)
-    assert await tell(mapped, "listbadblocks") == "0\n1"
+    assert await tell(mapped, "listbadblocks") == "0\n1\n"
     assert await fails(mapped, write_bio(0))
 
 
@@ -143,10 +143,10 @@ async def test_the_replies_are_the_kernels():
         ("AddBadBlock 7 3", ""),
         ("queryblock 60", "dust_query_block: block 60 found in badblocklist"),
         ("queryblock 61", "dust_query_block: block 61 not found in badblocklist"),
-        ("listbadblocks", "7\n60"),
+        ("listbadblocks", "7\n60\n"),
         ("countbadblocks", "countbadblocks: 2 badblock(s) found"),
         ("removebadblock 60", ""),
-        ("listbadblocks", "7"),
+        ("listbadblocks", "7\n"),
         ("clearbadblocks", "dust_clear_badblocks: badblocks cleared"),
         ("clearbadblocks", "dust_clear_badblocks: no badblocks found"),
         ("addbadblock 128", ""),
@@ -178,7 +178,7 @@ async def test_a_bad_message_is_einval_and_changes_nothing(text, why):
         await tell(mapped, text)
     assert str(caught.value).startswith(why)
     assert caught.value.errno == errno.EINVAL
-    assert await tell(mapped, "listbadblocks") == "5"
+    assert await tell(mapped, "listbadblocks") == "5\n"
 
 
 async def test_the_status_is_the_device_and_two_switches():
