@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 
 from fusedm.control.bring import bring_down, bring_down_all
 from fusedm.control.client import Client, which_stack
-from fusedm.control.run_dir import log_path, run_folder, stack_at
+from fusedm.control.run_dir import DMSETUP, lock_path, log_path, run_folder, stack_at
 
 if TYPE_CHECKING:
     from fusedm.control.daemon import DaemonConfig, reap, start_detached
     from fusedm.control.start import bring_up, daemon_config, serve_here
 
 __all__ = [
+    "DMSETUP",
     "Client",
     "DaemonConfig",
     "bring_down",
     "bring_down_all",
     "bring_up",
     "daemon_config",
+    "lock_path",
     "log_path",
     "reap",
     "run_folder",

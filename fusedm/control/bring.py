@@ -32,13 +32,16 @@ def bring_down(mount_point: str, force: bool = False) -> list[str]:
     if stack is None and not is_ours:
         raise ControlError(f"{mount_point}: no stack is there", errno.ENOENT)
     if stack is not None and stack.is_alive:
-        return _end(stack, force) + nodes.clear_stale(run_dir.run_folder())
+        done = _end(stack, force) + nodes.clear_stale(run_dir.run_folder())
+        run_dir.forget_mount_point(mount_point)
+        return done
     done = loop.release_all(mount_point, force)
     done += nodes.clear_stale(run_dir.run_folder())
     if is_ours:
         mounts.unmount(mount_point, lazy=True)
         done.append(f"cleared the stale mount {mount_point}")
     run_dir.forget(mount_point)
+    run_dir.forget_mount_point(mount_point)
     return done
 
 

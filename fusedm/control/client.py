@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from fusedm.block.errors import ControlError, UsageError
 from fusedm.control.protocol import LineReader, Request, decode_reply, encode_request
-from fusedm.control.run_dir import find_socket, running_stacks
+from fusedm.control.run_dir import DMSETUP, find_socket, running_stacks
 
 
 class Client:
@@ -71,7 +71,10 @@ def which_stack(asked_for: str | None) -> str:
     named = asked_for or os.environ.get("FUSEDM_STACK")
     if named:
         return os.path.realpath(named)
-    running = [stack.mount_point for stack in running_stacks() if stack.is_alive]
+    alive = [stack for stack in running_stacks() if stack.is_alive]
+    # The stack behind dmsetup is meant only where there is no other.
+    own = [stack for stack in alive if not stack.stack_file.startswith(DMSETUP)]
+    running = [stack.mount_point for stack in own or alive]
     if len(running) == 1:
         return running[0]
     if not running:

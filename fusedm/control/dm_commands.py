@@ -53,9 +53,11 @@ class DmCommands:
 
     async def verb_dmsetup_suspend(
         self, device: Which, noflush: bool = False, lockfs: bool = True
-    ) -> None:
+    ) -> Json:
         """Let no new bios in and wait for those under way; lockfs freezes what is mounted."""
-        await self._freezing.suspend(self._find(device), lockfs and not noflush)
+        mapped = self._find(device)
+        await self._freezing.suspend(mapped, lockfs and not noflush)
+        return self._tell(mapped)
 
     async def verb_dmsetup_clear(self, device: Which) -> Json:
         """Drop the inactive table."""

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from fusedm.block.errors import ControlError
 
+#: How what is said of a stack's file begins where dmsetup started it: the folder of nodes follows.
+DMSETUP = "dmsetup:"
+
 #: struct flock: a write lock on everything.  Source: fcntl_locking(2).
 _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
@@ -107,6 +110,19 @@ def forget(mount_point: str) -> None:
     with suppress(FileNotFoundError):
         if not log.stat().st_size:
             log.unlink()
+
+
+def lock_path(mount_point: str) -> Path:
+    """What is locked while a daemon is started or ended that others may start or end too."""
+    return Path(f"{mount_point}.lock")
+
+
+def forget_mount_point(mount_point: str) -> None:
+    """Remove the mount point of a stack that has ended, if it is one of the folder."""
+    if os.path.dirname(mount_point) == str(run_folder().resolve()):
+        with suppress(OSError):
+            os.rmdir(mount_point)
+            lock_path(mount_point).unlink(missing_ok=True)
 
 
 def running_stacks() -> Iterator[RunningStack]:

@@ -24,6 +24,12 @@ from fusedm.host.loop import LoopDevice
 BLKROSET = 0x125D
 BLKRASET = 0x1262
 
+#: Source: include/uapi/linux/loop.h, struct loop_info64.
+LOOP_GET_STATUS64 = 0x4C05
+LOOP_INFO_SIZE = 232
+LOOP_FLAGS_OFFSET = 52
+LO_FLAGS_READ_ONLY = 1
+
 #: How long the daemon may take to hear that the loop device has closed its file.
 CLOSE_SECONDS = 2.0
 POLL_SECONDS = 0.02
@@ -73,12 +79,23 @@ def _attach_loop(told: Told) -> LoopDevice:
     if not found:
         return loop.attach(told["path"], told["log_sec"], told["ro"])
     device = found[0]
+    if not told["ro"] and _is_open_read_only(device) and loop.busy_reason(device) is None:
+        # It has its file open for reading only, which cannot be changed while it is attached.
+        loop.detach(device)
+        return loop.attach(told["path"], told["log_sec"])
     size = Path(f"/sys/block/{os.path.basename(device.node)}/size").read_text()
     if int(size) != told["sectors"]:
         loop.set_capacity(device)
     if device.read_only != told["ro"]:
         _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told["ro"])))
     return device
+
+
+def _is_open_read_only(device: LoopDevice) -> bool:
+    status = bytearray(LOOP_INFO_SIZE)
+    _set(device.node, lambda fd: fcntl.ioctl(fd, LOOP_GET_STATUS64, status))
+    flags: int = struct.unpack_from("I", status, LOOP_FLAGS_OFFSET)[0]
+    return bool(flags & LO_FLAGS_READ_ONLY)
 
 
 def _set(node: str, change: Callable[[int], object]) -> None:

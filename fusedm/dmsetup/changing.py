@@ -47,7 +47,8 @@ def _create_concise(command: Command) -> None:
         read_only = device.is_read_only
         minor = leading_number(device.minor) if device.minor else None
         table = check_table_text(device.table, "")
-        told = _create(command, device.name, device.uuid, minor, table or None, read_only)
+        uuid = device.uuid.strip()
+        told = _create(command, device.name, uuid, minor, table or None, read_only)
         command.print_if_verbose(told)
 
 
@@ -154,14 +155,10 @@ def _node_options(command: Command) -> NodeOptions:
 def suspend(command: Command) -> None:
     """suspend: let nothing in, freeze what is mounted, wait for what is under way."""
     for device in command.required():
-        _suspend(command, device, command.options.has("noflush"), command.options.has("nolockfs"))
-        told = command.ask("suspend", device, "dmsetup.info")
+        noflush, nolockfs = command.options.has("noflush"), command.options.has("nolockfs")
+        args = {"noflush": noflush, "lockfs": not nolockfs}
+        told = command.ask("suspend", device, "dmsetup.suspend", **args)
         command.print_if_verbose(told)
-
-
-def _suspend(command: Command, device: Named, noflush: bool, nolockfs: bool) -> None:
-    args = {"noflush": noflush, "lockfs": not (nolockfs or noflush)}
-    command.ask("suspend", device, "dmsetup.suspend", **args)
 
 
 def clear(command: Command) -> None:

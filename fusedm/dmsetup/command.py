@@ -11,7 +11,7 @@ from fusedm.dmsetup import attachment
 from fusedm.dmsetup.device import Device, info_text, ioctl_error, number_of, told_device
 from fusedm.dmsetup.grammar import Call
 from fusedm.dmsetup.names import check_length, mangle, unmangle
-from fusedm.dmsetup.session import Session, block_name
+from fusedm.dmsetup.session import Session, name_of_ours
 from fusedm.host import mounts
 
 Told = dict[str, Any]
@@ -144,10 +144,8 @@ class Command:
 
     def device(self, told: Told) -> Device:
         """A device as it is told of to people."""
-        live = told["live"]
-        name = block_name(number_of(told["number"]))
-        if name is None and (live or told["inactive"]):
-            name = f"dm-{number_of(told['number'])[1]}"
+        has_table = told["live"] or told["inactive"]
+        name = name_of_ours(number_of(told["number"])) if has_table else None
         shown = {**told, "name": unmangle(told["name"], self.mangling)}
         shown["uuid"] = unmangle(told["uuid"], self.mangling)
         return told_device(

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fusedm.control import DaemonConfig, start_detached
+from fusedm.control import DMSETUP, DaemonConfig, start_detached
 from fusedm.dmsetup.session import place_of
 from fusedm.fuse import MountOptions
 from fusedm.host import nodes
@@ -18,4 +18,4 @@ def start(dev_dir: str) -> None:
     os.environ[nodes.DEV_DIR_VARIABLE] = dev_dir
     spec = StackSpec(disks={}, mapper={}, keys={}, views={}, strict="linux")
     where = Path(place_of(dev_dir))
-    start_detached(DaemonConfig(spec, f"dmsetup:{dev_dir}", where, MountOptions(), Path("/")))
+    start_detached(DaemonConfig(spec, DMSETUP + dev_dir, where, MountOptions(), Path("/")))

@@ -12,11 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
+from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import ControlError, FusedmError, StackError
-from fusedm.control import Client, bring_down, run_folder, stack_at
+from fusedm.control import Client, bring_down, lock_path, run_folder, stack_at
 from fusedm.dmsetup.device import Number
 from fusedm.host import mounts, nodes
 from fusedm.host.mounts import run_tool
@@ -75,7 +75,7 @@ class Session:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let nobody else start or end the daemon meanwhile."""
-        path = Path(f"{self.mount_point}.lock")
+        path = lock_path(self.mount_point)
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -137,6 +137,15 @@ def watch_deferred(session: Session, name: str) -> None:
     subprocess.Popen(
         command, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True
     )
+
+
+def name_of_ours(number: Number) -> str:
+    """What the kernel calls the loop device of a device; without one, what it might call it.
+
+    Another block device of this machine may have the number that one without a loop device has.
+    """
+    known = block_name(number) if number[0] != MAPPED_MAJOR else None
+    return known or f"dm-{number[1]}"
 
 
 def block_name(number: Number) -> str | None:

@@ -4,6 +4,7 @@ import locale
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fusedm.block.errors import UsageError
@@ -17,7 +18,7 @@ from fusedm.dmsetup.device import (
 )
 from fusedm.dmsetup.fields import Row, find_fields
 from fusedm.dmsetup.names import unmangle
-from fusedm.dmsetup.session import block_name
+from fusedm.dmsetup.session import block_name, name_of_ours
 from fusedm.dmsetup.tables import format_concise, lines_of_target
 from fusedm.dmsetup.tree import USUAL_COLUMNS, tree_text
 
@@ -70,11 +71,12 @@ def _row(command: Command, device: Device, everything: Sequence[Device]) -> Row:
 
 def _block_names(devices: Sequence[Device], numbers: Sequence[Number]) -> dict[Number, str]:
     """What the kernel calls devices; those it does not know are called as it would call them."""
-    names = {one.number: one.block_name or f"dm-{one.minor}" for one in devices}
-    return {
-        number: block_name(number) or names.get(number) or f"{number[0]}:{number[1]}"
-        for number in (*names, *numbers)
-    }
+    names = {one.number: name_of_ours(one.number) for one in devices}
+    return {number: block_name(number) or _number(number) for number in numbers} | names
+
+
+def _number(number: Number) -> str:
+    return f"{number[0]}:{number[1]}"
 
 
 def _fields(command: Command, defaults: tuple[str, ...]) -> list[fields.Field] | None:
@@ -201,8 +203,8 @@ def _shown(command: Command, number: Number, between: str) -> str:
         if number_of(told["number"]) == number:
             if how == "devname":
                 return unmangle(told["name"], command.mangling)
-            return block_name(number) or f"dm-{number[1]}"
-    return block_name(number) or f"{number[0]}:{number[1]}"
+            return name_of_ours(number)
+    return block_name(number) or _number(number)
 
 
 def ls(command: Command) -> None:
@@ -227,14 +229,15 @@ def ls(command: Command) -> None:
 
 
 def _execute(command: Command, program: list[str], told: Told) -> None:
-    """Run a command on a device's node, or on its file where it has none; how it ends is its."""
+    """Run a command on a device's node, or on its file where nodes cannot be; how it ends is its.
+
+    One that cannot be run is passed over without a word.
+    """
     node = os.path.join(command.session.dev_dir, "mapper", told["name"])
-    path = node if os.path.exists(node) else told["path"]
+    path = told["path"] if told["live"] and not os.path.exists(node) else node
     command.streams.stdout.flush()
-    try:
+    with suppress(OSError):
         subprocess.run([*program, path], check=False)
-    except OSError as error:
-        command.error(f"{program[0] if program else ''}: {error.strerror}")
 
 
 def _tree(command: Command, told: Sequence[Told]) -> None:
