@@ -13,6 +13,10 @@ DISKS = {"d0": DiskSpec(seed=3), "d1": DiskSpec()}
 LAYOUT = {"d0": DiskSpec(), "d1": DiskSpec()}
 
 
+#: A thread of the kernel writes the log.
+LOGGED = (step("sleep", 0.5), step("status", "x"))
+
+
 def told(*texts: str) -> list[Step]:
     return [step("message", "x", 0, text) for text in texts]
 
@@ -90,11 +94,11 @@ EXPERIMENTS = {
             *told("mark begin", "mark", "mark a b", "nosuch x"),
             step("write", "x", 4096, 1024, 3),
             step("write", "x", 0, 512, 4),
-            step("status", "x"),
+            *LOGGED,
             step("flush", "x"),
             step("write", "x", 0, 4096, 5),
             *told("mark middle"),
-            step("status", "x"),
+            *LOGGED,
             step("read", "x", 0, 4096),
             step("flush", "x"),
             step("write", "x", 512, 512, 6),

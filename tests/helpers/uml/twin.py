@@ -82,7 +82,7 @@ class Twin:
         """The text of a table."""
         mapped = self.system.mapped_device(name)
         table = mapped.inactive if inactive else mapped.live
-        return {"text": format_table(table) if table else ""}
+        return {"text": format_table(table, show_keys=True) if table else ""}
 
     async def status(self, name: str) -> Answer:
         """What the targets of the live table say."""
