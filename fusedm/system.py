@@ -16,7 +16,7 @@ from fusedm.block.name_table import NameTable
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
-from fusedm.dm import Lookup, MappedDevice, open_targets, parse_table
+from fusedm.dm import Lookup, MappedDevice, keys_of_targets, open_targets, parse_table
 from fusedm.view import View, check_view
 
 __all__ = ["System", "View"]
@@ -235,6 +235,7 @@ class System:
         above = _all_above(disk)
         concerned = {disk, *above}
         keys = {v.key: None for v in self.views.values() if v.key and v.device in concerned}
+        keys |= dict.fromkeys(keys_of_targets(t for m in above for t in (m.live, m.inactive)))
         disk.prepare_engine(engine, keys)
         for device in above:
             device.prepare_change()

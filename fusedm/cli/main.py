@@ -66,6 +66,7 @@ VERBS = {
     ),
     "key": Verb("fusedm.cli.hardware:key_group", "Keys."),
     "ls": Verb("fusedm.cli.running:ls", "List disks, mapped devices and views."),
+    "luks": Verb("fusedm.cli.luks:luks_group", "LUKS volumes: their payload as a mapped device."),
     "run": Verb("fusedm.cli.stacks:run", "Run COMMAND with a stack that lives exactly as long."),
     "save": Verb(
         "fusedm.cli.running:save",

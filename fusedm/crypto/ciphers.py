@@ -20,7 +20,7 @@ from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher, SectorCipher
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.crypto.cipher_spec import CipherSpec
-from fusedm.crypto.data_units import split_at_data_units
+from fusedm.crypto.data_units import runs_of_data, split_at_data_units
 from fusedm.crypto.evp import EVP_MODES, EvpCipher
 
 #: From this data unit size on, and up to this many data units, the library's own XTS with a call
@@ -219,16 +219,43 @@ class _ArraySectors:
         return length_bytes > self._most
 
 
+class _KeepsZeros:
+    """A cipher to which a sector of zeros on the medium is a hole, and stays one."""
+
+    def __init__(self, cipher: SectorCipher, sector_size: int) -> None:
+        self._cipher = cipher
+        self._sector_size = sector_size
+        self.encrypt = cipher.encrypt
+        self.is_slow = cipher.is_slow
+
+    def decrypt(self, dun: int, src: memoryview, dst: memoryview) -> None:
+        """Decrypt each sector of src into dst, which is src."""
+        for run in runs_of_data(src, self._sector_size):
+            self._cipher.decrypt(dun + run.start // SECTOR_SIZE, src[run], dst[run])
+
+
 def make_sector_cipher(
-    spec: CipherSpec, raw: memoryview, sector_size: int, counts_large: bool
+    spec: CipherSpec,
+    raw: memoryview,
+    sector_size: int,
+    counts_large: bool,
+    keeps_zeros: bool = False,
 ) -> SectorCipher:
     """A cipher of dm-crypt and its keys made ready; counts_large has IVs count sectors, not 512s.
 
+    With keeps_zeros a sector of zeros is not decrypted. As for contexts, no ciphertext looks so.
     Raises: CryptoError(EINVAL) for a wrong number of bytes.
     """
     if len(raw) not in spec.key_sizes:
         sizes = ", ".join(map(str, spec.key_sizes))
         raise CryptoError(f"{len(raw)} bytes of key given, the cipher needs {sizes}")
+    cipher = _sector_cipher(spec, raw, sector_size, counts_large)
+    return _KeepsZeros(cipher, sector_size) if keeps_zeros else cipher
+
+
+def _sector_cipher(
+    spec: CipherSpec, raw: memoryview, sector_size: int, counts_large: bool
+) -> SectorCipher:
     half = len(raw) // 2
     if spec == _PLAIN_XTS and len(raw) == 64 and raw[:half] != raw[half:]:
         return _PlainXts(raw, sector_size, counts_large)

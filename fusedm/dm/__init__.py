@@ -1,6 +1,6 @@
 """Device mapper: tables of targets that map the bios of one device onto others.  See README.md."""
 
-from fusedm.dm.lifecycle import open_targets
+from fusedm.dm.lifecycle import keys_of_targets, open_targets
 from fusedm.dm.mapped_device import MappedDevice
 from fusedm.dm.registry import target_class, target_doc, target_names
 from fusedm.dm.stacking import stack_capabilities, stack_limits
@@ -52,6 +52,7 @@ __all__ = [
     "check_table",
     "format_status",
     "format_table",
+    "keys_of_targets",
     "open_targets",
     "parse_table",
     "stack_capabilities",

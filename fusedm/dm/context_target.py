@@ -67,6 +67,9 @@ class ContextTarget(Target):
     def devices(self) -> Iterable[Segment]:
         return [self.segment]
 
+    def keys(self) -> Iterable[CryptoKey]:
+        return [self.crypto_key]
+
     def limits(self) -> Limits:
         size = self.crypto_key.config.data_unit_size
         return Limits(logical_block_size=size, io_min_bytes=size)
@@ -92,7 +95,8 @@ class ContextTarget(Target):
         if (bio.sector | bio.sector_count) % sectors:
             return Fail(Status.IOERR)
         dun = (self.iv_offset + bio.sector) // sectors
-        return self.segment.remap(replace(bio, crypt=CryptContext(self.crypto_key, dun)))
+        context = CryptContext(self.crypto_key, dun, "allow_discards" in self.options)
+        return self.segment.remap(replace(bio, crypt=context))
 
     def message(self, words: list[str]) -> str:
         refuse_message(self.name, words)

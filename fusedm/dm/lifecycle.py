@@ -1,8 +1,9 @@
 """The life of a table's targets: opened, started, told of suspends, closed and stopped."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
+from fusedm.block import CryptoKey
 from fusedm.block.errors import BlockIOError
 from fusedm.dm.scripts import run_script
 from fusedm.dm.table import Table
@@ -41,6 +42,13 @@ def start_targets(table: Table, raise_event: Callable[[], None]) -> None:
             target.stop()
         raise
     table.is_started = True
+
+
+def keys_of_targets(tables: Iterable[Table | None]) -> Iterator[CryptoKey]:
+    """The keys of the contexts that targets of some tables give bios."""
+    for table in tables:
+        for entry in table.entries if table is not None else ():
+            yield from entry.target.keys()
 
 
 def must_be_closed(table: Table) -> bool:

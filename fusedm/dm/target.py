@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
-from fusedm.block import Bio, BlockDevice, Limits, Op
+from fusedm.block import Bio, BlockDevice, CryptoKey, Limits, Op
 from fusedm.block.errors import BlockIOError, FusedmError, StackError, Status, TableError
 from fusedm.block.plan import SectorCipher
 from fusedm.block.range_locks import Extent
@@ -202,6 +202,10 @@ class Target(Turns, ABC):
         the ends of the target; FLUSH has sector 0 and no length and must reach every device.
         Await: never, and nothing changes: a bio may be mapped and then not be sent.
         """
+
+    def keys(self) -> Iterable[CryptoKey]:
+        """The keys of contexts that it gives bios, from start to stop."""
+        return ()
 
     def limits(self) -> Limits:
         """What the target asks of bios beyond what its devices ask."""

@@ -12,7 +12,7 @@ from fusedm.tables.finding import Finding, Kernel, Place, Severity
 from fusedm.tables.forms import DeviceTable, read_forms
 from fusedm.tables.grammar import Grammar, all_grammars
 from fusedm.tables.layout import UNDESCRIBED, check_company, read_place
-from fusedm.tables.masking import masked, mentions_keys, squeezed
+from fusedm.tables.masking import masked, squeezed
 from fusedm.tables.reader import Reader
 from fusedm.tables.words import Line, split_words
 
@@ -123,7 +123,7 @@ def _printed_line(grammar: Grammar, reader: Reader, arguments: Sequence[str]) ->
     words = [_TO_ESCAPE.sub(r"\\\g<0>", word) for word in arguments]
     place = f"{reader.start_sector} {reader.sector_count} {reader.target} "
     text = place + " ".join(words)
-    line = Line(1, masked(text, split_words(text), mentions_keys(text)), split_words(text))
+    line = Line(1, masked(text, split_words(text)), split_words(text))
     again = read_place(line, reader.start_sector)
     again.read_only = reader.read_only
     grammar.read(again)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fusedm.block.errors import StackError
 from fusedm.block.names import check_name
 from fusedm.tables.finding import Finding, Kernel, Place, Severity, When
-from fusedm.tables.masking import masked, masked_name, mentions_keys
+from fusedm.tables.masking import masked
 from fusedm.tables.words import Line, Word, split_words, whole_number
 
 #: The kernel's DM_UUID_LEN is 129 with the closing NUL.
@@ -44,16 +44,15 @@ def read_forms(text: str, concise: bool, read_only: bool | None) -> list[DeviceT
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if concise or (lines and _looks_concise(lines[0][1])):
-        return _Concise(read_only, mentions_keys(text)).read(lines)
-    is_keyed = mentions_keys(text)
+        return _Concise(read_only).read(lines)
     tables: dict[str, DeviceTable] = {}
     for number, line in lines:
         words = split_words(line)
         name = words[0].text[:-1] if words[0].text.endswith(":") else ""
-        table = tables.setdefault(name, DeviceTable(masked_name(name), read_only))
+        table = tables.setdefault(name, DeviceTable(name, read_only))
         rest = words[1:] if name else words
         if rest:
-            table.lines.append(Line(number, masked(line, rest, is_keyed), rest))
+            table.lines.append(Line(number, masked(line, rest), rest))
         else:
             table.is_told_empty = True
     return list(tables.values()) or [DeviceTable("", read_only)]
@@ -119,9 +118,8 @@ class _Part:
 class _Concise:
     """Reads the concise form."""
 
-    def __init__(self, read_only: bool | None, is_keyed: bool) -> None:
+    def __init__(self, read_only: bool | None) -> None:
         self.read_only = read_only
-        self.is_keyed = is_keyed
         self.tables: list[DeviceTable] = []
         self.names: set[str] = set()
         self.uuids: set[str] = set()
@@ -130,13 +128,9 @@ class _Concise:
         """The devices of every line."""
         for number, line in lines:
             devices = [part.split(",") for part in _Part(0, _unescaped(line)).split(";")]
-            # A line with a mark too many may have a key anywhere. UUIDs may look like one.
-            said = [
-                part
-                for device in devices
-                for part in device[len(_HEADINGS) if _is_whole(device) else 0 :]
-            ]
-            shown = masked(line, [word for part in said for word in part.words()], self.is_keyed)
+            tables = [part for device in devices for part in device[len(_HEADINGS) :]]
+            # No place may be shown before keys are masked.
+            shown = masked(line, [word for part in tables for word in part.words()])
             for device in devices:
                 if any(part.text.strip() for part in device):
                     self.tables.append(self._device(number, shown, device))
@@ -146,7 +140,7 @@ class _Concise:
         headings = [*parts, *[parts[-1]] * len(_HEADINGS)][: len(_HEADINGS)]
         texts = [part.text.strip() for part in parts] + [""] * len(_HEADINGS)
         name, uuid, minor, flags = texts[: len(_HEADINGS)]
-        table = DeviceTable(masked_name(name), self.read_only if flags != "ro" else True)
+        table = DeviceTable(name, self.read_only if flags != "ro" else True)
         if flags == "rw" and self.read_only is None:
             table.read_only = False
         wrong = self._wrong_with(name, uuid, minor, flags)
@@ -178,7 +172,7 @@ class _Concise:
             try:
                 check_name("the", name)
             except StackError as error:
-                found[0] = masked_name(str(error).removeprefix("the name ")), create
+                found[0] = str(error).removeprefix("the name "), create
         if uuid and uuid in self.uuids:
             found[1] = "is given to two devices", Kernel(errno.EBUSY, When.CREATE)
         elif len(uuid.encode(errors="surrogatepass")) > MAX_UUID_BYTES:
@@ -190,9 +184,3 @@ class _Concise:
         self.names.add(name)
         self.uuids.add(uuid)
         return found
-
-
-def _is_whole(device: Sequence[_Part]) -> bool:
-    """Whether the parts before the first table line are what they should be."""
-    texts = [part.text.strip() for part in device[: len(_HEADINGS)]]
-    return texts[-1] in ("ro", "rw") and not any(" " in text for text in texts)

@@ -150,8 +150,13 @@ class Crypt(Target):
         return format_arguments(self.cipher, key, self.iv_offset, self.segment, options)
 
     def _make(self, key: TargetKey) -> SectorCipher:
-        counts_large = "iv_large_sectors" in self.options
-        return make_sector_cipher(self.spec, key.raw, self.sector_size, counts_large)
+        return make_sector_cipher(
+            self.spec,
+            key.raw,
+            self.sector_size,
+            counts_large="iv_large_sectors" in self.options,
+            keeps_zeros="allow_discards" in self.options,
+        )
 
     def _check_suspended(self) -> None:
         if not self._is_suspended:

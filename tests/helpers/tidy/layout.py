@@ -80,6 +80,7 @@ ONLY_IN = {
         "cli/engine_options.py",
         "cli/hardware.py",
         "cli/looking.py",
+        "cli/luks.py",
         "cli/tables.py",
         "cli/verifying.py",
     ),
@@ -93,6 +94,7 @@ ONLY_IN = {
     ),
     "subprocess": (
         "fuse/kernel_mount.py",
+        "host/luks.py",
         "host/mounts.py",
         "bench/processes.py",
         "cli/run_command.py",

@@ -6,9 +6,13 @@ import pytest
 import trio
 
 from fusedm.block import Bio, Op
+from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import BlockIOError, CryptoError, StackError
 from fusedm.crypto import start_using_key, submit, submit_bio, submit_bio_nowait
 from fusedm.dm import MappedDevice
+from fusedm.fuse.device_file import read as read_file
+from fusedm.fuse.device_file import write as write_file
+from fusedm.fuse.device_file import zero
 from fusedm.stores import FailOp, FaultyStore, MemoryStore
 from fusedm.system import System
 from tests.helpers import reference_adiantum, reference_dm_crypt, reference_xts
@@ -193,6 +197,26 @@ async def test_a_wrapped_key_without_an_engine_for_it_is_refused_at_load(target,
     assert mapped.inactive is None
 
 
+@pytest.mark.parametrize(
+    "target", ["inlinecrypt 1 keytype:hw-wrapped", "default-key 1 wrappedkey_v0"]
+)
+async def test_an_engine_that_a_targets_wrapped_key_needs_is_not_taken_away(target):
+    name, _, options = target.partition(" ")
+    system, disk = System(), make_disk(slots=2, key_types=[KeyType.HW_WRAPPED])
+    manager = disk.engine.key_manager
+    system.add_disk(disk)
+    system.add_mapped("dm0")
+    blob = manager.prepare_key(manager.import_key(RAW[:32]))
+    await load_in(system, line(name, options, key=bytes(blob).hex()))
+    mapped = system.mapped_device("dm0")
+    await write(mapped, 0, TEXT)
+    assert await read(mapped, 0, len(TEXT)) == TEXT
+    with pytest.raises(CryptoError) as caught:
+        system.swap_engine("d0", None)
+    assert caught.value.errno == errno.EOPNOTSUPP
+    await write(mapped, 0, TEXT)
+
+
 async def test_a_key_of_equal_halves_is_refused_at_load():
     mapped = MappedDevice("dm0")
     with pytest.raises(CryptoError, match="the two halves of an XTS key are equal"):
@@ -204,6 +228,38 @@ async def test_a_part_of_a_large_sector_is_refused(sector):
     mapped = await make_mapped(line("crypt", LARGE), make_disk())
     with pytest.raises(BlockIOError):
         await read(mapped, sector, 512)
+
+
+@pytest.mark.parametrize("target", ["crypt", "inlinecrypt", "default-key"])
+@pytest.mark.parametrize("options", ["1 allow_discards", "3 allow_discards" + LARGE[1:]])
+async def test_what_was_discarded_reads_as_zeros(target, options):
+    mapped = await make_mapped(line(target, options), make_disk())
+    await write(mapped, 0, TEXT)
+    await submit_bio(mapped, Bio(Op.DISCARD, 8, 16))
+    assert await read(mapped, 0, len(TEXT)) == TEXT[:4096] + bytes(8192) + TEXT[12288:]
+
+
+@pytest.mark.parametrize("target", ["crypt", "inlinecrypt", "default-key"])
+async def test_without_allow_discards_zeros_on_the_medium_read_as_noise(target):
+    mapped = await make_mapped(line(target), make_disk())
+    assert await read(mapped, 0, 512) != bytes(512)
+    with pytest.raises(BlockIOError) as caught:
+        await submit_bio(mapped, Bio(Op.DISCARD, 8, 16))
+    assert caught.value.errno == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("target", ["crypt", "inlinecrypt", "default-key"])
+async def test_a_hole_punched_through_a_view_of_a_key_reads_as_zeros(target):
+    system = System()
+    system.add_disk(make_disk("d0", slots=2))
+    system.add_mapped("dm0")
+    await load_in(system, line(target, "1 allow_discards"))
+    system.add_key(make_key("own", 4096))
+    view = system.add_view("v", "dm0", "own", 5)
+    await write_file(view, 0, memoryview(TEXT))
+    await zero(view, 4096, 8192, punch=True)
+    data = await read_file(view, 0, len(TEXT))
+    assert data == TEXT[:4096] + bytes(8192) + TEXT[12288:]
 
 
 # Keys of crypt while the device lives.

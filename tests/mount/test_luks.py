@@ -1,0 +1,183 @@
+"""LUKS volumes through a mount: QEMU and cryptsetup read what fusedm writes, and the reverse."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.builders import pattern
+from tests.helpers.cli import Place, place
+
+PASSPHRASE = "open sesame"
+DATA = bytes(pattern(1 << 20))
+TOOLS_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+pytestmark = pytest.mark.fuse
+with_cryptsetup = pytest.mark.skipif(
+    shutil.which("cryptsetup", path=TOOLS_PATH) is None,
+    reason="CRYPTSETUP TESTS: SKIPPED - cryptsetup is not installed",
+)
+with_qemu = pytest.mark.skipif(
+    shutil.which("qemu-img") is None or shutil.which("cryptsetup", path=TOOLS_PATH) is None,
+    reason="QEMU TESTS: SKIPPED - qemu-img or cryptsetup is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with place(tmp_path_factory.mktemp("luks")) as it:
+        (it.folder / "pass").write_text(PASSPHRASE)
+        it.up()
+        yield it
+
+
+@pytest.fixture(autouse=True)
+def left_as_it_was(stack: Place) -> Iterator[None]:
+    before = stack.state()
+    yield
+    assert stack.state() == before
+
+
+def tool(*words: object) -> None:
+    done = subprocess.run(
+        [str(word) for word in words], env={**os.environ, "PATH": TOOLS_PATH},
+        input=PASSPHRASE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def qemu(stack: Place, verb: str, *words: object) -> None:
+    tool("qemu-img", verb, "--object", f"secret,id=s,file={stack.folder / 'pass'}", *words)
+
+
+def qemu_volume(stack: Place, name: str, *options: str) -> Path:
+    volume = stack.folder / name
+    told = ",".join(["key-secret=s", "iter-time=10", *options])
+    qemu(stack, "create", "-q", "-f", "luks", "-o", told, volume, "2M")
+    return volume
+
+
+def opened(stack: Place, volume: Path, *options: str) -> Path:
+    stack.ok("luks", "open", volume, "secret", "--key-file", stack.folder / "pass", *options)
+    return stack.mount_point / "mapper/secret"
+
+
+def closed(stack: Place) -> None:
+    stack.ok("luks", "close", "secret")
+
+
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.seek(offset)
+        assert file.write(data) == len(data)
+
+
+QEMU_OPTIONS = [
+    (),
+    ("cipher-alg=aes-128",),
+    ("cipher-alg=aes-256", "cipher-mode=cbc", "ivgen-alg=essiv", "ivgen-hash-alg=sha256"),
+    ("cipher-alg=aes-128", "cipher-mode=cbc", "ivgen-alg=plain64"),
+]
+
+
+@with_qemu
+@pytest.mark.parametrize("options", QEMU_OPTIONS, ids=["xts", "xts-128", "essiv", "cbc-128"])
+def test_qemu_reads_what_fusedm_writes_and_the_reverse(stack: Place, options: tuple[str, ...]):
+    volume = qemu_volume(stack, "qemu.luks", *options)
+    plain, back = stack.folder / "plain", stack.folder / "back"
+    plain.write_bytes(DATA + bytes(1 << 20))
+    image = f"driver=luks,key-secret=s,file.filename={volume}"
+    qemu(stack, "convert", "-n", "--target-image-opts", "-f", "raw", plain, image)
+    file = opened(stack, volume)
+    assert file.read_bytes() == plain.read_bytes()
+    write_at(file, 512, DATA[::-1])
+    wanted = file.read_bytes()
+    assert wanted[:1024] == DATA[:512] + DATA[:-513:-1]
+    closed(stack)
+    qemu(stack, "convert", "-O", "raw", "--image-opts", image, back)
+    assert back.read_bytes() == wanted
+    volume.unlink()
+
+
+@with_cryptsetup
+@pytest.mark.parametrize("size", [512, 4096])
+def test_cryptsetup_reads_what_fusedm_writes_and_the_reverse(stack: Place, size: int):
+    volume = stack.folder / "cryptsetup.luks"
+    volume.write_bytes(DATA)
+    os.truncate(volume, len(DATA) + (32 << 20))
+    key = ("--batch-mode", "--key-file", "-")
+    tool(
+        "cryptsetup", "reencrypt", *key, "--encrypt", "--type", "luks2", "--sector-size", size,
+        "--force-offline-reencrypt", "--reduce-device-size", "32M", "--pbkdf", "pbkdf2",
+        "--pbkdf-force-iterations", 1000, volume,
+    )  # fmt: skip
+    file = opened(stack, volume)
+    assert file.read_bytes()[: len(DATA)] == DATA
+    assert os.stat(file).st_size % size == 0
+    write_at(file, 4096, DATA[:8192][::-1])
+    closed(stack)
+    header = stack.folder / "header"
+    tool(
+        "cryptsetup", "reencrypt", *key, "--decrypt", "--force-offline-reencrypt",
+        "--header", header, volume,
+    )  # fmt: skip
+    wanted = DATA[:4096] + DATA[:8192][::-1] + DATA[4096 + 8192 :]
+    assert volume.read_bytes()[: len(DATA)] == wanted
+    volume.unlink()
+    header.unlink()
+
+
+@with_qemu
+def test_no_key_is_printed_or_saved(stack: Place):
+    volume = qemu_volume(stack, "shown.luks")
+    opened(stack, volume)
+    for words in (("dm", "table", "secret"), ("save",), ("dm", "show", "secret"), ("status",)):
+        assert not has_key(stack.ok(*words))
+    closed(stack)
+
+
+def has_key(text: str) -> bool:
+    digits = set("0123456789abcdef")
+    words = [word for word in text.split() if len(word) >= 32 and set(word) <= digits]
+    return any(word.strip("0") for word in words)
+
+
+@with_qemu
+def test_a_volume_opened_read_only_refuses_writes_and_discards_pass_if_allowed(stack: Place):
+    volume = qemu_volume(stack, "ro.luks")
+    file = opened(stack, volume, "--read-only")
+    with pytest.raises(OSError, match="Read-only file system"):
+        file.open("r+b")
+    closed(stack)
+    opened(stack, volume, "--allow-discards")
+    assert stack.ok("dm", "table", "secret").split()[-2:] == ["1", "allow_discards"]
+    closed(stack)
+
+
+@with_qemu
+def test_a_passphrase_comes_from_a_descriptor_or_standard_input(stack: Place):
+    volume = qemu_volume(stack, "fd.luks")
+    with (stack.folder / "pass").open() as file:
+        fd = file.fileno()
+        stack.ok("luks", "open", volume, "secret", "--key-fd", str(fd), pass_fds=(fd,))
+    closed(stack)
+    stack.ok("luks", "open", volume, "secret", "--key-file", "-", stdin=PASSPHRASE)
+    closed(stack)
+
+
+@with_qemu
+def test_what_is_refused_adds_nothing(stack: Place):
+    volume = qemu_volume(stack, "no.luks")
+    refused = stack.refused
+    said = refused(1, "luks", "open", volume, "secret", "--key-file", "-", stdin="wrong")
+    assert said.endswith("No key available with this passphrase.")
+    both = ("--key-file", "-", "--key-fd", "0")
+    assert "not both" in refused(2, "luks", "open", volume, "secret", *both)
+    assert "no terminal to ask at" in refused(2, "luks", "open", volume, "secret")
+    assert "No such file" in refused(1, "luks", "open", volume, "secret", "--key-file", "/no/file")
+    taken = ("luks", "open", volume, "data", "--key-file", "-")
+    assert refused(1, *taken, stdin=PASSPHRASE) == "name 'data' is taken"
+    assert "is not over a disk 'data.luks'" in refused(1, "luks", "close", "data")
