@@ -53,6 +53,12 @@ def test_a_bio_that_brings_a_context_is_an_error():
     assert make().map(bio) == Fail(Status.IOERR)
 
 
+def test_what_a_fallback_above_has_encrypted_is_data_as_any():
+    clear = Bio.read(8, memoryview(bytearray(4096)))
+    target = make(LARGE)
+    assert target.map(clear.with_data(clear.data)).bio.crypt == target.map(clear).bio.crypt
+
+
 @pytest.mark.parametrize(("sector", "count"), [(4, 8), (8, 4)])
 def test_a_part_of_a_data_unit_is_an_error(sector, count):
     bio = Bio.read(sector, memoryview(bytearray(count * 512)))
