@@ -117,9 +117,9 @@ class MappedDevice:
         return stack_capabilities(self.live) if self.live is not None else NO_CAPABILITIES
 
     @property
-    def told_modes(self) -> frozenset[str] | None:
+    def told(self) -> Capabilities | None:
         """In strict mode those of the first table."""
-        return self._fixed.told_modes if self._fixed is not None else None
+        return self._fixed.told if self._fixed is not None else None
 
     @property
     def is_suspending(self) -> bool:
@@ -235,8 +235,8 @@ class MappedDevice:
     async def resume(self) -> None:
         """Make the inactive table live, if there is one, and let bios in.
 
-        Raises: TableError if the inactive table no longer fits what lies below, or its targets
-                cannot be opened: then it is dropped and the device goes on with the live one.
+        Raises: TableError if the inactive table does not fit what lies below or a wrapped key that
+                is used by now, or its targets cannot be opened: it is dropped, the live one stays.
                 StackError(EINVAL) if there is no table; that of a target that cannot go on, after
                 which the device stays suspended.
         """
@@ -327,6 +327,7 @@ class MappedDevice:
             return
         try:
             check_table(new)
+            self._keys.check_wrapped(new)
             await open_targets(new)
         except FusedmError:
             self._set_tables(old, None)

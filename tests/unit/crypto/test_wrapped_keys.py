@@ -27,6 +27,7 @@ from tests.helpers.builders import (
 
 RAW = bytes(range(32))
 WRAPPED = CryptoConfig(MODE, 512, 8, KeyType.HW_WRAPPED)
+LARGE = CryptoConfig(MODE, 4096, 8, KeyType.HW_WRAPPED)
 
 
 def manager() -> KeyManager:
@@ -34,15 +35,22 @@ def manager() -> KeyManager:
     return KeyManager(bytearray(b"s" * 32))
 
 
-def prepared(by: KeyManager, raw: bytes = RAW, name: str = "w") -> CryptoKey:
+def prepared(
+    by: KeyManager, raw: bytes = RAW, name: str = "w", config: CryptoConfig = WRAPPED
+) -> CryptoKey:
     """A wrapped key ready for use."""
-    return CryptoKey(name, WRAPPED, by.prepare_key(by.import_key(raw)))
+    return CryptoKey(name, config, by.prepare_key(by.import_key(raw)))
 
 
 def wrapping_disk(name: str, by: KeyManager, slots: int = 2) -> Disk:
     """A disk whose engine takes wrapped keys, and raw ones too."""
     engine = InlineEngine(Capabilities.of({MODE: [512]}, 8, KeyType), slots, key_manager=by)
     return Disk(name, MemoryStore(1024 * 512, 512), engine)
+
+
+def large_units_disk(by: KeyManager) -> Disk:
+    """The same with data units of 4096 bytes as well."""
+    return make_disk("d0", slots=2, key_types=KeyType, key_manager=by)
 
 
 def refused(number: int, work, *arguments) -> str:
@@ -254,6 +262,56 @@ async def test_a_table_below_is_refused_for_a_wrapped_key_that_is_used_above():
     with pytest.raises(TableError, match="hardware-wrapped"):
         await load(lower, "0 8 zero")
     assert (lower.inactive, upper.capabilities.supports(key.config)) == (None, True)
+
+
+@pytest.mark.parametrize("below", ["0 12 linear d0 0\n12 52 linear d0 64", "0 64 striped 1 4 d0 0"])
+async def test_a_table_below_that_cuts_the_data_units_of_a_wrapped_key_is_einval(below):
+    by = manager()
+    native, key = large_units_disk(by), prepared(by, config=LARGE)
+    lower = await make_mapped("0 64 linear d0 0", native, name="lower")
+    middle = await make_mapped("0 48 linear lower 16", lower, name="middle")
+    upper = await make_mapped("0 16 linear middle 8", middle, name="upper", keys=[key])
+    with pytest.raises(TableError, match="not all of it can do AES-256-XTS/4096") as caught:
+        await load(lower, below, native)
+    assert (caught.value.errno, lower.inactive) == (errno.EINVAL, None)
+    await load(lower, "0 24 linear d0 0\n24 40 linear d0 64", native)
+    await lower.resume()
+    await write(upper, 0, pattern(8192), key)
+    assert await read(upper, 0, 8192, key) == pattern(8192)
+
+
+async def test_a_table_from_before_a_wrapped_key_was_used_is_refused_at_its_resume():
+    by = manager()
+    native, key = wrapping_disk("d0", by), prepared(by)
+    lower = await make_mapped("0 8 linear d0 0", native, name="lower")
+    upper = await make_mapped("0 8 linear lower 0", lower, name="upper")
+    await load(lower, "0 8 delay d0 0 0", native)
+    start_using_key(upper, key)
+    live = lower.live
+    with pytest.raises(TableError, match="key 'w', which is in use, is hardware-wrapped") as caught:
+        await lower.resume()
+    assert caught.value.errno == errno.EINVAL
+    assert (lower.live, lower.inactive, lower.suspended) == (live, None, False)
+    assert len(await read(upper, 0, 4096, key)) == 4096
+
+
+@pytest.mark.parametrize(
+    ("target", "option"), [("inlinecrypt", "keytype:hw-wrapped"), ("default-key", "wrappedkey_v0")]
+)
+async def test_units_of_a_wrapped_key_of_a_target_may_not_be_cut_below(target, option):
+    by = manager()
+    native = large_units_disk(by)
+    lower = await make_mapped("0 8 linear d0 0\n8 56 linear d0 8", native, name="lower")
+    word = by.prepare_key(by.import_key(RAW)).hex()
+    options = f"3 sector_size:4096 iv_large_sectors {option}"
+    line = f"0 16 {target} aes-xts-plain64 {word} 0 lower {{}} {options}"
+    with pytest.raises(TableError, match="offset into lower 4 is not a multiple of 8 sectors"):
+        await make_mapped(line.format(4), lower)
+    mapped = await make_mapped(line.format(8), lower, name="upper")
+    await write(mapped, 0, pattern(8192))
+    assert await read(mapped, 0, 8192) == pattern(8192)
+    with pytest.raises(TableError, match="not all of it can do AES-256-XTS/4096"):
+        await load(lower, "0 12 linear d0 0\n12 52 linear d0 12", native)
 
 
 async def test_a_bio_whose_wrapped_key_would_need_software_is_eopnotsupp():
