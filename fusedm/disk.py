@@ -52,8 +52,8 @@ class Disk:
         self.limits = Limits(store.logical_block_size, store.logical_block_size)
         self.read_only = store.read_only
         self.strict = False
-        #: In strict mode, the modes of the engine it was made with.
-        self.told_modes: frozenset[str] | None = None
+        #: In strict mode, what the engine that it was made with could do.
+        self.told: Capabilities | None = None
         self.stats = IoStats()
         self.holders: dict[BlockDevice, None] = {}
         #: The whole disk is one extent.
@@ -80,7 +80,7 @@ class Disk:
     def become_strict(self) -> None:
         """Follow the kernel's decisions to the letter from now on."""
         self.strict = True
-        self.told_modes = frozenset(self.capabilities.modes)
+        self.told = self.capabilities
         if self.engine is not None:
             self.engine.take_weak_keys()
 

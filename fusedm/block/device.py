@@ -50,8 +50,8 @@ class BlockDevice(Protocol):
         """Whether the kernel's decisions are followed to the letter."""
 
     @property
-    def told_modes(self) -> frozenset[str] | None:
-        """The modes that sys/ has files of, where that was fixed once; None: those of now."""
+    def told(self) -> Capabilities | None:
+        """What sys/ has files of, modes and types of keys, if fixed once; None: what is now."""
 
     @property
     def stats(self) -> IoStats:

@@ -102,16 +102,19 @@ def make_cipher(key: CryptoKey) -> Cipher:
     Raises: CryptoError(EINVAL) for a key the mode refuses, ENOPKG for a mode the library lacks.
     """
     check_key(key)
+    return make_software(key)
+
+
+def make_software(key: CryptoKey) -> Cipher:
+    """The same whatever the key; only to see whether there is software for its mode.
+
+    Raises: CryptoError(ENOPKG).
+    """
     try:
         return CIPHERS[key.config.mode](key)
     except UnsupportedAlgorithm:
         text = "cannot be done here: OpenSSL was built without its block cipher"
         raise CryptoError(f"key {key.name!r}: {key.config.mode} {text}", errno.ENOPKG) from None
-
-
-def make_software(key: CryptoKey) -> None:
-    """See that there is software for a key's mode, whatever the key."""
-    CIPHERS[key.config.mode](key)
 
 
 def check_key(key: CryptoKey) -> None:

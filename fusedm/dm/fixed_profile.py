@@ -17,12 +17,12 @@ from fusedm.dm.table import Table
 class FixedProfile:
     """What a strict mapped device says it can do natively.
 
-    told_modes are the modes sysfs has files of.
+    told is what sysfs has files of: modes, and types of keys.
     """
 
     def __init__(self) -> None:
         self.capabilities = NO_CAPABILITIES
-        self.told_modes: frozenset[str] = frozenset()
+        self.told = NO_CAPABILITIES
         self._loaded: Capabilities | None = None
 
     def check(self, table: Table) -> Capabilities:
@@ -44,7 +44,7 @@ class FixedProfile:
         """A table that was checked, and has these, is loaded; the first counts at once."""
         if self._loaded is None:
             self.capabilities = new
-            self.told_modes = frozenset(new.modes)
+            self.told = new
         self._loaded = new
 
     def swap(self) -> None:

@@ -4,7 +4,7 @@ The folder fusedm/ in it is not the kernel's: there is what only this project ha
 Source: Documentation/ABI/stable/sysfs-block; dm_attr_* in dm-sysfs.c; blk-crypto-sysfs.c.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from fusedm.block import BlockDevice, Capabilities, KeyType
@@ -76,21 +76,21 @@ def _queue(device: BlockDevice) -> Directory:
         "optimal_io_size": line(device.limits.io_opt_bytes),
     }
     capabilities = device.capabilities
-    told = device.told_modes
-    names = capabilities.modes.keys() if told is None else told
-    if names:
-        children["crypto"] = _crypto(capabilities, keyslot_count(device), sorted(names))
+    told = capabilities if device.told is None else device.told
+    if told:
+        children["crypto"] = _crypto(capabilities, told, keyslot_count(device))
     return directory(children)
 
 
-def _crypto(capabilities: Capabilities, slots: int, names: Iterable[str]) -> Directory:
-    modes = {name: line(f"{capabilities.modes.get(name, 0):#x}") for name in names}
+def _crypto(capabilities: Capabilities, told: Capabilities, slots: int) -> Directory:
+    """Contents are those of now; told says which files there are."""
+    modes = {name: line(f"{capabilities.modes.get(name, 0):#x}") for name in told.modes}
     children: dict[str, Node] = {
         "max_dun_bits": line(8 * capabilities.max_dun_bytes),
         "num_keyslots": line(slots),
     }
     for key_type, file in KEY_TYPE_FILES.items():
-        if key_type in capabilities.key_types:
+        if key_type in told.key_types:
             children[file] = line("supported")
     return directory(children | {"modes": directory(modes)})
 

@@ -39,7 +39,7 @@ class RecordingDevice:
         self.limits = limits or Limits()
         self.read_only = False
         self.strict = False
-        self.told_modes: frozenset[str] | None = None
+        self.told: Capabilities | None = None
         self.stats = IoStats()
         self.holders: dict[BlockDevice, None] = {}
         self.locks = RangeLocks()

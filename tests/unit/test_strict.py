@@ -11,13 +11,16 @@ from fusedm.block import (
     CryptContext,
     CryptoConfig,
     CryptoKey,
+    KeyType,
+    Op,
 )
 from fusedm.block.errors import CryptoError, StackError, TableError
-from fusedm.crypto import InlineEngine, evict_key, start_using_key, submit_bio
+from fusedm.crypto import InlineEngine, ciphers, evict_key, start_using_key, submit_bio
 from fusedm.fuse.sysfs import block_directory
 from tests.helpers import reference_xts
 from tests.helpers.builders import MODE, make_key, medium, pattern, read, write
 from tests.helpers.strict import MIXED, both, failed, make_system
+from tests.unit.crypto.test_ciphers import UnknownCipher
 
 KEY = make_key("k", 4096)
 WEAK = CryptoKey("weak", CryptoConfig(MODE, 4096, 8), b"\xab" * 64)
@@ -226,6 +229,17 @@ async def test_files_in_sysfs_follow_the_masks_and_stay(strict):
     assert crypto_files(system, "poor") == (None if strict else {MODE: "0x200\n"})
 
 
+@both
+async def test_files_of_key_types_are_those_of_the_first_table_and_stay(strict):
+    system = await make_system(strict, dm0="0 64 linear rich 0")
+    engine = InlineEngine(Capabilities.of({MODE: [512]}, 8, [KeyType.HW_WRAPPED]), 1)
+    system.swap_engine("rich", engine)
+    told = ["raw_keys"] if strict else ["hw_wrapped_keys"]
+    for name in ("rich", "dm0"):
+        crypto = block_directory(system, name).child("queue").child("crypto")
+        assert [file for file in crypto.names() if file.endswith("_keys")] == told
+
+
 # Keys of equal halves.
 
 
@@ -243,13 +257,31 @@ async def test_a_key_of_equal_halves_is_started_and_used_by_hardware(strict):
     assert await read(device, 0, len(TEXT), WEAK, 9) == TEXT
 
 
-async def test_a_key_of_equal_halves_fails_its_first_bio_in_software_with_einval():
+@pytest.mark.parametrize("op", [Op.READ, Op.WRITE])
+async def test_a_key_of_equal_halves_fails_its_first_bio_in_software_with_einval(op):
     system = await make_system(dm0=MIXED)
     device = system.device("dm0")
     start_using_key(device, WEAK)
-    bio = Bio.write(0, memoryview(TEXT), CryptContext(WEAK, 0))
+    bio = Bio(op, 0, 64, memoryview(bytearray(TEXT)), CryptContext(WEAK, 0))
     assert "the two halves of an XTS key are equal" in await failed(errno.EINVAL, device, bio)
     evict_key(device, WEAK)
+
+
+@both
+async def test_without_software_a_key_is_enopkg_unless_it_is_native_all_over(strict, monkeypatch):
+    system = await make_system(strict, dm0="0 64 linear rich 0")
+    key = make_key("s", 4096, mode="SM4-XTS")
+    monkeypatch.setattr(ciphers.algorithms, "SM4", UnknownCipher)
+    refused(CryptoError, errno.ENOPKG, start_using_key, system.device("dm0"), key)
+    system.swap_engine(
+        "rich", InlineEngine(Capabilities.of({MODE: (512, 4096), key.config.mode: [4096]}, 8), 1)
+    )
+    system.load("dm0", "0 64 linear rich 0")
+    await system.resume("dm0")
+    if strict:
+        start_using_key(system.device("dm0"), key)
+    else:
+        refused(CryptoError, errno.ENOPKG, start_using_key, system.device("dm0"), key)
 
 
 async def test_an_engine_gained_later_takes_such_a_key_too():
