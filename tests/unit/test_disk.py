@@ -2,11 +2,12 @@
 
 import pytest
 
-from fusedm.block import FLUSH, NO_CAPABILITIES, Bio, Op
+from fusedm.block import FLUSH, MODES, NO_CAPABILITIES, Bio, Op
 from fusedm.crypto import start_using_key, submit_bio
 from fusedm.stores import MemoryStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import make_disk, make_key, medium, pattern, read, write
+from tests.helpers.references import REFERENCES
 
 KEY = make_key(unit=4096)
 TEXT = bytes(pattern(8192))
@@ -42,6 +43,16 @@ async def test_an_engine_that_lacks_the_unit_size_leaves_it_to_the_fallback():
     await write(disk, 0, TEXT, KEY)
     assert (disk.counts.native, disk.counts.fallback) == (0, 1)
     assert disk.engine.slots.slots.index_of(KEY) is None
+
+
+@pytest.mark.parametrize("unit", [512, 4096, 8192])
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_fallback_does_every_mode_and_units_larger_than_a_page_too(mode, unit):
+    disk, key = make_disk(), make_key(mode=mode, unit=unit, dun_bytes=MODES[mode].iv_size)
+    start_using_key(disk, key)
+    await write(disk, 0, TEXT, key, 9)
+    assert medium(disk, 0, 8192) == REFERENCES[mode].encrypt(bytes(key.raw), unit, 9, TEXT)
+    assert await read(disk, 0, 8192, key, 9) == TEXT
 
 
 async def test_a_bio_through_the_fallback_is_counted_once():

@@ -56,6 +56,18 @@ def test_covering_needs_every_size_and_as_many_dun_bytes():
     assert not SMALL.covers(BOTH)
 
 
+def test_covering_needs_every_type_of_key():
+    both_types = Capabilities.of({MODE: [512]}, 8, KeyType)
+    assert both_types.covers(Capabilities.of({MODE: [512]}, 8))
+    assert not Capabilities.of({MODE: [512]}, 8).covers(both_types)
+
+
+def test_no_capabilities_are_covered_by_all_and_cover_none():
+    for capabilities in (NO_CAPABILITIES, BOTH, ALL_CAPABILITIES):
+        assert capabilities.covers(NO_CAPABILITIES)
+        assert NO_CAPABILITIES.covers(capabilities) == (capabilities == NO_CAPABILITIES)
+
+
 @pytest.mark.parametrize("max_dun_bytes", [1, 16, 32])
 def test_all_capabilities_cover_whatever_can_be_made(max_dun_bytes):
     possible = Capabilities.of({MODE: [512, 65536]}, max_dun_bytes)

@@ -27,6 +27,15 @@ def test_the_modes_have_the_kernels_names_and_sizes():
     assert all(name == mode.name for name, mode in MODES.items())
 
 
+def test_the_modes_have_the_kernels_security_strengths():
+    assert {mode.name: mode.security_strength for mode in MODES.values()} == {
+        "AES-256-XTS": 32,
+        "AES-128-CBC-ESSIV": 16,
+        "Adiantum": 32,
+        "SM4-XTS": 16,
+    }
+
+
 def test_an_unknown_mode_is_refused_with_the_known_ones():
     with pytest.raises(CryptoError) as caught:
         CryptoConfig("AES-0", 512, 8)
@@ -80,6 +89,12 @@ def test_each_mode_has_keys_of_its_size_only(mode):
     assert len(CryptoKey("k", config, bytes(size)).raw) == size
     with pytest.raises(CryptoError, match=f"{size - 1} bytes given, {mode} needs {size}"):
         CryptoKey("k", config, bytes(size - 1))
+
+
+@pytest.mark.parametrize("mode", ["AES-256-XTS", "SM4-XTS"])
+def test_the_strength_of_a_key_is_not_checked_when_it_is_made(mode):
+    size = MODES[mode].key_size
+    assert bytes(CryptoKey("k", CryptoConfig(mode, 512, 8), bytes(size)).raw) == bytes(size)
 
 
 def test_a_key_owns_a_copy_of_its_bytes():
@@ -138,6 +153,19 @@ def test_what_does_not_follow():
     assert not context.is_followed_by(1024, CryptContext(twin, 7))
     assert not context.is_followed_by(1024, CryptContext(key, 6))
     assert not context.is_followed_by(1000, CryptContext(key, 6))
+
+
+@pytest.mark.parametrize("bits", [64, 128, 192])
+def test_a_dun_that_carries_into_the_next_limb_follows(bits):
+    key = make_key(dun_bytes=32, mode="Adiantum")
+    context = CryptContext(key, (1 << bits) - 1)
+    assert context.is_followed_by(512, CryptContext(key, 1 << bits))
+    assert not context.is_followed_by(512, CryptContext(key, 0))
+
+
+def test_a_run_that_wraps_through_zero_does_not_follow():
+    key = make_key(dun_bytes=32, mode="Adiantum")
+    assert not CryptContext(key, (1 << 256) - 1).is_followed_by(512, CryptContext(key, 0))
 
 
 @pytest.mark.parametrize("bits", [64, 128, 192])

@@ -68,6 +68,25 @@ async def test_a_store_error_reaches_the_submitter_and_nothing_is_held(op, slots
     assert await read(disk, 0, 8192, KEY) == TEXT
 
 
+@waiting_or_not
+async def test_a_read_that_failed_below_is_not_decrypted(waiting):
+    class Counting(FaultyStore):
+        def pread_into(self, offset, target):
+            target[:] = TEXT[: len(target)]
+            super().pread_into(offset, target)
+
+    slow = [Latency(seconds=0.0)] if waiting else []
+    rules = [FailOp(op=Op.READ), *slow]
+    disk = make_disk(store=Counting(MemoryStore(1 << 16), 1, rules, sleep=lambda seconds: None))
+    await ready(disk)
+    hits = disk.fallback._profile.slots.slots[0].counts.hits
+    bio, data = read_bio(0, 8192, KEY)
+    with pytest.raises(BlockIOError):
+        await submit_bio(disk, bio)
+    assert data == TEXT
+    assert disk.fallback._profile.slots.slots[0].counts.hits == hits
+
+
 @pytest.mark.parametrize(
     "bio", [Bio(Op.FLUSH, 0, 0), Bio(Op.DISCARD, 0, 8), Bio(Op.WRITE_ZEROES, 0, 8)]
 )
@@ -271,6 +290,31 @@ async def test_bios_with_several_ranges_never_wait_in_a_circle(autojump_clock, n
         both.cancel_scope.deadline = trio.current_time() + 60
     assert not both.cancel_scope.cancelled_caught
     assert medium(disk, 0, 3 * 8192) == TEXT * 3
+
+
+async def test_a_bio_that_waits_for_a_range_holds_no_keyslot(nursery):
+    disk = faulty_disk(slots=1, waiting=False)
+    disk.store.hold()
+    nursery.start_soon(write, disk, 0, TEXT)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(write, disk, 0, TEXT, KEY)
+    await wait_all_tasks_blocked()
+    assert disk.engine.slots.slot_of(KEY) is None
+    disk.store.release()
+
+
+@pytest.mark.parametrize(("slots", "held"), [(1, True), (None, False)], ids=["engine", "fallback"])
+async def test_a_keyslot_is_held_in_the_disk_by_an_engine_and_not_by_a_fallback(
+    slots, held, nursery
+):
+    disk = faulty_disk(slots=slots, waiting=False)
+    await ready(disk)
+    disk.store.hold()
+    nursery.start_soon(write, disk, 0, TEXT, KEY)
+    await wait_all_tasks_blocked()
+    profile = disk.engine.slots if slots else disk.fallback._profile
+    assert profile.slots.slots[0].users == held
+    disk.store.release()
 
 
 async def test_overlapping_writes_are_carried_out_one_after_the_other():

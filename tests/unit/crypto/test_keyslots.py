@@ -69,6 +69,21 @@ def test_the_old_key_is_forgotten_the_moment_its_slot_is_chosen():
     assert slots.index_of(A) is None
 
 
+def test_slots_are_first_chosen_in_the_order_of_their_numbers():
+    slots = machine(slots=3)
+    assert [slots.choose(key) for key in (A, B, C)] == [0, 1, 2]
+
+
+def test_a_reset_leaves_the_order_of_use_as_it_was():
+    slots = machine(A, B)
+    slots.release(slots.find(A))
+    slots.begin_reset()
+    for index in slots.lose_keys():
+        slots.reprogrammed(index)
+    slots.end_reset()
+    assert slots.choose(C) == 1
+
+
 def test_a_slot_in_use_is_never_chosen():
     slots = machine(A, slots=1)
     slots.find(A)

@@ -56,6 +56,16 @@ REFUSED = {
         errno.EIO,
         "has a context but no data",
     ),
+    "context of a zeroing": (
+        Bio(Op.WRITE_ZEROES, 0, 8, crypt=CryptContext(KEY, 0)),
+        errno.EIO,
+        "has a context but no data",
+    ),
+    "read of a part of a data unit": (
+        read_bio(0, 9 * 512, LARGE_UNIT)[0],
+        errno.EINVAL,
+        "is 4608 bytes, not a multiple of the data unit size 4096",
+    ),
     "part of a data unit": (
         write_bio(0, data(9), LARGE_UNIT),
         errno.EINVAL,
