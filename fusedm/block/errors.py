@@ -101,7 +101,9 @@ class UsageError(FusedmError):
 
 
 class WouldBlock(Exception):
-    """The bio has something to wait for, found out before any effect."""
+    """The bio has something to wait for, found out before any effect: what NOWAIT answers."""
+
+    errno = errno.EAGAIN
 
 
 class DeviceSuspended(WouldBlock):

@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import FLUSH, NO_CAPABILITIES, Bio, Op
-from fusedm.block.errors import BlockIOError, KeyBusy, StackError, TableError
+from fusedm.block.errors import BlockIOError, KeyBusy, StackError, TableError, WouldBlock
 from fusedm.crypto import evict_key, start_using_key, submit_bio, submit_bio_nowait
 from fusedm.dm import MappedDevice
 from fusedm.stores import MemoryStore, VolatileCacheStore
@@ -245,6 +245,14 @@ async def test_suspend_waits_for_what_is_in_flight_and_holds_what_comes(nursery)
     await mapped.resume()
     await wait_all_tasks_blocked()
     assert medium(disk, 8, 4096) == TEXT[4096:8192]
+
+
+async def test_what_must_not_wait_gets_eagain_from_a_suspended_device():
+    mapped = await make_mapped("0 8 linear d0 0", make_disk())
+    await mapped.suspend()
+    with pytest.raises(WouldBlock) as caught:
+        submit_bio_nowait(mapped, write_bio(0, bytes(512)))
+    assert caught.value.errno == errno.EAGAIN
 
 
 async def test_suspending_twice_and_resuming_twice_is_fine():
