@@ -127,6 +127,33 @@ async def test_a_table_with_fewer_capabilities_is_einval_at_load(strict, table):
     assert system.device("dm0").inactive is None
 
 
+@pytest.mark.parametrize(
+    "fewer", [Capabilities.of({MODE: [512]}, 8), Capabilities.of({MODE: [512]}, 7, KeyType)]
+)
+async def test_a_table_with_fewer_types_of_key_or_dun_bytes_is_einval_too(fewer):
+    system = await make_system()
+    system.swap_engine("rich", InlineEngine(Capabilities.of({MODE: [512]}, 8, KeyType), 1))
+    system.swap_engine("less", InlineEngine(fewer, 1))
+    system.add_mapped("dm0")
+    system.load("dm0", "0 64 linear rich 0")
+    refused(TableError, errno.EINVAL, system.load, "dm0", "0 64 linear less 0")
+
+
+@both
+async def test_wrapped_keys_gained_with_a_table_are_usable_at_once(strict):
+    system = await make_system(strict, dm0="0 64 linear rich 0")
+    able = Capabilities.of({MODE: [512, 4096]}, 8, KeyType)
+    engine = InlineEngine(able, 1)
+    system.swap_engine("poor", engine)
+    system.load("dm0", "0 64 linear poor 0")
+    await system.resume("dm0")
+    by, config = engine.key_manager, CryptoConfig(MODE, 4096, 8, KeyType.HW_WRAPPED)
+    key = CryptoKey("w", config, by.prepare_key(by.generate_key()))
+    start_using_key(system.device("dm0"), key)
+    await write(system.device("dm0"), 0, TEXT, key)
+    assert counts(system.disks["poor"]) == [(1, 0)]
+
+
 async def test_a_table_never_resumed_binds_the_device_already():
     system = await make_system()
     system.add_mapped("dm0")

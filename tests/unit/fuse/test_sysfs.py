@@ -1,6 +1,7 @@
 """What is told of a device, in the kernel's names and formats."""
 
 from fusedm.block import Capabilities, KeyType
+from fusedm.crypto import engine_profile
 from fusedm.disk import Disk
 from fusedm.fuse.nodes import Directory, Link, TextFile
 from fusedm.fuse.sysfs import block_directory, crypto_extents, keyslot_count, keyslots
@@ -65,6 +66,19 @@ async def test_an_engine_is_told_in_the_kernels_formats() -> None:
     assert told(system, "d0", "queue/crypto/max_dun_bits") == "64\n"
     assert told(system, "d0", "queue/crypto/modes/AES-256-XTS") == "0x1200\n"
     assert told(system, "d0", "queue/crypto/raw_keys") == "supported\n"
+
+
+async def test_every_mode_has_a_file_of_the_kernels_name_with_its_mask() -> None:
+    disk = make_disk("d0", slots=2)
+    assert disk.engine is not None
+    disk.engine.capabilities = engine_profile("everything").capabilities
+    system = await make_system(disk)
+    every = {"AES-256-XTS", "AES-128-CBC-ESSIV", "Adiantum", "SM4-XTS"}
+    for name in ("d0", "dm0"):
+        assert set(names(system, name, "queue/crypto/modes")) == every
+        for mode in every:
+            assert told(system, name, f"queue/crypto/modes/{mode}") == "0x1fe00\n"
+        assert told(system, name, "queue/crypto/max_dun_bits") == "256\n"
 
 
 async def test_a_passthrough_engine_and_a_mapped_device_have_0_keyslots() -> None:
