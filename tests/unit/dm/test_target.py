@@ -6,7 +6,7 @@ import pytest
 
 from fusedm.block import FLUSH, Bio, Op
 from fusedm.block.errors import TableError
-from fusedm.dm import Params, Remap, Segment
+from fusedm.dm import Params, Remap, Segment, parse_table
 from fusedm.dm.target import whole_number
 from tests.helpers.devices import RecordingDevice, lookup_in
 
@@ -97,3 +97,8 @@ def test_remapping_into_a_segment_changes_the_sector_only():
 
 def test_a_flush_has_no_place_in_a_segment():
     assert Segment(D0, 20, 10).remap(FLUSH) == Remap(D0, Bio(Op.FLUSH, 0, 0))
+
+
+def test_a_target_has_nothing_to_read_or_write_and_no_keys_unless_it_says_so():
+    target = parse_table("0 8 linear d0 0", lookup_in(D0), lambda: 0.0).entries[0].target
+    assert [list(target.opening()), list(target.closing()), list(target.keys())] == [[], [], []]
