@@ -193,12 +193,13 @@ class System:
     async def load_opened(
         self, name: str, table_text: str, read_only: bool = False, lookup: Lookup | None = None
     ) -> None:
-        """The same, opened before: a target that cannot use what it finds below refuses the table.
+        """The same, opened before; strictly, a table after the first need not fit until its resume.
 
         Raises: TableError; StackError(ENXIO); BlockIOError, StackError from a target.
         """
         mapped = self.mapped_device(name)
-        table = parse_table(table_text, lookup or self.device, self._clock)
+        must_fit = not self.strict or (mapped.live is None and mapped.inactive is None)
+        table = parse_table(table_text, lookup or self.device, self._clock, must_fit)
         mapped.check_load(table, read_only)
         await open_targets(table)
         mapped.load(table, read_only)

@@ -63,6 +63,10 @@ class DeviceNumbers:
         """The number a device is known by."""
         return self._shown.get(device) or self._own[device]
 
+    def own(self, device: BlockDevice) -> Number:
+        """The number of ours that it has, whatever it is known by."""
+        return self._own[device]
+
     def find(self, word: str) -> BlockDevice | None:
         """The device of `major:minor`; None for any other word."""
         match = re.fullmatch(r"(\d{1,10}):(\d{1,10})", word, re.ASCII)

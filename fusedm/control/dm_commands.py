@@ -181,6 +181,7 @@ class DmCommands:
             "name": mapped.name,
             "uuid": mapped.uuid,
             "number": self._number(mapped),
+            "minor": self._of.numbers.own(mapped)[1],
             "live": live is not None,
             "inactive": mapped.inactive is not None,
             "suspended": mapped.suspended,

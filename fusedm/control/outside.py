@@ -98,7 +98,7 @@ class OutsideDevices:
         try:
             place = await trio.to_thread.run_sync(find_place, word, str(self._mount_point))
             if place.name:
-                return self._stack.system.device(place.name)
+                return self._known(place.name)
             if place.number is not None:
                 number = f"{place.number[0]}:{place.number[1]}"
                 with suppress(StackError):
@@ -110,6 +110,16 @@ class OutsideDevices:
             return await self._open(f"file-{digest}", place, read_only)
         except FusedmError as error:
             return error
+
+    def _known(self, name: str) -> BlockDevice:
+        """The device that a path leads to, if it is there.
+
+        Raises: StackError(ENOENT).
+        """
+        try:
+            return self._stack.system.device(name)
+        except StackError as error:
+            raise StackError(str(error), errno.ENOENT) from None
 
     async def _open(self, name: str, place: Place, read_only: bool) -> BlockDevice:
         """Open a disk; one that may not be written will do for a table that is read-only."""

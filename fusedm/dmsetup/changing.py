@@ -308,3 +308,4 @@ def stats(command: Command) -> None:
     """stats: no regions are kept; a list of them is empty."""
     if command.call.words[0] not in ("list", "report", "print"):
         raise UsageError("Statistics regions are not kept here.", errno.EOPNOTSUPP)
+    command.all_or(None)

@@ -142,15 +142,15 @@ class Command:
                 raise UsageError(DOES_NOT_EXIST, error.errno) from None
             raise self.failed("info", error, device) from None
 
-    def device(self, told: Told) -> Device:
-        """A device as it is told of to people."""
+    def device(self, told: Told, counts: bool = True) -> Device:
+        """A device as it is told of to people; counting who has it open takes some time."""
         has_table = told["live"] or told["inactive"]
         name = name_of_ours(number_of(told["number"])) if has_table else None
         shown = {**told, "name": unmangle(told["name"], self.mangling)}
         shown["uuid"] = unmangle(told["uuid"], self.mangling)
         return told_device(
             shown,
-            open_count=attachment.open_count(self.session, told),
+            open_count=attachment.open_count(self.session, told) if counts else 0,
             read_ahead=attachment.read_ahead(told),
             block_name=name,
         )

@@ -25,7 +25,8 @@ def _target_version(command: Command) -> None:
     kinds.target_version(command)
 
 
-VERBS: Mapping[str, Callable[[Command], None]] = {
+#: What carries out each; one that returns False has failed and said why.
+VERBS: Mapping[str, Callable[[Command], bool | None]] = {
     "create": changing.create,
     "remove": changing.remove,
     "remove_all": changing.remove_all,
@@ -88,7 +89,8 @@ def run(arguments: Sequence[str], streams: Streams) -> int:
     if call.help is not Help.NO:
         return _help(call, streams)
     try:
-        VERBS[call.verb](Command(call, streams))
+        if VERBS[call.verb](Command(call, streams)) is False:
+            return 1
     except FusedmError as error:
         streams.stdout.flush()
         text = str(error)

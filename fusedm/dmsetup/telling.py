@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fusedm.block.errors import UsageError
@@ -18,6 +19,7 @@ from fusedm.dmsetup.device import (
 )
 from fusedm.dmsetup.fields import Row, find_fields
 from fusedm.dmsetup.names import unmangle
+from fusedm.dmsetup.selection import Selection
 from fusedm.dmsetup.session import block_name, name_of_ours
 from fusedm.dmsetup.tables import format_concise, lines_of_target
 from fusedm.dmsetup.tree import USUAL_COLUMNS, tree_text
@@ -27,28 +29,29 @@ LIBRARY_VERSION = "1.02.185 (2022-05-18)"
 DRIVER_VERSION = "4.50.0"
 
 
-def info(command: Command) -> None:
+def info(command: Command) -> bool:
     """info: blocks, or a report in columns."""
     if command.call.has_columns:
-        info_columns(command)
-        return
+        return info_columns(command)
     named = command.named()
     if named is None:
         for told in command.all_or(None):
             command.print_info(told)
     for device in named or ():
         command.print_info(command.ask_existing(device, "dmsetup.info"))
+    return True
 
 
-def info_columns(command: Command) -> None:
-    """info -c."""
+def info_columns(command: Command) -> bool:
+    """info -c; False if the report cannot be, which has been said then."""
     chosen = _fields(command, fields.DEFAULT_FIELDS)
     if chosen is None:
-        return
+        return False
     asked = command.all_or(command.named())
-    if not asked:
-        return
-    everything = [command.device(told) for told in command.session.devices()]
+    if not asked or chosen.columns is None:
+        return True
+    counts = chosen.mentions("open")
+    everything = [command.device(told, counts) for told in command.session.devices()]
     wanted = {told["name"] for told in asked}
     rows = [
         _row(command, device, everything)
@@ -56,6 +59,7 @@ def info_columns(command: Command) -> None:
         if device.name in {unmangle(name, command.mangling) for name in wanted}
     ]
     _print_report(command, rows, chosen)
+    return True
 
 
 def _row(command: Command, device: Device, everything: Sequence[Device]) -> Row:
@@ -79,28 +83,47 @@ def _number(number: Number) -> str:
     return f"{number[0]}:{number[1]}"
 
 
-def _fields(command: Command, defaults: tuple[str, ...]) -> list[fields.Field] | None:
-    """The columns that are asked for; None if the list of them was, which has been printed."""
-    text = command.options.values.get("options")
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What a report consists of; no columns where only the list of them was asked for."""
+
+    columns: list[fields.Field] | None
+    sort_keys: str | None
+    select: str
+
+    def mentions(self, name: str) -> bool:
+        """Whether a field is needed for it."""
+        shown = any(field.name == name for field in self.columns or ())
+        return shown or name in f"{self.sort_keys} {self.select}".lower()
+
+
+def _fields(command: Command, defaults: tuple[str, ...]) -> _Report | None:
+    """The report that is asked for; None if it cannot be, which has been said then."""
+    values = command.options.values
+    text, select = values.get("options"), values.get("select", "")
     try:
-        chosen = [fields.FIELDS[n] for n in defaults]
+        chosen = [fields.FIELDS[name] for name in defaults]
         found = find_fields(text, defaults) if text is not None else chosen
-    except UsageError:
-        command.error(fields.fields_text().rstrip("\n"))
-        raise
+        if "help" in (values.get("sort"), select):
+            found, select = None, ""
+        else:
+            columns.sort_rows((), values.get("sort", ""))
+            Selection(select)
+    except UsageError as error:
+        command.error(fields.fields_text() + str(error))
+        return None
     if found is None:
         command.error(fields.fields_text().rstrip("\n"))
-    return found
+    return _Report(found, values.get("sort"), select)
 
 
-def _print_report(command: Command, rows: Sequence[Row], chosen: list[fields.Field]) -> None:
-    options = command.options
-    style = columns.Style.of(options)
-    sort_keys, select = options.values.get("sort"), options.values.get("select", "")
-    command.out(columns.report(rows, chosen, sort_keys, select, style))
+def _print_report(command: Command, rows: Sequence[Row], chosen: _Report) -> None:
+    style = columns.Style.of(command.options)
+    shown = chosen.columns or []
+    command.out(columns.report(rows, shown, chosen.sort_keys, chosen.select, style))
 
 
-def splitname(command: Command) -> None:
+def splitname(command: Command) -> bool:
     """splitname: the parts of a name that LVM made."""
     name, *subsystem = command.call.words
     told = Device(
@@ -109,8 +132,9 @@ def splitname(command: Command) -> None:
         *((0, 0), False, False, False, False, False, 0, 0, 0),
     )
     chosen = _fields(command, ("vg_name", "lv_name", "lv_layer"))
-    if chosen is not None:
+    if chosen is not None and chosen.columns is not None:
         _print_report(command, [Row(told)], chosen)
+    return chosen is not None
 
 
 def status(command: Command) -> None:
@@ -167,8 +191,8 @@ def _concise(command: Command, ask: Callable[[Named], str]) -> None:
         if kind is not None and not lines:
             continue
         name, uuid = (unmangle(told[key], command.mangling) for key in ("name", "uuid"))
-        minor = number_of(told["number"])[1]
-        entries.append(format_concise(name, uuid, minor, told["ro"], "\n".join(lines)))
+        # That of a loop device may be another one next time, or somebody else's.
+        entries.append(format_concise(name, uuid, told["minor"], told["ro"], "\n".join(lines)))
     if entries:
         command.out(";".join(entries) + "\n")
 
@@ -241,7 +265,8 @@ def _execute(command: Command, program: list[str], told: Told) -> None:
 
 
 def _tree(command: Command, told: Sequence[Told]) -> None:
-    devices = [command.device(one) for one in told]
+    counts = "open" in command.call.listed
+    devices = [command.device(one, counts) for one in told]
     below = [number for device in devices for number in device.below]
     names = _block_names(devices, below)
     try:

@@ -216,6 +216,25 @@ async def test_a_read_only_device_below_refuses_a_writable_table_with_eacces(str
 
 
 @both
+async def test_a_table_after_the_first_need_not_fit_until_its_resume(strict):
+    system = await make_system(strict)
+    system.add_mapped("m")
+    await system.load_opened("m", "0 8 linear poor 0")
+    await system.resume("m")
+    size = system.device("poor").sector_count
+    if not strict:
+        with pytest.raises(TableError, match="ends past poor"):
+            await system.load_opened("m", f"0 {size + 8} linear poor 0")
+        return
+    await system.load_opened("m", f"0 {size + 8} linear poor 0")
+    with pytest.raises(TableError, match="ends past poor"):
+        await system.resume("m")
+    assert system.mapped["m"].suspended
+    await system.resume("m")
+    assert system.mapped["m"].sector_count == 8
+
+
+@both
 async def test_after_a_swap_that_failed_the_device_stays_suspended(strict):
     system = await make_system(strict, dm0="0 64 linear poor 0", low="0 64 linear rich 0")
     device = system.device("dm0")

@@ -1,0 +1,122 @@
+"""Where words of tables lead outside of the stack, and how long what was opened stays open."""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fusedm.block.errors import FusedmError, StackError, TableError
+from fusedm.control.outside import OutsideDevices, Place, find_place
+from fusedm.stack import Stack, parse_spec
+
+MOUNT = "/run/nowhere"
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    spec = parse_spec('version = 1\nstrict = "linux"\n', "stack.toml")
+    async with Stack(spec, tmp_path) as stack:
+        yield stack
+
+
+def image(folder: Path, name: str = "disk.img", size: int = 1 << 20) -> Path:
+    path = folder / name
+    path.touch()
+    os.truncate(path, size)
+    return path
+
+
+def names_of_disks(stack: Stack) -> int:
+    return len(stack.system.disks)
+
+
+async def test_a_file_is_a_disk_while_a_table_holds_it(stack: Stack, tmp_path: Path) -> None:
+    outside = OutsideDevices(stack, Path(MOUNT))
+    stack.system.add_mapped("a")
+    file = image(tmp_path)
+    await outside.load("a", f"0 8 linear {file} 0\n8 8 linear {file} 8", False)
+    assert names_of_disks(stack) == 1
+    stack.system.add_mapped("b")
+    await outside.load("b", f"0 8 linear {file} 0", False)
+    assert names_of_disks(stack) == 1
+    stack.system.clear("a")
+    await outside.close_unused()
+    assert names_of_disks(stack) == 1
+    stack.system.clear("b")
+    await outside.close_unused()
+    assert names_of_disks(stack) == 0
+
+
+async def test_what_a_refused_table_had_opened_is_closed(stack: Stack, tmp_path: Path) -> None:
+    outside = OutsideDevices(stack, Path(MOUNT))
+    stack.system.add_mapped("a")
+    with pytest.raises(TableError) as refused:
+        await outside.load("a", f"0 8 linear {image(tmp_path)} 0\n8 8 linear /nosuch 0", False)
+    assert refused.value.errno == errno.ENOENT
+    assert refused.value.line == 2
+    assert names_of_disks(stack) == 0
+
+
+async def test_a_file_that_is_used_already_is_busy(stack: Stack, tmp_path: Path) -> None:
+    spec = parse_spec("version = 1\n", "other.toml")
+    file = image(tmp_path)
+    async with Stack(spec, tmp_path) as other:
+        users = OutsideDevices(other, Path(MOUNT))
+        other.system.add_mapped("a")
+        await users.load("a", f"0 8 linear {file} 0", False)
+        stack.system.add_mapped("a")
+        with pytest.raises(FusedmError) as refused:
+            await OutsideDevices(stack, Path(MOUNT)).load("a", f"0 8 linear {file} 0", False)
+        assert refused.value.errno == errno.EBUSY
+
+
+async def test_devices_of_the_stack_come_first(stack: Stack) -> None:
+    outside = OutsideDevices(stack, Path(MOUNT))
+    for name in "abc":
+        stack.system.add_mapped(name)
+    await outside.load("a", "0 8 zero", False)
+    await stack.system.resume("a")
+    await outside.load("b", f"0 4 linear {MOUNT}/mapper/a 0\n4 4 linear 253:0 4", False)
+    inactive = stack.system.mapped["b"].inactive
+    assert inactive is not None
+    assert inactive.devices() == [stack.system.mapped["a"]]
+    with pytest.raises(TableError) as refused:
+        await outside.load("c", f"0 8 linear {MOUNT}/mapper/nosuch 0", False)
+    assert refused.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("nosuch", errno.ENOENT),
+        ("/nosuch/file", errno.ENOENT),
+        ("/dev/null", errno.ENOTBLK),
+        ("/proc", errno.ENOTBLK),
+        ("4000:1", errno.ENXIO),
+    ],
+)
+def test_a_word_that_leads_nowhere_has_the_kernels_errno(word: str, number: int) -> None:
+    with pytest.raises(StackError) as refused:
+        find_place(word, MOUNT)
+    assert refused.value.errno == number
+
+
+def test_a_path_in_the_mount_is_a_name(tmp_path: Path) -> None:
+    mount_point = str(tmp_path)
+    assert find_place(f"{mount_point}/mapper/a", mount_point) == Place(name="a")
+    assert find_place(f"{mount_point}/mapper/../disks/d", mount_point) == Place(name="d")
+
+
+def test_a_link_to_a_file_leads_to_the_file(tmp_path: Path) -> None:
+    file = image(tmp_path)
+    (tmp_path / "link").symlink_to(file)
+    assert find_place(f"{tmp_path}/link", MOUNT) == Place(path=os.path.realpath(file))
+
+
+def test_the_path_of_a_node_that_cannot_be_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DM_DEV_DIR", str(tmp_path))
+    assert find_place(f"{tmp_path}/mapper/a", MOUNT) == Place(name="a")
