@@ -186,8 +186,7 @@ class System:
 
         Raises: TableError; StackError(ENXIO).
         """
-        mapped = self.mapped_device(name)
-        mapped.load(parse_table(table_text, self.device, self._clock), read_only)
+        self.mapped_device(name).load(parse_table(table_text, self.device, self._clock), read_only)
         self._remove_deferred()
 
     async def load_opened(

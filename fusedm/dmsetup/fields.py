@@ -251,12 +251,19 @@ FIELDS: dict[str, Field] = {
     **{field.name: field for _, fields in SECTIONS.values() for field in fields},
 }
 
+_PLAIN = {name.replace("_", ""): field for name, field in FIELDS.items()}
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "")
+
+
 DEFAULT_FIELDS = ("name", "major", "minor", "attr", "open", "segments", "events", "uuid")
 
 
 def find_field(word: str) -> Field | None:
-    """The field of a word, written as one likes."""
-    return FIELDS.get(word.lower())
+    """The field of a word, in whatever case, with or without underscores."""
+    return _PLAIN.get(_plain(word))
 
 
 def find_fields(text: str, defaults: tuple[str, ...]) -> list[Field] | None:
@@ -268,6 +275,9 @@ def find_fields(text: str, defaults: tuple[str, ...]) -> list[Field] | None:
     for word in text.removeprefix("+").split(","):
         if word.lower() in ("help", "?"):
             return None
+        if word.lower() == "all":
+            # The statistics are among all fields, and of a device without any nothing is printed.
+            return []
         if not word:
             continue
         section = SECTIONS.get(word.lower())

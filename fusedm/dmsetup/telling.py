@@ -48,7 +48,7 @@ def info_columns(command: Command) -> bool:
     if chosen is None:
         return False
     asked = command.all_or(command.named())
-    if not asked or chosen.columns is None:
+    if not asked or chosen.columns is None or command.options.values.get("options") == "all":
         return True
     counts = chosen.mentions("open")
     everything = [command.device(told, counts) for told in command.session.devices()]

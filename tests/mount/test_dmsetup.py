@@ -215,9 +215,8 @@ def test_a_put_off_removal_may_be_taken_back(dmsetup: Dmsetup) -> None:
 
 
 def test_wait_returns_at_the_next_event(dmsetup: Dmsetup) -> None:
-    dmsetup.ok("create", "a", "--table", "0 8 zero")
-    waiting = dmsetup.start("wait", "a", "0")
-    assert eventually(lambda: dmsetup.pid() is not None)
+    dmsetup.ok("create", "a", "-u", "U-1", "--table", "0 8 zero")
+    waiting = dmsetup.start("wait", "-u", "U-1", "0")
     dmsetup.ok("rename", "a", "b")
     assert waiting.wait(30) == 0
     assert waiting.communicate() == ("", "")

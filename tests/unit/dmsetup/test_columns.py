@@ -140,6 +140,7 @@ def test_selected_devices_only() -> None:
 
 def test_fields_are_found_however_they_are_written() -> None:
     assert told("-o", "Name,NAME").splitlines()[0] == "Name             Name            "
+    assert told("-o", "LVname,uuid").splitlines()[0].startswith("LV   UUID")
     assert told("-o", "").splitlines() == [""] * 5
 
 
@@ -151,6 +152,7 @@ def test_an_unknown_field_is_refused() -> None:
 def test_the_list_of_fields_may_be_asked_for() -> None:
     assert find_fields("help", DEFAULT_FIELDS) is None
     assert find_fields("name,?", DEFAULT_FIELDS) is None
+    assert find_fields("all", DEFAULT_FIELDS) == []
     text = fields_text()
     assert "\n  attr                  - " in text
     assert "\n  info_all              - " in text
