@@ -20,12 +20,16 @@ from pathlib import Path
 import trio
 
 from fusedm.block import BlockDevice
+from fusedm.block.device_numbers import MINOR_LIMIT
 from fusedm.block.errors import FusedmError, StackError
 from fusedm.host import nodes
 from fusedm.host.mounts import lies_under
 from fusedm.stack import DiskSpec, Stack
 
 log = logging.getLogger(__name__)
+
+#: The kernel keeps 12 bits of a major number.
+MAJOR_LIMIT = 1 << 12
 
 _NUMBER = re.compile(r"(\d{1,10}):(\d{1,10})", re.ASCII)
 
@@ -149,7 +153,8 @@ class OutsideDevices:
 def find_place(word: str, mount_point: str) -> Place:
     """Where a word of a table leads; it asks the machine, so not for a thread that serves.
 
-    Raises: StackError with the errno the kernel would give: ENOENT, ENOTBLK, ENXIO, EACCES.
+    Raises: StackError with the errno the kernel would give: ENOENT, ENOTBLK, ENXIO, EACCES,
+            EOVERFLOW.
     """
     number = _NUMBER.fullmatch(word)
     if number is not None:
@@ -178,6 +183,8 @@ def find_place(word: str, mount_point: str) -> Place:
 
 def _place_of_number(major: int, minor: int, mount_point: str) -> Place:
     own = (major, minor)
+    if major >= MAJOR_LIMIT or minor >= MINOR_LIMIT:
+        raise StackError(f"{major}:{minor}: is no device number", errno.EOVERFLOW)
     ours = _over_ours(own, mount_point)
     if ours is not None:
         return ours

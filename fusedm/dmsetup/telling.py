@@ -171,11 +171,16 @@ def _each_table(command: Command, ask: Callable[[Named], str]) -> None:
         text = ask(device)
         if command.options.verbosity:
             command.print_info(command.ask_existing(device, "dmsetup.info"))
-        prefix = f"{unmangle(device.name, command.mangling)}: " if has_prefix else ""
+        # With -v its name stands above, and an empty line parts it from the next.
+        is_told = command.options.verbosity > 0
+        named_here = has_prefix and not is_told
+        prefix = f"{unmangle(device.name, command.mangling)}: " if named_here else ""
         lines = lines_of_target(text, kind)
         if not text and kind is None:
             lines = [""]
         command.out("".join(f"{prefix}{line}\n" for line in lines))
+        if has_prefix and is_told:
+            command.out("\n")
 
 
 def _concise(command: Command, ask: Callable[[Named], str]) -> None:
@@ -248,7 +253,7 @@ def ls(command: Command) -> None:
             _execute(command, program.split(), device)
             continue
         name = unmangle(device["name"], command.mangling)
-        shown = _shown(command, number, ":" if kind is None else ", ")
+        shown = _shown(command, number, ":") if kind is None else "{}, {}".format(*number)
         command.out(f"{name}\t({shown})\n")
 
 

@@ -117,6 +117,8 @@ class _Painter:
     def _draw(self, node: _Node, levels: list[tuple[int, bool]], line: str, is_new: bool) -> None:
         """levels: for each one above, how far to the right it begins and whether more follows."""
         text = self._label(node)
+        if not text and is_new:  # A device without a name, where numbers are not shown.
+            return
         line = (self._margin(levels) if is_new else line) + text
         children = node.above if self._is_inverted else node.below
         if not self._is_compact or not children:

@@ -95,6 +95,8 @@ async def test_devices_of_the_stack_come_first(stack: Stack) -> None:
         ("/dev/null", errno.ENOTBLK),
         ("/proc", errno.ENOTBLK),
         ("4000:1", errno.ENXIO),
+        ("4096:0", errno.EOVERFLOW),
+        ("1:1048576", errno.EOVERFLOW),
     ],
 )
 def test_a_word_that_leads_nowhere_has_the_kernels_errno(word: str, number: int) -> None:

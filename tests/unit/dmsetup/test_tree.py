@@ -83,7 +83,7 @@ def test_attributes_may_be_shown() -> None:
 
 
 def test_numbers_may_be_left_out() -> None:
-    assert drawn("nodevice").splitlines()[:2] == ["d", " `-c"]
+    assert drawn("nodevice") == ("d\n `-c\n    |-b\n    `-a\ne\n `-c\n    |-b\n    `-a\nz\n")
 
 
 def test_a_compact_tree_has_a_chain_in_one_line() -> None:
