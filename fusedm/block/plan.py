@@ -7,6 +7,7 @@ effect: which devices the bio passes, and which leaf sectors will be written.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -227,11 +228,14 @@ class PlanBuilder:
 
     visits: every device the bios pass, to be counted in flight.
     extents: every leaf range that will be written, and what scripts lock, to be locked.
+    turn: what scripts that lock something take turns by, since a plan holds its locks for all of
+        them; made with the first.
     trace: shown every bio a device was asked about, and its answer, by those who explain a plan.
     """
 
     visits: list[tuple[IoStats, Op, int]] = field(default_factory=list)
     extents: list[Extent] = field(default_factory=list)
+    turn: AbstractAsyncContextManager[object] | None = None
     trace: Trace | None = None
 
 

@@ -24,7 +24,7 @@ from fusedm.block.plan import (
 )
 from fusedm.crypto import Fallback, plan_bio
 from fusedm.dm.mapping import Piece, split_bio
-from fusedm.dm.scripts import run_for_bio
+from fusedm.dm.scripts import new_turn, run_for_bio
 from fusedm.dm.table import Table, TableEntry
 from fusedm.dm.target import (
     Action,
@@ -100,7 +100,10 @@ class Planner:
                 return _concat([self._plan_action(a, bio, builder, route) for a in actions])
             case Script(steps, locks):
                 builder.extents.extend(locks)
-                return Scripted(bio, partial(run_for_bio, steps))
+                if locks and builder.turn is None:
+                    builder.turn = new_turn()
+                turn = builder.turn if locks else None
+                return Scripted(bio, partial(run_for_bio, steps, turn))
 
     def _plan_flush(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         """Every target gets the flush; a device that several merely pass it on to gets one."""

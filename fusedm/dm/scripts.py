@@ -6,6 +6,7 @@ its bio in flight on its own device; so waits only ever point down.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import trio
 
@@ -35,12 +36,20 @@ async def run_script(steps: Steps[T]) -> T:
         steps.close()
 
 
-async def run_for_bio(make: Callable[[], Steps[None]]) -> None:
-    """Carry out the script that is made for a bio.
+def new_turn() -> AbstractAsyncContextManager[object]:
+    """For the scripts of one plan, which hold their locks together, to be run one at a time."""
+    return trio.Lock()
+
+
+async def run_for_bio(
+    make: Callable[[], Steps[None]], turn: AbstractAsyncContextManager[object] | None
+) -> None:
+    """Carry out the script that is made for a bio, when it is its turn.
 
     Raises: BlockIOError.
     """
-    await run_script(make())
+    async with turn or nullcontext():
+        await run_script(make())
 
 
 async def _submit(action: Remap | Many) -> None:

@@ -12,7 +12,7 @@ from fusedm.block.errors import BlockIOError, StackError, TableError
 from fusedm.crypto import submit_bio
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice, format_status, format_table, open_targets, parse_table
-from fusedm.stores import FailOp, FaultyStore, MemoryStore, VolatileCacheStore
+from fusedm.stores import FailOp, FaultyStore, FileStore, MemoryStore, VolatileCacheStore
 from tests.helpers.builders import make_disk, medium, pattern, read, write
 from tests.helpers.devices import RecordingDevice, lookup_in
 
@@ -72,6 +72,21 @@ async def test_a_write_to_the_snapshot_leaves_the_origin():
         await read(stack.snap, 0, 20 * 512)
         == OLD[: 5 * 512] + NEW[: 10 * 512] + OLD[15 * 512 : 20 * 512]
     )
+
+
+async def test_the_chunks_of_one_large_write_are_copied_one_at_a_time(tmp_path):
+    """A chunk of 8 sectors tells of 256 chunks; the pieces here pass from one area to the next."""
+    sectors, data = 4096, bytes(pattern(3000 * 512, 3))
+    base = make_disk("base", sectors)
+    cow = make_disk("cow", 8192, store=FileStore.open(tmp_path / "cow", 8192 * 512, create=True))
+    snap = MappedDevice("snap")
+    line = f"0 {sectors} snapshot base cow P 8"
+    snap.load(parse_table(line, lookup_in(base, cow), lambda: 0.0))
+    await snap.resume()
+    await write(snap, 4, data)
+    assert await read(snap, 4, len(data)) == data
+    await snap.end()
+    cow.store.close()
 
 
 async def test_every_snapshot_of_an_origin_keeps_what_changes():
