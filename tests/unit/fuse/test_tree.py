@@ -103,3 +103,27 @@ def test_forgetting_more_often_than_looked_up_is_a_bug() -> None:
     number = inodes.look_up(("disks",))
     with pytest.raises(AssertionError, match="too often"):
         inodes.forget(number, 2)
+
+
+def test_a_renamed_path_keeps_its_number() -> None:
+    inodes = Inodes()
+    number = inodes.look_up(("mapper", "a"))
+    inodes.rename(("mapper", "a"), ("mapper", "b"))
+    assert inodes.path(number) == ("mapper", "b")
+    assert inodes.look_up(("mapper", "b")) == number
+    assert inodes.look_up(("mapper", "a")) != number
+
+
+def test_a_path_that_was_never_looked_up_can_be_renamed() -> None:
+    inodes = Inodes()
+    inodes.rename(("mapper", "a"), ("mapper", "b"))
+    assert len(inodes) == 1
+
+
+def test_what_had_the_new_name_before_is_still_known_by_its_number_and_leads_nowhere() -> None:
+    inodes = Inodes()
+    gone, number = inodes.look_up(("mapper", "b")), inodes.look_up(("mapper", "a"))
+    inodes.rename(("mapper", "a"), ("mapper", "b"))
+    assert inodes.path(gone) == ("",)
+    inodes.forget(gone, 1)
+    assert inodes.look_up(("mapper", "b")) == number
