@@ -133,12 +133,12 @@ class System:
     def set_uuid(self, name: str, uuid: str) -> None:
         """Give a mapped device the UUID it has none of.
 
-        Raises: StackError: ENXIO; EINVAL if it has one; EEXIST.
+        Raises: StackError: ENXIO; EEXIST; EINVAL if it has one.
         """
         mapped = self.mapped_device(name)
+        self._check_uuid(uuid)
         if mapped.uuid:
             raise StackError(f"{name!r} has the UUID {mapped.uuid!r}, which cannot be changed")
-        self._check_uuid(uuid)
         mapped.uuid = uuid
         if mapped.live is not None:
             mapped.raise_event()

@@ -47,9 +47,30 @@ def info_columns(command: Command) -> bool:
     chosen = _fields(command, fields.DEFAULT_FIELDS)
     if chosen is None:
         return False
-    asked = command.all_or(command.named())
-    if not asked or chosen.columns is None or command.options.values.get("options") == "all":
-        return True
+    asked, refusal = _asked(command)
+    nothing = chosen.columns is None or command.options.values.get("options") == "all"
+    if asked and not nothing:
+        _print_devices(command, asked, chosen)
+    if refusal is not None:
+        raise refusal
+    return True
+
+
+def _asked(command: Command) -> tuple[list[Told], UsageError | None]:
+    """The devices to report, up to one that is not there, and what is to be said of that one."""
+    named = command.named()
+    if named is None:
+        return command.all_or(None), None
+    asked: list[Told] = []
+    for device in named:
+        try:
+            asked += command.all_or([device])
+        except UsageError as error:
+            return asked, error
+    return asked, None
+
+
+def _print_devices(command: Command, asked: Sequence[Told], chosen: _Report) -> None:
     counts = chosen.mentions("open")
     everything = [command.device(told, counts) for told in command.session.devices()]
     wanted = {told["name"] for told in asked}
@@ -59,7 +80,6 @@ def info_columns(command: Command) -> bool:
         if device.name in {unmangle(name, command.mangling) for name in wanted}
     ]
     _print_report(command, rows, chosen)
-    return True
 
 
 def _row(command: Command, device: Device, everything: Sequence[Device]) -> Row:

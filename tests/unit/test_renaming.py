@@ -53,6 +53,7 @@ async def test_a_uuid_is_given_once():
     system.set_uuid("dm1", "u-1")
     text = refusal(errno.EINVAL, system.set_uuid, "dm1", "u-2")
     assert text == "'dm1' has the UUID 'u-1', which cannot be changed"
+    assert refusal(errno.EEXIST, system.set_uuid, "dm1", "uuid-0") == "UUID 'uuid-0' is taken"
 
 
 async def test_a_new_name_or_uuid_is_an_event_of_a_device_with_a_table():

@@ -18,10 +18,18 @@ from pathlib import Path
 from tests.helpers.uml.experiment import Experiment, Outcome
 
 PROGRAM = "linux.uml"
-#: Ciphers first: dm-crypt's keys want them when they are loaded.
+#: With their parameters. Ciphers first: dm-crypt's keys want them when they are loaded.
 MODULES = (
     *("xts", "cbc", "ecb", "essiv", "adiantum", "loop"),
-    *("dm-mod", "dm-zero", "dm-flakey", "dm-delay", "dm-dust", "dm-log-writes", "dm-snapshot"),
+    *(
+        "dm-mod major=253",
+        "dm-zero",
+        "dm-flakey",
+        "dm-delay",
+        "dm-dust",
+        "dm-log-writes",
+        "dm-snapshot",
+    ),
     *("dm-crypt", "dm-switch", "dm-unstripe", "dm-mirror", "dm-raid", "raid0", "raid1", "raid456"),
     *("dm-thin-pool", "dm-cache", "dm-cache-smq", "dm-clone", "dm-era", "dm-writecache"),
     *("dm-integrity",),

@@ -149,6 +149,10 @@ def test_an_unknown_field_is_refused() -> None:
         find_fields("foo", DEFAULT_FIELDS)
 
 
+def test_underscores_in_the_name_of_a_field_do_not_matter():
+    assert find_fields("lvname,Vg_Name", ()) == find_fields("lv_name,vg_name", ())
+
+
 def test_the_list_of_fields_may_be_asked_for() -> None:
     assert find_fields("help", DEFAULT_FIELDS) is None
     assert find_fields("name,?", DEFAULT_FIELDS) is None
