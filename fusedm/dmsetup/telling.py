@@ -70,7 +70,7 @@ def _asked(command: Command) -> tuple[list[Told], UsageError | None]:
     return asked, None
 
 
-def _print_devices(command: Command, asked: Sequence[Told], chosen: _Report) -> None:
+def _print_devices(command: Command, asked: Sequence[Told], chosen: "_Report") -> None:
     counts = chosen.mentions("open")
     everything = [command.device(told, counts) for told in command.session.devices()]
     wanted = {told["name"] for told in asked}
@@ -137,7 +137,7 @@ def _fields(command: Command, defaults: tuple[str, ...]) -> _Report | None:
     return _Report(found, values.get("sort"), select)
 
 
-def _print_report(command: Command, rows: Sequence[Row], chosen: _Report) -> None:
+def _print_report(command: Command, rows: Sequence[Row], chosen: "_Report") -> None:
     style = columns.Style.of(command.options)
     shown = chosen.columns or []
     command.out(columns.report(rows, shown, chosen.sort_keys, chosen.select, style))
