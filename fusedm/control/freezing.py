@@ -65,15 +65,21 @@ class Freezing:
     async def _freeze(self, mapped: MappedDevice) -> Freeze | None:
         """Freeze what is mounted on a device; where its I/O is held up already, that would hang.
 
+        What it writes then is not delayed, nor is what it waits for.
         Raises: FusedmError. Cancelled, what is frozen later is thawed at once.
         """
         if mapped.is_suspending:
             return None
         freeze = Freeze(self._files(mapped))
+        mapped.hurry()
         try:
             await trio.to_thread.run_sync(freeze.freeze, abandon_on_cancel=True)
+        except FusedmError:
+            mapped.delay_again()
+            raise
         except trio.Cancelled:
             freeze.thaw_later()
+            mapped.delay_again()
             raise
         return freeze
 

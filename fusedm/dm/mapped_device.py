@@ -42,6 +42,7 @@ from fusedm.block.errors import (
 )
 from fusedm.block.plan import Node, PlanBuilder, Route
 from fusedm.crypto import Fallback, not_native, plan_bio
+from fusedm.dm.events import EventCounter
 from fusedm.dm.fixed_profile import FixedProfile, check_writable
 from fusedm.dm.lifecycle import (
     close_targets,
@@ -58,13 +59,14 @@ from fusedm.dm.started_keys import StartedKeys
 from fusedm.dm.table import Table, check_table
 
 
-class MappedDevice:
+class MappedDevice(EventCounter):
     """A device made of a table.
 
     Owns: its tables and its fallback, not the devices below. Lives: until the stack removes it.
     """
 
     def __init__(self, name: str, uuid: str = "", strict: bool = False) -> None:
+        super().__init__()
         self.name = name
         self.uuid = uuid
         self.live: Table | None = None
@@ -82,15 +84,13 @@ class MappedDevice:
         self._generation = Generation()
         self._fixed = FixedProfile() if strict else None
         self._keys = StartedKeys()
-        self._planner = Planner(name, self.fallback, self._wait_suspending)
+        self._planner = Planner(name, self.fallback, self._wait_hurrying)
         #: Tables that are no more used, but whose targets have not yet written what they owe.
         self._owing: list[Table] = []
         self._changing = trio.Lock()
         self._suspending = trio.Event()
+        self._hurrying = trio.Event()
         self._resumed = trio.Event()
-        #: How many events there were; what an event is decide the targets and the stack.
-        self.event_number = 0
-        self._next_event = trio.Event()
         #: Whether it is to go as soon as nobody uses it.
         self.deferred_remove = False
 
@@ -126,8 +126,17 @@ class MappedDevice:
         """Whether no new bio is let in: suspended, or on the way there."""
         return self._suspending.is_set()
 
-    async def _wait_suspending(self) -> None:
-        await self._suspending.wait()
+    async def _wait_hurrying(self) -> None:
+        await self._hurrying.wait()
+
+    def hurry(self) -> None:
+        """Let delayed bios go on, and delay none, until suspended and resumed, or delay_again."""
+        self._hurrying.set()
+
+    def delay_again(self) -> None:
+        """Delay bios as before. Those in flight wait for the event, which has woken them then."""
+        if self._hurrying.is_set():
+            self._hurrying = trio.Event()
 
     def rename(self, name: str) -> None:
         """Go by another name from now on."""
@@ -292,9 +301,9 @@ class MappedDevice:
                 entry.target.resumed()
         self.suspended = False
         self._generation.advance()
-        # Delayed bios in flight wait for this event: it is only replaced once it has woken them.
         if self._suspending.is_set():
             self._suspending = trio.Event()
+        self.delay_again()
         self._resumed.set()
 
     async def _suspend(self) -> None:
@@ -302,6 +311,7 @@ class MappedDevice:
             return
         self._resumed = trio.Event()
         self._suspending.set()
+        self.hurry()
         self._generation.advance()
         try:
             if self.stats.in_flight:
@@ -351,18 +361,7 @@ class MappedDevice:
             below = self.live.devices()
             self.read_only = self.is_table_read_only or any(d.read_only for d in below)
 
-    # Events and messages.
-
-    def raise_event(self) -> None:
-        """Count an event and wake those who wait for one."""
-        self.event_number += 1
-        self._next_event.set()
-        self._next_event = trio.Event()
-
-    async def wait_event(self, number: int) -> None:
-        """Wait until another number of events has been counted than this."""
-        while self.event_number == number:
-            await self._next_event.wait()
+    # Messages.
 
     async def message(self, sector: int, words: list[str]) -> str:
         """Give a message to the target of a sector of the live table; returns its reply.

@@ -97,6 +97,7 @@ def test_down_where_no_stack_is_is_refused(here: Place):
     assert refused(2, "down", here.mount_point, "--all") == "give either a MOUNTPOINT or --all"
 
 
+@pytest.mark.alone  # Its mount namespace holds what others have mounted.
 def test_which_stack_is_meant_and_all_of_them_down(here: Place):
     # In a /run of its own, where no other stack of this machine is seen.
     script = """
@@ -173,6 +174,7 @@ def test_a_service_manager_that_has_gone_is_no_reason_to_end(here: Place):
     assert nothing_is_up(here)
 
 
+@pytest.mark.alone  # Its mount namespace holds what others have mounted.
 def test_mount_and_umount_do_as_up_and_down(here: Place):
     # mount(8) looks for us in the system's folders only: one is ours in a namespace of our own.
     script = """

@@ -7,7 +7,8 @@ import pytest
 
 from tests.helpers.unprivileged import NOBODY, RUNTIME_DIR, private_machine
 
-pytestmark = [pytest.mark.fuse, pytest.mark.loop]
+# A mount namespace of its own holds what others have mounted.
+pytestmark = [pytest.mark.fuse, pytest.mark.loop, pytest.mark.alone]
 
 MAPPER = f"{RUNTIME_DIR}/fusedm/dm/mapper"
 

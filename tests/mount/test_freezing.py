@@ -204,6 +204,17 @@ def test_without_lockfs_nothing_is_frozen(stack: Mounted, tmp_path: Path, option
         stack.call("dm.resume", name="vol")
 
 
+def test_what_a_freeze_writes_is_not_delayed(stack: Mounted, tmp_path: Path) -> None:
+    with filesystem(stack, tmp_path, "ext4") as where:
+        # Longer than a command may take.
+        stack.call("dm.load", name="vol", table=f"0 {SECTORS} delay low 0 0 low 0 120000")
+        assert stack.fusedm("dm", "resume", "vol", "--nolockfs").returncode == 0
+        (where / "file").write_bytes(bytes(MIB))
+        assert stack.fusedm("dm", "suspend", "vol").returncode == 0
+        stack.call("dm.load", name="vol", table=f"0 {SECTORS} linear low 0")
+        stack.call("dm.resume", name="vol")
+
+
 def test_a_frozen_file_system_cannot_be_unmounted_which_would_leave_it_behind(
     stack: Mounted, tmp_path: Path
 ) -> None:

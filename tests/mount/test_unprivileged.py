@@ -12,7 +12,8 @@ from tests.helpers.mounted import USUAL, write_stack
 from tests.helpers.tiers import left_behind
 from tests.helpers.unprivileged import NOBODY, RUNTIME_DIR, PrivateMachine, private_machine
 
-pytestmark = [pytest.mark.fuse, pytest.mark.loop]
+# A mount namespace of its own holds what others have mounted.
+pytestmark = [pytest.mark.fuse, pytest.mark.loop, pytest.mark.alone]
 
 ROOT = 0
 
