@@ -12,8 +12,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import trio
-
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import ControlError, StackError
@@ -212,15 +210,7 @@ class Commands(Looking, HardwareCommands, DmCommands):
 
         The kernel passes that on to this daemon, which is where it is done.
         """
-        self._system.mapped_device(name)
-        self._system.names.check_free("mapped device", new)
-        folder = self._mount_point / FOLDERS["mapped"]
-        try:
-            await trio.to_thread.run_sync(os.rename, folder / name, folder / new)
-        except OSError as error:
-            raise StackError(
-                f"{name}: renaming it to {new}: {error.strerror}", error.errno
-            ) from None
+        await self.rename_in_mount(self._system.mapped_device(name), new)
 
     def verb_dm_table(self, name: str, inactive: bool = False) -> str:
         """The live table, or the inactive one."""

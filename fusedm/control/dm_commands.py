@@ -90,13 +90,21 @@ class DmCommands:
         """Call a device something else, for the kernel too: loop devices show the new path."""
         mapped = self._find(device)
         with _errnos({errno.EEXIST: errno.EBUSY}):
-            self._of.names.check_free("mapped device", new)
+            await self.rename_in_mount(mapped, new)
+        return self._tell(mapped)
+
+    async def rename_in_mount(self, mapped: MappedDevice, new: str) -> None:
+        """Rename the file of a mapped device; the kernel passes that on, and it is done there.
+
+        Raises: StackError: EEXIST or EINVAL for the new name, or what the kernel says.
+        """
+        self._of.names.check_free("mapped device", new)
         old, new_path = self._mapper / mapped.name, self._mapper / new
         try:
             await trio.to_thread.run_sync(os.rename, old, new_path)
         except OSError as error:
-            raise StackError(f"{old}: {error.strerror}", error.errno) from None
-        return self._tell(mapped)
+            text = f"{mapped.name}: renaming it to {new}: {error.strerror}"
+            raise StackError(text, error.errno) from None
 
     def verb_dmsetup_setuuid(self, device: Which, uuid: str) -> Json:
         """Give a device the UUID it has none of."""

@@ -4,29 +4,8 @@ import errno
 
 import pytest
 
-from fusedm.block.errors import StackError, TableError
-from fusedm.system import System
-from tests.helpers.builders import make_disk, make_key
-
-
-async def make_system():
-    """Two disks, dm0 over d0, and the view v on it."""
-    system = System()
-    system.add_disk(make_disk("d0", slots=2))
-    system.add_disk(make_disk("d1"))
-    system.add_mapped("dm0", "uuid-0")
-    system.load("dm0", "0 100 linear d0 0")
-    await system.mapped["dm0"].resume()
-    system.add_key(make_key("k", 4096))
-    system.add_view("v", "dm0", "k", 5)
-    return system
-
-
-def refusal(number, call, *words):
-    with pytest.raises(StackError) as caught:
-        call(*words)
-    assert caught.value.errno == number
-    return str(caught.value)
+from fusedm.block.errors import TableError
+from tests.helpers.small_system import make_system, refusal
 
 
 async def test_a_renamed_device_is_found_by_its_new_name_only():

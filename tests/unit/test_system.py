@@ -7,33 +7,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import Op
-from fusedm.block.errors import BlockIOError, CryptoError, KeyBusy, StackError, TableError
+from fusedm.block.errors import BlockIOError, CryptoError, KeyBusy, TableError
 from fusedm.crypto import submit_bio
 from fusedm.stores import FaultyStore, MemoryStore
 from fusedm.system import System, View
 from tests.helpers.builders import make_disk, make_key, pattern, read, write
+from tests.helpers.small_system import make_system, refusal
 
 TEXT = bytes(pattern(8192))
-
-
-async def make_system():
-    """Two disks, dm0 over d0, key k of 4096-byte units, view v on dm0 from DUN 5."""
-    system = System()
-    system.add_disk(make_disk("d0", slots=2))
-    system.add_disk(make_disk("d1"))
-    system.add_mapped("dm0", "uuid-0")
-    system.load("dm0", "0 100 linear d0 0")
-    await system.mapped["dm0"].resume()
-    system.add_key(make_key("k", 4096))
-    system.add_view("v", "dm0", "k", 5)
-    return system
-
-
-def refusal(number, call, *words):
-    with pytest.raises(StackError) as caught:
-        call(*words)
-    assert caught.value.errno == number
-    return str(caught.value)
 
 
 async def through(system, name, op, offset, data):

@@ -49,7 +49,6 @@ ONLY_IN = {
         "fuse/mount.py",
         "inspect/reuse.py",
         "inspect/verify.py",
-        "control/commands.py",
         "control/server.py",
         "control/daemon.py",
         "control/hardware_commands.py",

@@ -226,7 +226,7 @@ def main(folder: str) -> None:
     for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
         mount(kind, target)
     mount("hostfs", folder, folder)
-    # Line by line, so that what was said before a crash is there.
+    # Line by line, so that what was said before a crash is there; it is open till the end.
     sys.stdout = sys.stderr = open(f"{folder}/guest.log", "w", buffering=1)  # noqa: SIM115
     plan = json.loads(Path(folder, "plan.json").read_text())
     signal.signal(signal.SIGALRM, late)
