@@ -5,7 +5,7 @@ set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
-    e2fsprogs xfsprogs btrfs-progs fio util-linux mount)
+    e2fsprogs xfsprogs btrfs-progs fio util-linux mount cryptsetup-bin)
 # A Linux kernel that runs as a process, for the kernel tests only. Not every system has it.
 kernel_packages=(user-mode-linux dmsetup)
 stamp=.venv/set-up-stamp
