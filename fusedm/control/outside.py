@@ -2,8 +2,8 @@
 
 Where a word leads is found out in a worker thread, since it asks the machine: to a device of this
 stack, by its name, its number, a path in the mount or the loop device over that; or to a block
-device or regular file, which is opened as a disk then. Parsing a table waits for nothing, so it is
-tried, what it did not know is found out, and it is tried again.
+device or regular file, which is opened as a disk then. Parsing a table waits for nothing, so the
+devices that it names are found before.
 """
 
 import errno
@@ -25,6 +25,7 @@ from fusedm.block.errors import FusedmError, StackError
 from fusedm.host import nodes
 from fusedm.host.mounts import lies_under
 from fusedm.stack import DiskSpec, Stack
+from fusedm.tables import devices_named
 
 log = logging.getLogger(__name__)
 
@@ -61,20 +62,12 @@ class OutsideDevices:
 
         Raises: TableError with the errno of a lookup that failed; as System.load_opened.
         """
-        known: dict[str, BlockDevice | FusedmError] = {}
         async with self._lock:
             try:
-                while True:
-                    unknown: list[str] = []
-                    try:
-                        lookup = partial(self._look_up, known, unknown)
-                        await self._stack.system.load_opened(name, text, read_only, lookup)
-                        return
-                    except FusedmError:
-                        if not unknown:
-                            raise
-                    for word in unknown:
-                        known[word] = await self._find(word, read_only)
+                words = await trio.to_thread.run_sync(devices_named, text)
+                found = {word: await self._find(word, read_only) for word in words}
+                lookup = partial(_look_up, found)
+                await self._stack.system.load_opened(name, text, read_only, lookup)
             finally:
                 await self._close_unused()
 
@@ -83,22 +76,10 @@ class OutsideDevices:
         async with self._lock:
             await self._close_unused()
 
-    def _look_up(
-        self, known: dict[str, BlockDevice | FusedmError], unknown: list[str], word: str
-    ) -> BlockDevice:
-        found = known.get(word)
-        if isinstance(found, FusedmError):
-            raise found
-        if found is not None:
-            return found
-        try:
-            return self._stack.system.device(word)
-        except StackError:
-            unknown.append(word)
-            raise
-
     async def _find(self, word: str, read_only: bool) -> BlockDevice | FusedmError:
         """The device a word leads to, opened if need be, or why there is none."""
+        with suppress(StackError):
+            return self._stack.system.device(word)
         try:
             place = await trio.to_thread.run_sync(find_place, word, str(self._mount_point))
             if place.name:
@@ -148,6 +129,14 @@ class OutsideDevices:
             except FusedmError as error:
                 if error.errno != errno.EBUSY:
                     log.warning("%s", error)
+
+
+def _look_up(found: dict[str, BlockDevice | FusedmError], word: str) -> BlockDevice:
+    # What a table does not name is looked up only by one that is refused.
+    device = found.get(word, StackError(f"{word}: {os.strerror(errno.ENOENT)}", errno.ENOENT))
+    if isinstance(device, FusedmError):
+        raise device
+    return device
 
 
 def find_place(word: str, mount_point: str) -> Place:

@@ -5,10 +5,8 @@ found out when the table is loaded, whether a store or a key can be opened when 
 errors of those steps are given their place in the file by StackSpec.error and table_error.
 """
 
-import re
 from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
-from itertools import chain
 
 from fusedm.block import CryptoConfig, KeyType
 from fusedm.block.crypt_ctx import dun_limit
@@ -17,6 +15,7 @@ from fusedm.block.names import check_name
 from fusedm.block.units import MAX_SECTORS, bytes_to_sectors, parse_size
 from fusedm.stack.engine_spec import EngineSpec, check_source, parse_engine, parse_key_type
 from fusedm.stack.toml_lines import KeyPath, SourceText, TomlTable, did_you_mean
+from fusedm.tables import devices_named
 
 #: The version of the stack files read and written here.
 VERSION = 1
@@ -168,11 +167,10 @@ def parse_spec(text: str, file_name: str) -> StackSpec:
 def creation_order(spec: StackSpec) -> list[str]:
     """The names of the mapped devices, each after those its table names; else as in the file.
 
-    Only arguments are looked at, and a number is never taken for a device.
     Raises: SpecError naming the cycle.
     """
     below = {
-        name: [word for word in _table_words(mapper.table) if word in spec.mapper]
+        name: [word for word in devices_named(mapper.table) if word in spec.mapper]
         for name, mapper in spec.mapper.items()
     }
     try:
@@ -296,10 +294,3 @@ def _check_view(spec: StackSpec, view: ViewSpec) -> None:
     if not 0 <= view.dun_base <= last:
         text = f"{view.dun_base} is not in 0..{last}, the DUNs of key {view.key!r}"
         raise spec.error((*path, "dun_base"), text)
-
-
-def _table_words(table: str) -> list[str]:
-    """The arguments of a table's lines that are not numbers."""
-    lines = (line for line in table.split("\n") if not line.lstrip().startswith("#"))
-    words = chain.from_iterable(re.sub(r"\\(.)", r"\1", line).split()[3:] for line in lines)
-    return [word for word in dict.fromkeys(words) if not word.isdecimal()]

@@ -34,6 +34,9 @@ ONLY_WITH_SMALL_BLOCKS = Kernel(
     + When.LIMITS.value,
 )
 
+#: The unit of a field that is a device.
+DEVICE = "device"
+
 _DEVICE_NUMBER = re.compile(r"([0-9]+):([0-9]+)")
 
 
@@ -144,9 +147,10 @@ class Device:
                     Kernel(errno.EOVERFLOW),
                     "takes it for the name of a device of its stack",
                 )
-        elif word.text == "-" and not self.none:
+        is_none = self.none and word.text == "-"
+        if word.text == "-" and not is_none:
             line.warn(f"{self.name}: '-' is looked up as the name of a device here", word)
-        line.add(self.name, word, word.text, "device" if word.text != "-" else "")
+        line.add(self.name, word, word.text, "" if is_none else DEVICE)
         return True
 
 

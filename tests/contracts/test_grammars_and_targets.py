@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fusedm.block.errors import FusedmError
 from fusedm.block.units import MAX_SECTORS
 from fusedm.dm import format_table, parse_table, target_class, target_doc, target_names
-from fusedm.tables import all_grammars, check_text
+from fusedm.tables import all_grammars, check_text, devices_named
 from tests.helpers.devices import RecordingDevice
 from tests.helpers.table_lines import GOOD, KERNEL_ONLY
 from tests.helpers.table_lint import errors, findings, with_keys
@@ -104,6 +104,35 @@ def test_what_fusedm_prints_with_keys_is_in_order_for_the_checker(name, words):
 @given(seed=st.integers(0, 1 << 32))
 def test_they_refuse_the_same_lines(name, words, seed):
     assert_they_agree(f"0 {LENGTH} {name} {changed(words.split(), seed)}")
+
+
+def looked_up(text: str) -> tuple[list[str], bool]:
+    """The devices that the targets of a table ask for, each once, and whether it was taken."""
+    asked: dict[str, None] = {}
+
+    def look_up(name: str) -> RecordingDevice:
+        asked[name] = None
+        return lookup(name)
+
+    try:
+        parse_table(text, look_up, lambda: 0.0)
+    except FusedmError:
+        return list(asked), False
+    return list(asked), True
+
+
+@every_example
+def test_the_devices_an_example_names_are_those_its_target_looks_up(name, words):
+    text = f"0 {LENGTH} {name} {words}"
+    assert looked_up(text) == (devices_named(text), True)
+
+
+@every_example
+@given(seed=st.integers(0, 1 << 32))
+def test_the_devices_a_line_names_are_those_its_target_looks_up_if_it_is_taken(name, words, seed):
+    text = f"0 {LENGTH} {name} {changed(words.split(), seed)}"
+    asked, is_taken = looked_up(text)
+    assert not is_taken or asked == devices_named(text)
 
 
 @pytest.mark.parametrize(

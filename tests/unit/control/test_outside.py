@@ -4,11 +4,14 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fusedm import system
 from fusedm.block.errors import FusedmError, StackError, TableError
 from fusedm.control.outside import OutsideDevices, Place, find_place
+from fusedm.dm import Table, parse_table
 from fusedm.stack import Stack, parse_spec
 
 MOUNT = "/run/nowhere"
@@ -47,6 +50,23 @@ async def test_a_file_is_a_disk_while_a_table_holds_it(stack: Stack, tmp_path: P
     stack.system.clear("b")
     await outside.close_unused()
     assert names_of_disks(stack) == 0
+
+
+async def test_a_table_over_many_files_is_parsed_once(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+
+    def count(text: str, *args: Any) -> Table:
+        parsed.append(text.count("\n"))
+        return parse_table(text, *args)
+
+    monkeypatch.setattr(system, "parse_table", count)
+    stack.system.add_mapped("a")
+    files = [image(tmp_path, f"{number}.img") for number in range(30)]
+    text = "".join(f"{8 * at} 8 linear {file} 0\n" for at, file in enumerate(files))
+    await OutsideDevices(stack, Path(MOUNT)).load("a", text, False)
+    assert (names_of_disks(stack), parsed) == (30, [30])
 
 
 async def test_what_a_refused_table_had_opened_is_closed(stack: Stack, tmp_path: Path) -> None:

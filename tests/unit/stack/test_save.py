@@ -9,6 +9,7 @@ from fusedm.block.errors import SpecError, StackError
 from fusedm.block.names import check_name
 from fusedm.block.units import MAX_SECTORS
 from fusedm.crypto import ENGINE_PROFILES, MAX_KEYSLOTS, EngineFaults, Fault
+from fusedm.stack import Stack
 from fusedm.stack.engine_spec import MAX_PROGRAM_LATENCY_MS
 from fusedm.stack.save import format_spec
 from fusedm.stack.spec import (
@@ -162,3 +163,17 @@ def test_every_line_number_is_that_of_the_header(spec: StackSpec) -> None:
     for section in SECTIONS:
         for name, item in getattr(saved, section).items():
             assert lines[item.line - 1] == f"[{section}.{format_key(name)}]"
+
+
+async def test_a_saved_stack_comes_up_again_whatever_its_devices_are_called(tmp_path):
+    text = """\
+version = 1
+disks.d = { size = "1MiB", store = "memory:" }
+disks.cow = { size = "1MiB", store = "memory:" }
+mapper.P = { table = "0 1024 snapshot d cow N 8" }
+mapper.over = { table = "0 1024 snapshot P d P 8" }
+"""
+    async with Stack(parse_spec(text, "s.toml"), tmp_path) as stack:
+        saved = format_spec(stack.spec())
+    async with Stack(parse_spec(saved, "saved.toml"), tmp_path) as again:
+        assert format_spec(again.spec()) == saved

@@ -103,6 +103,10 @@ def test_devices_are_created_after_those_they_stand_on() -> None:
 def test_only_arguments_count_for_the_order() -> None:
     spec = mapper(**{"linear": "0 8 linear d 8", "8": "0 8 linear d 8", "d": "# x y z d\n0 8 zero"})
     assert creation_order(spec)[0] == "d"
+    # Only those that are devices: the kind of a snapshot and a number of sectors are none.
+    tables = {"8": "0 8 snapshot d P P 8", "P": "0 8 snapshot-origin d", "d": "0 8 linear disk 8"}
+    assert creation_order(mapper(**tables)) == ["d", "P", "8"]
+    assert creation_order(mapper(a="0 8 linear 8 0", **{"8": "0 8 zero"}))[0] == "8"
 
 
 def test_a_name_may_be_escaped_in_a_table() -> None:
