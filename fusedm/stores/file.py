@@ -14,6 +14,7 @@ from fusedm.block.units import SECTOR_SIZE
 from fusedm.stores.descriptor import DescriptorStore
 from fusedm.stores.geometry import check_size
 from fusedm.stores.host import is_in_memory, logical_block_size
+from fusedm.stores.image_lock import lock_image
 
 
 class FileStore(DescriptorStore):
@@ -154,12 +155,8 @@ def _sync_directory(path: Path) -> None:
 
 def _lock(fd: int, read_only: bool) -> None:
     """Lock a regular file, so that no other daemon uses it while it changes."""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        return
-    try:
-        fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError(errno.EBUSY, "in use by another store") from None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        lock_image(fd, read_only)
 
 
 def _usable_size(fd: int, path: Path, size: int | None) -> int:
