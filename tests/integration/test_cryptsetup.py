@@ -17,11 +17,6 @@ SIZE = 64 << 10
 #: cryptsetup moves the data up by half of this, to make room for the header.
 ROOM = 32 << 20
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("cryptsetup", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None,
-    reason="CRYPTSETUP TESTS: SKIPPED - cryptsetup is not installed",
-)
-
 CIPHERS = [
     ("aes-xts-plain64", 512, 512),
     ("aes-xts-plain64", 512, 4096),
