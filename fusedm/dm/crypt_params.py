@@ -5,7 +5,7 @@ Words that may be keys are never quoted in an error.
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -90,6 +90,15 @@ def parse_key(word: str) -> TargetKey:
     return TargetKey(bytes.fromhex(word))
 
 
+def parse_key_of_crypt(word: str) -> TargetKey:
+    """The same as crypt reads it: half a byte at the end of the digits is not looked at.
+
+    Source: crypt_set_key in the kernel's drivers/md/dm-crypt.c.
+    """
+    is_odd = len(word) > 1 and len(word) % 2 == 1 and not word.startswith(":")
+    return parse_key(word[:-1] if is_odd else word)
+
+
 def key_word_size(word: str) -> int:
     """How many bytes of key a word announces, without looking at them."""
     reference = _REFERENCE.fullmatch(word)
@@ -141,7 +150,10 @@ class CryptArguments:
 
 
 def parse_arguments(
-    params: Params, flags: tuple[str, ...], valued: tuple[str, ...]
+    params: Params,
+    flags: tuple[str, ...],
+    valued: tuple[str, ...],
+    read_key: Callable[[str], TargetKey] = parse_key,
 ) -> "CryptArguments":
     """Read a line whole; flags are the options without, valued those with a value.
 
@@ -151,7 +163,7 @@ def parse_arguments(
     cipher = params.word()
     word = params.word()
     try:
-        key = parse_key(word)
+        key = read_key(word)
     except CryptoError as error:
         raise params.argument_error("key", str(error), error.errno) from None
     iv_offset = params.integer("iv_offset", maximum=MAX_IV_OFFSET)

@@ -24,12 +24,14 @@ _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 class Key:
     """A key; its field's value is its size in bytes, 0 for none.
 
-    key_types: of the keyring that the kernel lets be named. none: whether - is allowed.
+    key_types: of the keyring that the kernel lets be named. none: whether - is allowed. may_be_odd:
+    half a byte at the end is not looked at.
     """
 
     key_types: tuple[str, ...]
     maximum: int
     none: bool = False
+    may_be_odd: bool = False
 
     def read(self, line: Reader) -> bool:
         """Take one word."""
@@ -44,7 +46,7 @@ class Key:
             size = self._digits(word, line)
         if size is not None and size > self.maximum:
             line.error(f"key: {size} bytes is more than {self.maximum}", word)
-        line.add("key", word, size, "bytes", printed=word.text, is_secret=True)
+        line.add("key", word, size, "bytes", printed=self._looked_at(word), is_secret=True)
         return True
 
     def _none(self, word: Word, line: Reader) -> int | None:
@@ -55,16 +57,25 @@ class Key:
             return None
         return 0
 
+    def _looked_at(self, word: Word) -> str:
+        """The word without what the kernel does not look at."""
+        is_odd = self.may_be_odd and len(word.text) % 2 and not word.text.startswith((":", "-"))
+        return word.text[:-1] if is_odd else word.text
+
     def _digits(self, word: Word, line: Reader) -> int | None:
-        count = len(word.text)
-        if not _HEX_DIGITS.issuperset(word.text):
-            wrong = next(i for i, char in enumerate(word.text, 1) if char not in _HEX_DIGITS)
+        text, count = self._looked_at(word), len(word.text)
+        if not _HEX_DIGITS.issuperset(text):
+            wrong = next(i for i, char in enumerate(text, 1) if char not in _HEX_DIGITS)
             line.error(f"key: character {wrong} of {count} is not a hexadecimal digit", word)
             return None
-        if count % 2:
+        if len(text) % 2 or not text:
             line.error(f"key: {count} digits: a byte is two of them, so one is missing", word)
             return None
-        if not word.text.strip("0"):
+        if len(text) < count:
+            line.warn(
+                f"key: {count} digits: a byte is two of them, so the last is not looked at", word
+            )
+        if not text.strip("0"):
             line.error(
                 f"{MASKED_TEXT} (dmsetup table --showkeys prints it)",
                 word,

@@ -21,7 +21,19 @@ MISSING = ("inlinecrypt", "default-key", "ebs")
 #: What else is needed than a line: devices, keys, ciphers, metadata; by words that lines have.
 NEEDS_MORE = (
     *("/dev/", "8:16", "linear - ", ":user:", ":logon:", "rebuild 0", "thin d0 1", "meta_device"),
-    *("authenc", "gcm", "adiantum", "tcw", "lrw", "twofish", "ctr", "foo", "sha3", "raid10"),
+    *(
+        "authenc",
+        "gcm",
+        "adiantum",
+        "tcw",
+        "lrw",
+        "twofish",
+        "ctr",
+        "blowfish",
+        "aesni",
+        "sha3",
+        "raid10",
+    ),
     *("journal_mac", "delta_disks"),
 )
 

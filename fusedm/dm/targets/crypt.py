@@ -16,7 +16,7 @@ from fusedm.dm.crypt_params import (
     format_options,
     key_word_size,
     parse_arguments,
-    parse_key,
+    parse_key_of_crypt,
     refuse_message,
 )
 from fusedm.dm.target import Action, Fail, Params, Segment, Target, Transform, Word
@@ -72,9 +72,8 @@ class Crypt(Target):
 
     @classmethod
     def parse(cls, params: Params) -> "Crypt":
-        arguments = parse_arguments(
-            params, (*FLAGS, "iv_large_sectors"), ("sector_size", *_AUTHENTICATED)
-        )
+        flags, valued = (*FLAGS, "iv_large_sectors"), ("sector_size", *_AUTHENTICATED)
+        arguments = parse_arguments(params, flags, valued, parse_key_of_crypt)
         for name in _AUTHENTICATED:
             if name in arguments.options:
                 raise params.error(f"{name}: authenticated encryption is not known here")
@@ -168,7 +167,7 @@ class Crypt(Target):
             text = f"{given} bytes of key given, the key of the table has {wanted}"
             raise StackError(f"{self.name}: {text}")
         try:
-            key = parse_key(word)
+            key = parse_key_of_crypt(word)
             self._ready = self._make(key)
         except CryptoError as error:
             raise StackError(f"{self.name}: key: {error}", error.errno) from None

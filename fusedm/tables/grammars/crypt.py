@@ -3,7 +3,15 @@
 import errno
 
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.tables.cipher_spec import DIGEST_SIZES, Spec, fusedm_lacks, parse_spec
+from fusedm.tables.cipher_spec import (
+    CIPHERS,
+    DIGEST_SIZES,
+    SIMPLE_CHAINS,
+    Spec,
+    fusedm_lacks,
+    parse_spec,
+    unknown_part,
+)
 from fusedm.tables.finding import Kernel
 from fusedm.tables.grammar import Grammar
 from fusedm.tables.keys import Key, has_equal_halves, no_key_elsewhere
@@ -20,17 +28,6 @@ from fusedm.tables.words import whole_number
 
 #: IV modes that take a part of the key for themselves, so that sizes are another matter.
 _IVS_WITH_KEYS = ("lmk", "tcw", "elephant")
-
-#: Bytes of a key of ciphers, before a chain mode wants more of it.
-_KEY_SIZES = {
-    "aes": (16, 24, 32),
-    "camellia": (16, 24, 32),
-    "twofish": (16, 24, 32),
-    "serpent": (16, 24, 32),
-    "sm4": (16,),
-    "cipher_null": (0,),
-}
-_CHAIN_MODES = ("ecb", "cbc", "ctr", "xts", "lrw", "pcbc")
 
 #: plain has 32 bits of the number of a sector.
 _PLAIN_SECTORS = 1 << 32
@@ -91,8 +88,8 @@ class _Integrity:
 def _key_fits(line: Reader) -> None:
     spec, key = spec_of(line), line.get("key")
     assert key is not None, "it has been read"
-    sizes = _KEY_SIZES.get(spec.cipher)
-    if sizes is None or spec.chain not in _CHAIN_MODES:
+    sizes = CIPHERS.get(spec.cipher)
+    if sizes is None or spec.chain not in SIMPLE_CHAINS:
         return  # Whatever it is, the key cannot be measured.
     if spec.iv in _IVS_WITH_KEYS or line.get("integrity"):
         return
@@ -112,17 +109,17 @@ def _key_fits(line: Reader) -> None:
         )
 
 
+def _is_known(line: Reader) -> None:
+    unknown = unknown_part(spec_of(line))
+    if unknown:
+        kernel = Kernel(errno.ENOENT, why="Error allocating crypto tfm")
+        line.error(f"cipher: no kernel knows the {unknown}", line.get("cipher"), kernel)
+
+
 def _fusedm_lacks(line: Reader) -> None:
-    lacks = "authenticated encryption" if line.get("integrity") else fusedm_lacks(spec_of(line))
-    known = spec_of(line).cipher in _KEY_SIZES or spec_of(line).is_capi
-    if lacks and not known:
-        line.warn(
-            f"cipher: {lacks} is not known here, so its key is not checked",
-            line.get("cipher"),
-            Kernel(errno.ENOENT, why="unless it has that"),
-            "refuses it: it does not have that",
-        )
-    elif lacks:
+    spec = spec_of(line)
+    lacks = "authenticated encryption" if line.get("integrity") else fusedm_lacks(spec)
+    if lacks and not unknown_part(spec):
         line.warn(
             f"cipher: {lacks} is run by the kernel only",
             line.get("cipher"),
@@ -183,7 +180,9 @@ GRAMMARS = [
         "cipher key iv_offset dev offset [n opt...]",
         (
             Cipher(),
-            Key(("user", "logon", "encrypted", "trusted"), MAX_KEY_BYTES, none=True),
+            Key(
+                ("user", "logon", "encrypted", "trusted"), MAX_KEY_BYTES, none=True, may_be_odd=True
+            ),
             IV_OFFSET,
             Device(),
             Offset(),
@@ -200,7 +199,15 @@ GRAMMARS = [
                 ignore_case=True,
             ),
         ),
-        (_key_fits, _fusedm_lacks, iv_offset_fits, _iv_repeats, _sector_size, no_key_elsewhere),
+        (
+            _is_known,
+            _key_fits,
+            _fusedm_lacks,
+            iv_offset_fits,
+            _iv_repeats,
+            _sector_size,
+            no_key_elsewhere,
+        ),
         _printed,
         masks_key=True,
     )

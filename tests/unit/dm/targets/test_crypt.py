@@ -79,6 +79,15 @@ def test_a_sector_size_of_512_is_not_printed():
     assert words(make(options="1 sector_size:512")) == words(make())
 
 
+@pytest.mark.parametrize("half", ["0", "f", "z"])
+def test_half_a_byte_at_the_end_of_a_key_is_not_looked_at(half):
+    target = make(key=KEY + half)
+    assert words(target, show_keys=True) == f"{XTS} {KEY} 0 d0 16"
+    target.suspended()
+    target.message(["key", "set", OTHER + half])
+    assert words(target, show_keys=True) == f"{XTS} {OTHER} 0 d0 16"
+
+
 def test_a_masked_key_is_refused_when_it_is_loaded():
     error = refused(key="0" * 128)
     assert "argument 2 (key): it is all zeros, which stand for a key that was not shown" in str(
@@ -105,7 +114,8 @@ def test_a_key_in_the_wrong_place_is_not_repeated_either(text):
     ("arguments", "number", "says"),
     [
         ({"key": "-"}, errno.EINVAL, "argument 2 (key): 0 bytes of key given, the cipher needs 32"),
-        ({"key": "abc"}, errno.EINVAL, "3 characters are not an even number of hexadecimal digits"),
+        ({"key": "a"}, errno.EINVAL, "1 characters are not an even number of hexadecimal digits"),
+        ({"key": "abc"}, errno.EINVAL, "1 bytes of key given, the cipher needs 32, 48, 64"),
         ({"key": KEY[:66]}, errno.EINVAL, "33 bytes of key given, the cipher needs 32, 48, 64"),
         ({"cipher": "aes-xts"}, errno.EINVAL, "argument 1 (cipher): xts needs an IV mode"),
         ({"cipher": "des-cbc-plain"}, errno.ENOENT, "cipher 'des' is not known here"),
