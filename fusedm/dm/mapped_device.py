@@ -235,8 +235,7 @@ class MappedDevice(EventCounter):
     async def suspend(self) -> None:
         """Let no new bio in and wait for those in flight; a delayed one goes on at once.
 
-        A suspended device stays as it is.
-        Await: until nothing is in flight; cancelled, the device goes on as before.
+        Await: until nothing is in flight, unless suspended; cancelled, all goes on as before.
         """
         async with self._changing:
             await self._suspend()
@@ -371,6 +370,8 @@ class MappedDevice(EventCounter):
         if not words:
             raise StackError("a message has at least one word")
         if self.live is None:
+            if self.strict:
+                return ""  # As in the kernel, where nobody hears it then.
             raise StackError(f"{self.name} has no live table to give a message to")
         if not 0 <= sector < self.sector_count:
             text = f"sector {sector} is not within {self.name} ({self.sector_count} sectors)"

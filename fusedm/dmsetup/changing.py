@@ -47,8 +47,7 @@ def _create_concise(command: Command) -> None:
         read_only = device.is_read_only
         minor = leading_number(device.minor) if device.minor else None
         table = check_table_text(device.table, "")
-        uuid = device.uuid.strip()
-        told = _create(command, device.name, uuid, minor, table or None, read_only)
+        told = _create(command, device.name, device.uuid, minor, table or None, read_only)
         command.print_if_verbose(told)
 
 
@@ -58,6 +57,7 @@ def _create(
     """Make a device; if its table cannot become live, it is not there then."""
     check_new_name(name)
     check_uuid(uuid)
+    minor = None if minor == -1 else minor
     name, uuid = mangle(name, command.mangling), mangle(uuid, command.mangling)
     at = f"253:{minor}" if minor is not None else ""
     try:

@@ -1,7 +1,7 @@
 """The texts of tables: what dmsetup checks before it asks, and the concise form. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusedm.block.errors import UsageError
@@ -11,6 +11,9 @@ MAX_TYPE_BYTES = 15
 
 #: As scanf reads `%llu %llu %s` and the rest: a number takes all its digits.
 _LINE = re.compile(r"([+-]?\d++)\s*([+-]?\d++)\s*(\S+)\s*(.*)", re.ASCII | re.DOTALL)
+
+#: A backslash takes what follows, whatever it is; the last character of a text takes nothing.
+_CONCISE = re.compile(r"(?P<mark>[,;])\s*|(?P<char>\\?.)", re.ASCII | re.DOTALL)
 
 
 def check_table_text(text: str, source: str) -> str:
@@ -51,59 +54,52 @@ class ConciseDevice:
 
         Raises: UsageError for flags that say nothing.
         """
-        flags = self.flags.strip()
-        if flags not in ("", "ro", "rw"):
+        if self.flags not in ("", "ro", "rw"):
             raise UsageError(
                 f"Invalid flags parameter '{self.flags}' must be 'ro' or 'rw' or empty."
             )
-        return flags == "ro"
+        return self.flags == "ro"
 
 
-def split_concise(text: str) -> Iterable[ConciseDevice]:
+def split_concise(text: str) -> Iterator[ConciseDevice]:
     """The devices of a concise list, one by one: those before a wrong one are made.
 
+    Blanks and newlines after a comma or semicolon say nothing; all others belong to their field.
     Raises: UsageError.
     """
-    entries = _split_fields(text)
-    for place, (fields, is_ended) in enumerate(entries):
-        if fields == [""] and place == len(entries) - 1 and (place or not is_ended):
-            return
-        is_open = not is_ended and fields[-1] == ""
-        if len(fields) < 5 or is_open:
-            what = "Incomplete entry: five" if is_open else "Five"
-            raise UsageError(f"{what} {_missing(fields)}")
-        name, uuid, minor, flags, *lines = fields
-        yield ConciseDevice(name, uuid, minor, flags, "\n".join(lines))
+    fields = [""]
+    for found in _CONCISE.finditer(text):
+        mark, char = found["mark"], found["char"]
+        if char == "\\":
+            what = "Backslash must be followed by another character at end of string."
+            raise UsageError(f"{what}\n{_parsed(fields)}")
+        if mark == ";":
+            yield _concise_device(fields, is_ended=True)
+            fields = [""]
+        elif mark:
+            fields.append("")
+        else:
+            fields[-1] += char[-1]
+    if fields != [""]:
+        yield _concise_device(fields, is_ended=False)
 
 
-def _missing(fields: list[str]) -> str:
+def _concise_device(fields: list[str], is_ended: bool) -> ConciseDevice:
+    is_open = not is_ended and fields[-1] == ""
+    if len(fields) < 5 or is_open:
+        what = "Incomplete entry: five" if is_open else "Five"
+        told = "comma-separated fields are required for each device"
+        raise UsageError(f"{what} {told}\n{_parsed(fields)}")
+    name, uuid, minor, flags, *lines = fields
+    return ConciseDevice(name, uuid, minor, flags, "\n".join(lines))
+
+
+def _parsed(fields: list[str]) -> str:
     found = [*fields[:4], *(["\n".join(fields[4:])] if fields[4:] else [])]
     shown = [*found, *["(null)"] * (5 - len(found))]
     labels = ("name", "uuid", "minor", "flags", "table")
     told = " ".join(f"{label}: {value}" for label, value in zip(labels, shown, strict=True))
-    return (
-        f"comma-separated fields are required for each device\nParsed {len(found)} fields: {told}"
-    )
-
-
-def _split_fields(text: str) -> list[tuple[list[str], bool]]:
-    """Entries of fields, and whether a semicolon ended them; a backslash takes what follows."""
-    entries: list[tuple[list[str], bool]] = []
-    fields = [""]
-    escaped = False
-    for char in text:
-        if escaped or char not in "\\,;":
-            fields[-1] += char
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char == ",":
-            fields.append("")
-        else:
-            entries.append((fields, True))
-            fields = [""]
-    entries.append((fields, False))
-    return entries
+    return f"Parsed {len(found)} fields: {told}"
 
 
 def format_concise(name: str, uuid: str, minor: int, read_only: bool, table: str) -> str:

@@ -320,6 +320,11 @@ async def test_a_device_without_live_table_takes_no_message():
         await MappedDevice("dm0").message(0, ["hello"])
 
 
+@pytest.mark.parametrize("sector", [0, 64])
+async def test_in_strict_mode_nobody_hears_a_message_without_a_table(sector):
+    assert await MappedDevice("dm0", strict=True).message(sector, ["hello"]) == ""
+
+
 async def test_the_error_of_a_messages_io_is_its_error():
     mapped, copier = await make()
     copier.second = RecordingDevice("gone", 4)

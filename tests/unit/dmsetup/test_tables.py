@@ -60,6 +60,19 @@ def test_an_empty_concise_list_has_none() -> None:
     assert list(split_concise("")) == []
 
 
+def test_blanks_after_a_mark_say_nothing_and_all_others_belong_to_their_field() -> None:
+    text = "\n a ,\n\t U ,\n 9 ,\nrw,\n0 8 zero,\n\t8 8 error\n;\n  b,,,ro,0 8 zero;\n"
+    assert list(split_concise(text)) == [
+        ConciseDevice("\n a ", "U ", "9 ", "rw", "0 8 zero\n8 8 error\n"),
+        ConciseDevice("b", "", "", "ro", "0 8 zero"),
+    ]
+
+
+def test_a_backslash_keeps_a_blank_and_a_backslash() -> None:
+    (device,) = split_concise("a,\\ u\\\\,,,0 8 zero")
+    assert device == ConciseDevice("a", " u\\", "", "", "0 8 zero")
+
+
 FIVE = "Five comma-separated fields are required for each device\n"
 INCOMPLETE = "Incomplete entry: five comma-separated fields are required for each device\n"
 
@@ -84,6 +97,16 @@ INCOMPLETE = "Incomplete entry: five comma-separated fields are required for eac
         ("c8,,,", INCOMPLETE + "Parsed 4 fields: name: c8 uuid:  minor:  flags:  table: (null)"),
         ("c4,,,,", INCOMPLETE + "Parsed 5 fields: name: c4 uuid:  minor:  flags:  table: "),
         (
+            "c4,,,ro,0 8 zero\\",
+            "Backslash must be followed by another character at end of string.\n"
+            "Parsed 5 fields: name: c4 uuid:  minor:  flags: ro table: 0 8 zero",
+        ),
+        (
+            " ",
+            FIVE
+            + "Parsed 1 fields: name:   uuid: (null) minor: (null) flags: (null) table: (null)",
+        ),
+        (
             "c4,,,,0 8 zero,8 8 error,",
             INCOMPLETE
             + "Parsed 5 fields: name: c4 uuid:  minor:  flags:  table: 0 8 zero\n8 8 error\n",
@@ -104,10 +127,12 @@ def test_devices_before_a_wrong_one_are_told() -> None:
 
 
 def test_flags_say_whether_it_is_read_only() -> None:
-    assert ConciseDevice("a", "", "", " ro", "").is_read_only
+    assert ConciseDevice("a", "", "", "ro", "").is_read_only
     assert not ConciseDevice("a", "", "", "", "").is_read_only
     with pytest.raises(UsageError, match="Invalid flags parameter 'xx' must be 'ro' or 'rw'"):
         _ = ConciseDevice("a", "", "", "xx", "").is_read_only
+    with pytest.raises(UsageError, match="Invalid flags parameter 'ro ' must be 'ro' or 'rw'"):
+        _ = ConciseDevice("a", "", "", "ro ", "").is_read_only
 
 
 def test_a_device_is_written_concisely() -> None:
