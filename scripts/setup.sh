@@ -19,6 +19,22 @@ give_up() {
     exit 2
 }
 
+# Carries out a step that takes its time, and says so: on a terminal the last line of what it prints
+# moves along; all of it is shown if it fails.
+step() {
+    local line printed=() code=0
+    say "$1"
+    shift
+    while IFS= read -r line; do
+        printed+=("$line")
+        [[ ! -t 1 ]] || printf '\r\e[K    %s' "${line:0:$((${COLUMNS:-80} - 6))}"
+    done < <("$@" 2>&1)
+    wait $! || code=$?
+    [[ ! -t 1 ]] || printf '\r\e[K'
+    [[ $code -eq 0 ]] || printf '    %s\n' "${printed[@]}" >&2
+    return $code
+}
+
 install_packages() {
     local missing=() package as_root=()
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -33,9 +49,8 @@ install_packages() {
     fi
     find_root || give_up "packages are missing. As root, run:" \
         "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
-    say "installing packages: ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq
-    apt_install "${missing[@]}"
+    apt_update
+    apt_install "installing packages: ${missing[*]}" "${missing[@]}"
 }
 
 # Sets as_root, a local of the caller, to what commands of root begin with; fails without root.
@@ -49,9 +64,14 @@ find_root() {
     fi
 }
 
+apt_update() {
+    step "reading the lists of packages" "${as_root[@]}" apt-get update -q
+}
+
+# What to say, then the packages.
 apt_install() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    step "$1" "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends "${@:2}"
 }
 
 # Tried once for each .venv; without it set-up goes on, and the kernel tests are skipped.
@@ -64,10 +84,10 @@ install_kernel() {
         return
     fi
     if find_root; then
-        say "installing packages for the kernel tests: ${missing[*]}"
-        apt_install "${missing[@]}" 2>/dev/null && return
-        "${as_root[@]}" apt-get update -qq || true
-        apt_install "${missing[@]}" && return
+        local text="installing packages for the kernel tests: ${missing[*]}"
+        apt_install "$text" "${missing[@]}" 2>/dev/null && return
+        apt_update || true
+        apt_install "$text" "${missing[@]}" && return
     fi
     say "the kernel tests are skipped without these packages: ${missing[*]}"
 }
@@ -114,21 +134,38 @@ is_set_up() {
 make_venv() {
     local python
     python=$(find_python)
-    say "making .venv with $("$python" -V), which takes about a minute"
     rm -rf .venv
-    "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+    step "making .venv with $("$python" -V)" "$python" -m venv .venv
+    pip_install "installing fusedm and what it needs in .venv, which takes a minute or two" \
         --constraint scripts/constraints.txt --editable '.[dev]'
     compiled >"$compiled_stamp"
     # Last of all, so that a set-up which was interrupted is begun again.
     state >"$stamp"
-    say "done"
+    say "done in $SECONDS s"
+}
+
+# What to say, then what pip is told.
+pip_install() {
+    step "$1" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off "${@:2}"
+    write_command
+}
+
+# The command, by which an interrupt waits until Python has come to our code (fusedm/__main__.py):
+# pip's would answer one with a traceback of Python's own start.
+write_command() {
+    local python=$PWD/.venv/bin/python
+    if [[ $python =~ ^[A-Za-z0-9/._\ -]{1,200}$ ]] && env --block-signal=INT bash -c : 2>/dev/null; then
+        cat >.venv/bin/fusedm <<END
+#!/usr/bin/env -S --block-signal=INT "$python"
+import sys
+from fusedm.__main__ import main
+sys.exit(main())
+END
+    fi
 }
 
 compile_again() {
-    say "compiling again"
-    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
-        --no-deps --editable .
+    pip_install "compiling again" --no-deps --editable .
     compiled >"$compiled_stamp"
 }
 

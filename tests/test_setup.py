@@ -1,5 +1,6 @@
 """The set-up script, on machines made of a few small programs on the PATH."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,10 @@ case "$*" in
     -V) echo Python 3.12.1 ;;
     -) exit 0 ;;
     "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo venv >>log ;;
-    "-m pip "*) [ ! -e offline ] && cp "$0" .venv/bin/fusedm && echo pip >>log ;;
+    "-m pip "*)
+        echo "Building fusedm"
+        [ ! -e offline ] && cp "$0" .venv/bin/fusedm && echo pip >>log
+        ;;
     *) exit 1 ;;
 esac
 """
@@ -43,14 +47,15 @@ class Machine:
         names = [name for name in PACKAGES if name not in but]
         self.program("dpkg-query", "".join(f"echo {name} installed\n" for name in names))
 
-    def set_up(self) -> subprocess.CompletedProcess[str]:
+    def set_up(self, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         """Run the script, from elsewhere."""
         return subprocess.run(
             [str(self.clone / "scripts/setup.sh")],
             env={"PATH": str(self.programs)},
             cwd="/",
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
@@ -101,8 +106,8 @@ def test_only_the_missing_packages_are_installed_with_sudo(machine: Machine):
     (machine.programs / "true").symlink_to(str(shutil.which("true")))
     assert machine.set_up().returncode == 0
     assert machine.log()[:2] == [
-        "apt-get update -qq",
-        "apt-get install -y -qq --no-install-recommends fuse3",
+        "apt-get update -q",
+        "apt-get install -y -q --no-install-recommends fuse3",
     ]
 
 
@@ -118,7 +123,7 @@ def test_the_kernel_for_tests_is_installed_where_there_is_one(machine: Machine):
     machine.program("id", "echo 0")
     assert machine.set_up().returncode == 0
     assert machine.log() == [
-        "apt-get install -y -qq --no-install-recommends user-mode-linux",
+        "apt-get install -y -q --no-install-recommends user-mode-linux",
         "venv",
         "pip",
     ]
@@ -166,6 +171,37 @@ def test_a_second_run_does_nothing_and_says_nothing(machine: Machine):
     done = machine.set_up()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert machine.log() == ["venv", "pip"]
+
+
+def test_every_step_is_told_and_what_it_prints_is_not(machine: Machine):
+    done = machine.set_up()
+    first, second, last = done.stdout.splitlines()
+    assert first == "set-up: making .venv with Python 3.12.1"
+    assert second.startswith("set-up: installing fusedm and what it needs in .venv")
+    assert re.fullmatch(r"set-up: done in \d+ s", last)
+    assert done.stderr == ""
+
+
+def test_on_a_terminal_what_a_step_prints_moves_by(machine: Machine):
+    ours, its = os.openpty()
+    machine.set_up(stdout=its)
+    os.close(its)
+    told = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "\r\x1b[K    Building fusedm\r\x1b[Kset-up: done" in told
+
+
+def test_what_a_step_that_fails_has_printed_is_shown(machine: Machine):
+    (machine.clone / "offline").touch()
+    done = machine.set_up()
+    assert (done.returncode, done.stderr) == (1, "    Building fusedm\n")
+
+
+def test_the_command_holds_interrupts_until_python_has_started(machine: Machine):
+    machine.set_up()
+    first = (machine.clone / ".venv/bin/fusedm").read_text().splitlines()[0]
+    python = machine.clone / ".venv/bin/python"
+    assert first == f'#!/usr/bin/env -S --block-signal=INT "{python}"'
 
 
 def test_an_interrupted_set_up_is_begun_again(machine: Machine):

@@ -1,7 +1,8 @@
 """The command line: which verbs there are, and what becomes of errors.
 
-Exit codes: 0 done; 1 refused or failed; 2 asked for wrongly, or the machine lacks what it needs.
-`run` returns the exit code of its command. An error is one line on stderr, never a traceback.
+Exit codes: 0 done; 1 refused or failed; 2 asked for wrongly, or the machine lacks what it needs;
+128 + the signal that ended it. `run` returns the exit code of its command. An error is one line on
+stderr, never a traceback.
 """
 
 import os
@@ -13,6 +14,7 @@ import click
 from fusedm import __version__
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.cli.verbs import Verb, VerbGroup, load
+from fusedm.host.interrupts import exit_code
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -128,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(error, EXIT_USAGE)
     except FusedmError as error:
         _exit(error, EXIT_REFUSED)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(exit_code(interrupt))
     except BrokenPipeError:
         _drop_output()
         sys.exit(EXIT_REFUSED)

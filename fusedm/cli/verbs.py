@@ -3,11 +3,14 @@
 A verb needs little of the whole: one that only talks to a daemon starts in a third of the time.
 """
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+
+from fusedm.host.interrupts import exit_code
 
 
 class Verb(NamedTuple):
@@ -34,6 +37,13 @@ class VerbGroup(click.Group):
             return None
         command: click.Command = load(self.verbs[cmd_name].place)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out a command; one that was interrupted says nothing, as in a shell."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            sys.exit(exit_code(interrupt))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs into the help."""

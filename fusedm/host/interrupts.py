@@ -20,10 +20,15 @@ def interruptible(once: bool = False) -> Iterator[None]:
     def interrupt(number: int, _: FrameType | None) -> None:
         came.append(number)
         if len(came) == 1 or not once:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
 
     with _handled_by(interrupt):
         yield
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """What a shell says of a command that a signal has ended: 130 if it was Ctrl-C."""
+    return 128 + int(interrupt.args[0] if interrupt.args else signal.SIGINT)
 
 
 @contextmanager
