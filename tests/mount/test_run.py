@@ -87,7 +87,7 @@ def test_the_exit_code_is_the_commands(here: Place, script, code):
 
 
 def test_a_file_left_open_by_a_child_does_not_keep_the_stack(here: Place):
-    script = 'sleep 60 < "$FUSEDM_VIEW_HOME" > /dev/null 2>&1 & echo "$! $FUSEDM_MOUNT"'
+    script = 'exec 3< "$FUSEDM_VIEW_HOME"; sleep 60 > /dev/null 2>&1 & echo "$! $FUSEDM_MOUNT"'
     done = run("run", here.toml, "--", "sh", "-c", script)
     pid, mount_point = done.stdout.split()
     try:
