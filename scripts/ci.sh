@@ -44,16 +44,17 @@ print(*left_behind(sys.argv[1]), sep="\n")' "$TMPDIR")
 # In a copy, since a build leaves its own files, which a next build would take up.
 check_wheel() {
     mkdir "$base/source"
-    cp -r pyproject.toml README.md fusedm "$base/source"
-    find "$base/source" -name '*.so' -delete
+    cp -r pyproject.toml setup.py README.md fusedm "$base/source"
+    find "$base/source" -name '*.so' -delete -o -name '*.bin' -delete
     .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
         --wheel-dir "$base" "$base/source"
     # What is compiled comes with its source.
     (
         cd "$base/source"
         find fusedm -name '*.py' -o -name '*.pyi' -o -name '*.md' -o -name '*.toml' -o -name '*.fio' \
-            -o -name '*.pyx'
+            -o -name '*.pyx' -o -name client.c
         find fusedm -name '*.pyx' | sed 's/pyx$/so/'
+        echo fusedm/dmsetup/client.bin
     ) | sort >"$base/wanted"
     .venv/bin/python -m zipfile -l "$base"/fusedm-*.whl | awk '$1 ~ "^fusedm/" { print $1 }' |
         sed -E 's/[.]cpython-[^/]*[.]so$/.so/' | sort >"$base/packed"

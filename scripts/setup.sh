@@ -116,14 +116,14 @@ END
 state() {
     pwd
     .venv/bin/python -V
-    sha256sum pyproject.toml scripts/setup.sh scripts/constraints.txt
+    sha256sum pyproject.toml setup.py scripts/setup.sh scripts/constraints.txt
 }
 
 # The compiled modules and what they were compiled from.
 compiled() {
     (
         shopt -s nullglob
-        sha256sum fusedm/*/*.p[xy][xd] fusedm/*/*.so
+        sha256sum fusedm/*/*.p[xy][xd] fusedm/dmsetup/client.c fusedm/*/*.so fusedm/*/*.bin
     )
 }
 

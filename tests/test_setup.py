@@ -77,8 +77,9 @@ def machine(tmp_path: Path) -> Machine:
     made.program("apt-get", 'echo "apt-get $*" >>log')
     made.program("python3", PYTHON)
     made.installed()
-    compiled = sorted(path.relative_to(ROOT) for path in ROOT.glob("fusedm/*/*.p[xy][xd]"))
-    for path in ("pyproject.toml", "scripts/setup.sh", "scripts/constraints.txt", *compiled):
+    compiled = [path.relative_to(ROOT) for path in sorted(ROOT.glob("fusedm/*/*.p[xy][xd]"))]
+    written = ["pyproject.toml", "setup.py", "scripts/setup.sh", "scripts/constraints.txt"]
+    for path in (*written, "fusedm/dmsetup/client.c", *compiled):
         (made.clone / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, made.clone / path)
     return made

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -31,11 +31,12 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where a command reads and writes."""
+    """Where a command reads and writes, and the environment it was given: its process's if None."""
 
     stdin: TextIO
     stdout: TextIO
     stderr: TextIO
+    environ: Mapping[str, str] | None = None
 
 
 class Command:

@@ -62,11 +62,14 @@ VERBS: Mapping[str, Callable[[Command], bool | None]] = {
 }
 
 
-def main_dmsetup(arguments: Sequence[str]) -> int:
-    """Carry out a command line on the streams of this process; its exit code."""
+def main_dmsetup(arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> int:
+    """Carry out a command line on the streams of this process; its exit code.
+
+    environ is the environment as the user gave it, where this process was started with another.
+    """
     code = 1
     try:
-        code = run(arguments, Streams(sys.stdin, sys.stdout, sys.stderr))
+        code = run(arguments, Streams(sys.stdin, sys.stdout, sys.stderr, environ))
         sys.stdout.flush()
     except OSError as error:  # As of a reader that has gone, or a full file system.
         # What cannot be written goes nowhere, or Python would complain again at its end.

@@ -18,6 +18,7 @@ from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import Client, bring_down, lock_path, run_folder, stack_at
 from fusedm.dmsetup.device import Number
+from fusedm.dmsetup.server_socket import is_server_missing
 from fusedm.host import mounts, nodes
 from fusedm.host.mounts import run_tool
 
@@ -97,13 +98,16 @@ class Session:
 
     def _start(self) -> None:
         stack = stack_at(self.mount_point)
-        if stack is not None and stack.is_alive:
+        is_alive = stack is not None and stack.is_alive
+        if is_alive and not is_server_missing():
             return
-        self._clear()
+        if not is_alive:
+            self._clear()
         os.makedirs(self.mount_point, mode=0o700, exist_ok=True)
         # It gets a process whose command line says nothing: ours may show a table with a key.
         try:
-            run_tool(sys.executable, "-m", "fusedm.dmsetup", self.dev_dir, seconds=START_SECONDS)
+            command = [sys.executable, "-X", "utf8", "-m", "fusedm.dmsetup", self.dev_dir]
+            run_tool(*command, seconds=START_SECONDS)
         except FusedmError:
             with suppress(OSError):
                 os.rmdir(self.mount_point)

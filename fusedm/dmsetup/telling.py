@@ -3,7 +3,7 @@
 import locale
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,17 +298,18 @@ def _tree(command: Command, told: Sequence[Told]) -> None:
         width = os.get_terminal_size(command.streams.stdout.fileno()).columns
     except (OSError, ValueError):
         width = USUAL_COLUMNS
-    is_utf = _codeset() == "UTF-8"
+    is_utf = _codeset(command.streams.environ) == "UTF-8"
     command.out(tree_text(devices, command.call.listed, names, is_utf, width))
 
 
-def _codeset() -> str:
+def _codeset(environ: Mapping[str, str] | None) -> str:
     """How the locale of the environment writes characters; one that is not installed is C.
 
     Python itself turns C into a locale of UTF-8, in its environment too: that as it was counts.
     """
-    given = Path("/proc/self/environ").read_bytes().split(b"\0")
-    environ = dict(os.fsdecode(word).partition("=")[::2] for word in given)
+    if environ is None:
+        given = Path("/proc/self/environ").read_bytes().split(b"\0")
+        environ = dict(os.fsdecode(word).partition("=")[::2] for word in given)
     names = (environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
     try:
         locale.setlocale(locale.LC_CTYPE, next((name for name in names if name), "C"))

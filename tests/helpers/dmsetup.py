@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from fusedm.control import Client, bring_down, run_folder, stack_at
 from fusedm.dmsetup.session import place_of
@@ -15,6 +15,8 @@ from fusedm.host import mounts
 from fusedm.host.mounts import tool_path
 
 TIMEOUT_SECONDS = 60
+
+Kind = TypeVar("Kind", bound="Dmsetup")
 
 
 class Dmsetup:
@@ -113,9 +115,9 @@ class Dmsetup:
 
 
 @contextmanager
-def dmsetup_in(folder: Path) -> Iterator[Dmsetup]:
+def dmsetup_in(folder: Path, kind: type[Kind] = Dmsetup) -> Iterator[Kind]:
     """dmsetup for the time of a with block, whose devices must all be removed in it."""
-    dmsetup = Dmsetup(folder)
+    dmsetup = kind(folder)
     try:
         yield dmsetup
         assert dmsetup.left() == []

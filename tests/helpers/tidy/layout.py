@@ -91,6 +91,9 @@ ONLY_IN = {
         "control/server.py",
         "control/client.py",
         "control/daemon.py",
+        "dmsetup/caller.py",
+        "dmsetup/server.py",
+        "dmsetup/server_socket.py",
     ),
     "subprocess": (
         "fuse/kernel_mount.py",
@@ -120,7 +123,9 @@ ONLY_IN = {
         "bench/layers.py",
         "cli/*",
         "dmsetup/attachment.py",
+        "dmsetup/caller.py",
         "dmsetup/run.py",
+        "dmsetup/server.py",
         "dmsetup/session.py",
     ),
 }

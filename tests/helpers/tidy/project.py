@@ -85,7 +85,9 @@ class Project:
         files = {}
         for folder, folders, names in os.walk(root):
             folders[:] = sorted(name for name in folders if not _is_made(name))
-            written = [n for n in sorted(names) if n[0] != "." and not n.endswith((".so", ".c"))]
+            written = [
+                n for n in sorted(names) if n[0] != "." and not n.endswith((".so", ".bin", ".c"))
+            ]
             for path in (Path(folder, name) for name in written):
                 files[path.relative_to(root).as_posix()] = path.read_text(errors="replace")
         return cls(files)
