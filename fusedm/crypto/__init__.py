@@ -3,7 +3,7 @@
 from fusedm.crypto.carry_out import can_carry_out_now
 from fusedm.crypto.cipher_spec import CipherSpec, parse_cipher_spec
 from fusedm.crypto.ciphers import make_sector_cipher
-from fusedm.crypto.data_units import decrypt_data
+from fusedm.crypto.data_units import decrypt_data, runs_of_data
 from fusedm.crypto.engine import InlineEngine
 from fusedm.crypto.engine_faults import FAULT_KINDS, EngineFaults, Fault
 from fusedm.crypto.engine_profiles import (
@@ -70,6 +70,7 @@ __all__ = [
     "not_native",
     "parse_cipher_spec",
     "plan_bio",
+    "runs_of_data",
     "start_using_key",
     "submit",
     "submit_bio",

@@ -3,7 +3,7 @@
 from fusedm.dm.lifecycle import keys_of_targets, open_targets
 from fusedm.dm.mapped_device import MappedDevice
 from fusedm.dm.registry import target_class, target_doc, target_names
-from fusedm.dm.stacking import stack_capabilities, stack_limits
+from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
 from fusedm.dm.table import (
     Lookup,
     Namer,
@@ -49,6 +49,7 @@ __all__ = [
     "Target",
     "Transform",
     "Word",
+    "all_below",
     "check_table",
     "format_status",
     "format_table",

@@ -13,7 +13,14 @@ import trio
 from fusedm.block import FLUSH, NO_DATA, Bio, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import bytes_to_sectors
-from fusedm.crypto import PatchBlock, Request, submit_bio, submit_made, submit_nowait
+from fusedm.crypto import (
+    PatchBlock,
+    Request,
+    runs_of_data,
+    submit_bio,
+    submit_made,
+    submit_nowait,
+)
 from fusedm.fuse.byte_io import cover, split_write
 from fusedm.system import View
 
@@ -95,6 +102,18 @@ async def zero(view: View, offset: int, length: int, punch: bool) -> None:
             raise
         await _write_zeros(view, first, last)
     await _write_zeros(view, last, end)
+
+
+async def zero_data(view: View) -> None:
+    """Write zeros over a whole view, but where it has zeros: a snapshot copies what is written.
+
+    Raises: BlockIOError.
+    """
+    for begin in range(0, view.size, len(_ZEROS)):
+        data = await read(view, begin, len(_ZEROS))
+        for run in runs_of_data(data, view.block_size):
+            await write(view, begin + run.start, _ZEROS[: run.stop - run.start])
+        await trio.lowlevel.checkpoint()
 
 
 async def flush(view: View) -> None:

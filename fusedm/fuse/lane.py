@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import trio
@@ -78,15 +78,22 @@ class Lane:
     """The lane of one mount.
 
     Owns: device, the non-blocking descriptor of /dev/fuse, and both ends of the socket pair but for
-    the one libfuse is given.
+    the one libfuse is given. empty is done to the inode of a file before it is opened truncated.
     """
 
-    def __init__(self, device: int, handles: Handles, system: System) -> None:
+    def __init__(
+        self,
+        device: int,
+        handles: Handles,
+        system: System,
+        empty: Callable[[int], Awaitable[None]],
+    ) -> None:
         self._device = device
         self._libfuse, self._libfuse_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._libfuse.setblocking(False)
         self._handles = handles
         self._system = system
+        self._empty = empty
         routes = Routes(handles, system)
         self._express = Express(
             device, MAX_DATA_SIZE, routes.find, routes.end_batch, log_refused_reply
@@ -148,7 +155,7 @@ class Lane:
         try:
             if wire.IN_HEADER.unpack_from(request)[0] != len(request):
                 self._refuse_malformed(request)
-            elif not self._answer(request, in_hand):
+            elif not (self._answer(request, in_hand) or self._truncates(request, in_hand)):
                 await self._forward(request)
         except struct.error:
             self._refuse_malformed(request)
@@ -188,6 +195,26 @@ class Lane:
         except Exception:
             self._reply_bug(unique)
         return True
+
+    def _truncates(self, request: memoryview, in_hand: trio.Nursery) -> bool:
+        """Have an open with O_TRUNC empty the file first, which may wait for a device.
+
+        Raises: struct.error if it is shorter than such a request is.
+        """
+        _, opcode, unique, inode, *_ = wire.IN_HEADER.unpack_from(request)
+        if opcode != Opcode.OPEN:
+            return False
+        flags, more = wire.OPEN_IN.unpack_from(request, wire.IN_HEADER.size)
+        if not flags & os.O_TRUNC:
+            return False
+        message = bytearray(request)
+        wire.OPEN_IN.pack_into(message, wire.IN_HEADER.size, flags & ~os.O_TRUNC, more)
+        in_hand.start_soon(self._wait_for, unique, self._empty_and_open(inode, message))
+        return True
+
+    async def _empty_and_open(self, inode: int, request: bytearray) -> None:
+        await self._empty(inode)
+        await self._forward(memoryview(request))
 
     def _answer_for_text(
         self, opcode: int, unique: int, text: memoryview | None, words: tuple[int, ...]
@@ -326,7 +353,8 @@ class Lane:
             case Opcode.READDIR | Opcode.READDIRPLUS:
                 wire.limit_reply(message, wire.PAGE_SIZE)
         while self._forwarded >= MAX_FORWARDED:
-            self._room = trio.Event()
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
         self._forwarded += 1
         await self._send_to_libfuse(message)

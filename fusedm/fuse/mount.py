@@ -47,7 +47,9 @@ async def serve(
     operations = Operations(system)
     device = mount(mount_point, options)
     mounted = mounts.mount_at(str(mount_point))
-    lane = Lane(device, operations.handles, system) if options.lane else None
+    lane = None
+    if options.lane:
+        lane = Lane(device, operations.handles, system, operations.empty)
     try:
         _start_libfuse(operations, device if lane is None else lane.libfuse_end(), options)
         try:

@@ -17,6 +17,7 @@ import pyfuse3
 
 from fusedm.block.errors import FusedmError
 from fusedm.fuse import device_file
+from fusedm.fuse.emptying import empty
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.nodes import DeviceFile, Directory, Link, Node, TextFile
 from fusedm.fuse.tree import MAPPER, Inodes, Path, Tree
@@ -176,7 +177,12 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """A device file is in use until it is released; a text is made now."""
+        """A device file is in use until it is released; a text is made now.
+
+        The lane has emptied what is truncated, and shows no O_TRUNC.
+        """
+        if flags & os.O_TRUNC:
+            await self.empty(inode)
         node = self._node(self._inodes.path(inode))
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         opened: OpenDevice | memoryview
@@ -193,6 +199,15 @@ class Operations(pyfuse3.Operations):
         handle = next(self._next_handle)
         self.handles[handle] = opened
         return pyfuse3.FileInfo(fh=handle, direct_io=True)
+
+    async def empty(self, inode: int) -> None:
+        """Give up what a device file holds, as O_TRUNC asks for.
+
+        Raises: as emptying.empty.
+        """
+        node = self._tree.node(self._inodes.path(inode))
+        if isinstance(node, DeviceFile):
+            await empty(self._system, self._system.view(node.name))
 
     @handler
     async def read(  # type: ignore[override]  # any buffer will do, whatever the stub says

@@ -10,6 +10,8 @@ from enum import IntEnum
 IN_HEADER = struct.Struct("=IIQQIIIHH")
 #: len, error (negative errno), unique.
 OUT_HEADER = struct.Struct("=IiQ")
+#: flags, open flags.
+OPEN_IN = struct.Struct("=II")
 #: fh, offset, size, flags, lock_owner, open flags; READ, WRITE and READDIR are alike.
 IO_IN = struct.Struct("=QQIIQII")
 #: size, padding.
@@ -39,6 +41,7 @@ class Opcode(IntEnum):
     """The requests the lane knows by name."""
 
     FORGET = 2
+    OPEN = 14
     READ = 15
     WRITE = 16
     FSYNC = 20

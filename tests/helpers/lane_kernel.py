@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.fuse import wire
+from fusedm.fuse.emptying import empty
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.lane import MAX_REPLY_SIZE, Lane
 from fusedm.fuse.wire import Opcode
@@ -45,9 +46,15 @@ class Ends:
             handle: OpenDevice(system.view(name), False) for handle, name in names.items()
         }
         self.handles[TEXT] = memoryview(b"0123456789\n")
-        self.lane = Lane(device.detach(), self.handles, system)
+        self.lane = Lane(device.detach(), self.handles, system, self.empty)
         self.libfuse = socket.socket(fileno=self.lane.libfuse_end())
         self.libfuse.setblocking(False)
+
+    async def empty(self, inode: int) -> None:
+        """Empty a file, whose inode is its handle here."""
+        opened = self.handles[inode]
+        if isinstance(opened, OpenDevice):
+            await empty(self.system, opened.view)
 
     def let_go(self) -> None:
         """End what is held on purpose."""
@@ -122,6 +129,12 @@ class Kernel(Ends):
         system.add_view("home", "d0", "k")
         super().__init__(system, {D0: "d0", SLOW: "slow", CACHED: "cached", HOME: "home"})
 
+    async def empty(self, inode: int) -> None:
+        """Empty a file, whose inode is its handle here."""
+        opened = self.handles[inode]
+        if isinstance(opened, OpenDevice):
+            await empty(self.system, opened.view)
+
     def let_go(self) -> None:
         """Let the calls that hang go on."""
         self.slow.release()
@@ -132,8 +145,12 @@ def make_room(end: socket.socket) -> None:
     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
 
 
-def request(opcode: int, unique: int, body: bytes = b"") -> bytes:
-    return wire.IN_HEADER.pack(40 + len(body), opcode, unique, 1, 0, 0, 0, 0, 0) + body
+def request(opcode: int, unique: int, body: bytes = b"", inode: int = 1) -> bytes:
+    return wire.IN_HEADER.pack(40 + len(body), opcode, unique, inode, 0, 0, 0, 0, 0) + body
+
+
+def open_request(inode: int, unique: int, flags: int) -> bytes:
+    return request(Opcode.OPEN, unique, wire.OPEN_IN.pack(flags, 0), inode)
 
 
 def read_request(handle: int, unique: int, offset: int, size: int) -> bytes:

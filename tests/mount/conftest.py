@@ -11,6 +11,7 @@ BOTH_WAYS = {
     "test_access",
     "test_content",
     "test_durability",
+    "test_emptying",
     "test_ending",
     "test_filesystems",
     "test_holding",
