@@ -9,6 +9,7 @@ import re
 from itertools import count
 
 from fusedm.block import BlockDevice
+from fusedm.block.device_mapper import Number
 from fusedm.block.errors import StackError
 
 #: The major number device mapper usually gets; what has it here is known to its own stack only.
@@ -17,8 +18,6 @@ MAPPED_MAJOR = 253
 #: Minors have 20 bits. Mapped devices get the lowest free one, disks those from here on.
 MINOR_LIMIT = 1 << 20
 FIRST_DISK_MINOR = 1 << 19
-
-Number = tuple[int, int]
 
 
 class DeviceNumbers:

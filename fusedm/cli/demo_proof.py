@@ -5,12 +5,14 @@ the second implementation that `fusedm verify` has (inspect/independent.py).
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from fusedm.block.device_mapper import TargetLine
 from fusedm.block.errors import StackError
 from fusedm.cli.demo_files import KNOWN_PLAINTEXT
 from fusedm.cli.progress import Progress
-from fusedm.control import Client
+from fusedm.control import Client, MapperClient
 from fusedm.inspect import decrypt_unit
 
 DATA_UNIT_SIZE = 4096
@@ -41,7 +43,7 @@ def prove(mount_point: Path, key_file: Path, client: Client, say: Progress) -> N
         if where is not None:
             raise StackError(f"PLAINTEXT on disks/{disk} at byte {where}")
         say.line(f"  known plaintext: nowhere on disks/{disk}")
-    table = client.call("dm.table", name="data")
+    table = MapperClient(client.call).table("data")
     for disk in ("ufs0", "plain0"):
         say.line(f"  {_decrypt_one(mount_point, key_file, table, disk)}")
     say.line("  who encrypted it (sys/block/data/fusedm/crypto_extents):")
@@ -65,17 +67,17 @@ def find(path: Path, what: bytes) -> int | None:
     return None
 
 
-def _decrypt_one(mount_point: Path, key_file: Path, table: str, disk: str) -> str:
+def _decrypt_one(mount_point: Path, key_file: Path, table: Iterable[TargetLine], disk: str) -> str:
     """Decrypt one written data unit of a raw disk and compare it with what the view shows."""
-    for line in table.splitlines():
-        start, length, _, device, offset = line.split()
+    for line in table:
+        device, offset = line.words.split()
         if device != disk:
             continue
-        begin, size = int(offset) * SECTOR_SIZE, int(length) * SECTOR_SIZE
+        begin, size = int(offset) * SECTOR_SIZE, line.sector_count * SECTOR_SIZE
         position = _first_written(mount_point / "disks" / disk, begin, begin + size)
         if position is None:
             continue
-        in_view = int(start) * SECTOR_SIZE + position - begin
+        in_view = line.start_sector * SECTOR_SIZE + position - begin
         dun = in_view // DATA_UNIT_SIZE
         raw = _read(mount_point / "disks" / disk, position)
         plain = decrypt_unit("AES-256-XTS", key_file.read_bytes(), dun, raw)

@@ -7,15 +7,18 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from fusedm.block.device_mapper import TargetLine
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import parse_size
 from fusedm.cli.engine_options import engine_options, engine_told
-from fusedm.control import Client, which_stack
+from fusedm.control import Client, MapperClient, which_stack
 from fusedm.host import loop
 from fusedm.host.mounts import describe, holders_of
 from fusedm.stores import absolute_store
@@ -36,6 +39,11 @@ def call(stack: str | None, verb: str, **args: object) -> Any:
     """
     with Client(which_stack(stack)) as client:
         return client.call(verb, **args)
+
+
+def mapper(stack: str | None) -> MapperClient:
+    """The device mapper of a stack."""
+    return MapperClient(partial(call, stack))
 
 
 @click.group("disk", epilog=EXIT_CODES)
@@ -162,7 +170,7 @@ def dm_add(
 ) -> None:
     """Add a mapped device, load its table and resume it."""
     table = "" if no_table else read_table(file, table_text)
-    call(stack, "dm.add", name=name, table=table, uuid=uuid, read_only=read_only)
+    mapper(stack).add(name, table=table, uuid=uuid, read_only=read_only)
 
 
 @dm_group.command("load", epilog=EXIT_CODES)
@@ -173,7 +181,7 @@ def dm_load(
     stack: str | None, name: str, file: str | None, table_text: str | None, read_only: bool
 ) -> None:
     """Load a table into the inactive slot; resume makes it live."""
-    call(stack, "dm.load", name=name, table=read_table(file, table_text), read_only=read_only)
+    mapper(stack).load(name, read_table(file, table_text), read_only)
 
 
 @dm_group.command("table", epilog=EXIT_CODES)
@@ -182,7 +190,7 @@ def dm_load(
 @click.option("--inactive", is_flag=True, help="The table that resume would make live.")
 def dm_table(stack: str | None, name: str, inactive: bool) -> None:
     """Print the live table, or the inactive one."""
-    click.echo(call(stack, "dm.table", name=name, inactive=inactive))
+    _print_lines(mapper(stack).table(name, inactive))
 
 
 @dm_group.command("status", epilog=EXIT_CODES)
@@ -190,7 +198,11 @@ def dm_table(stack: str | None, name: str, inactive: bool) -> None:
 @click.argument("name")
 def dm_status(stack: str | None, name: str) -> None:
     """Print what the targets of the live table have to say."""
-    click.echo(call(stack, "dm.status", name=name))
+    _print_lines(mapper(stack).status(name))
+
+
+def _print_lines(lines: Iterable[TargetLine]) -> None:
+    click.echo("\n".join(map(str, lines)))
 
 
 def lock_options(command: Any) -> Any:
@@ -205,7 +217,7 @@ def lock_options(command: Any) -> Any:
 @lock_options
 def dm_suspend(stack: str | None, name: str, nolockfs: bool, noflush: bool) -> None:
     """Freeze what is mounted on it, let no new bio in and wait for those in flight."""
-    call(stack, "dm.suspend", name=name, nolockfs=nolockfs, noflush=noflush)
+    mapper(stack).suspend(name, noflush, nolockfs)
 
 
 @dm_group.command("resume", epilog=EXIT_CODES)
@@ -217,7 +229,7 @@ def dm_resume(stack: str | None, name: str, nolockfs: bool, noflush: bool) -> No
 
     With an inactive table, a device that is not suspended is suspended for the change.
     """
-    call(stack, "dm.resume", name=name, nolockfs=nolockfs, noflush=noflush)
+    mapper(stack).resume(name, noflush, nolockfs)
 
 
 @dm_group.command("message", epilog=EXIT_CODES)
@@ -230,7 +242,7 @@ def dm_message(stack: str | None, name: str, sector: int, words: tuple[str, ...]
 
     What a target understands is on its page: fusedm targets dust.
     """
-    reply = call(stack, "dm.message", name=name, sector=sector, words=list(words))
+    reply = mapper(stack).message(name, sector, list(words))
     if reply:
         click.echo(reply, nl=not reply.endswith("\n"))
 
@@ -241,7 +253,7 @@ def dm_message(stack: str | None, name: str, sector: int, words: tuple[str, ...]
 @click.argument("new")
 def dm_rename(stack: str | None, name: str, new: str) -> None:
     """Give a mapped device another name, also while it is open."""
-    call(stack, "dm.rename", name=name, new=new)
+    mapper(stack).rename(name, new)
 
 
 @dm_group.command("wait", epilog=EXIT_CODES)
@@ -253,7 +265,7 @@ def dm_wait(stack: str | None, name: str, event: int) -> None:
 
     Events are what targets count, a new name and the removal; dm show has their number.
     """
-    click.echo(call(stack, "dm.wait", name=name, event=event))
+    click.echo(mapper(stack).wait(name, event).event_number)
 
 
 @click.group("view", epilog=EXIT_CODES)
@@ -311,7 +323,7 @@ def named_verb(verb: str, word: str, help_text: str) -> click.Command:
             told = call(stack, verb, name=name)
         except FusedmError as error:
             raise _with_holders(error, which_stack(stack), name) from None
-        if told is not None:
+        if word == "show":
             click.echo(json.dumps(told, indent=2))
 
     return command

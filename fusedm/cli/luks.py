@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fusedm.block.errors import FusedmError, StackError, UsageError
-from fusedm.cli.devices import EXIT_CODES, call, stack_option
+from fusedm.cli.devices import EXIT_CODES, call, mapper, stack_option
 from fusedm.control import which_stack
 from fusedm.host.luks import MAX_PASSPHRASE_BYTES, unlock
 
@@ -46,7 +46,7 @@ def luks_open(
         call(stack, "disk.add", name=disk, store=f"file:{file.absolute()}", read_only=read_only)
         try:
             table = payload.table(disk, allow_discards)
-            call(stack, "dm.add", name=name, table=table, read_only=read_only)
+            mapper(stack).add(name, table=table, read_only=read_only)
         except FusedmError:
             call(stack, "disk.remove", name=disk)
             raise
@@ -63,7 +63,7 @@ def luks_close(stack: str | None, name: str) -> None:
     disk = f"{name}.luks"
     if call(stack, "dm.show", name=name)["below"] != [disk]:
         raise StackError(f"{name!r} is not over a disk {disk!r}, as `luks open` makes it")
-    call(stack, "dm.remove", name=name)
+    mapper(stack).remove(name)
     call(stack, "disk.remove", name=disk)
 
 

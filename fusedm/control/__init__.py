@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fusedm.control.bring import bring_down, bring_down_all
 from fusedm.control.client import Client, which_stack
+from fusedm.control.mapper_client import MapperClient
 from fusedm.control.run_dir import DMSETUP, lock_path, log_path, run_folder, stack_at
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "DMSETUP",
     "Client",
     "DaemonConfig",
+    "MapperClient",
     "bring_down",
     "bring_down_all",
     "bring_up",

@@ -178,7 +178,7 @@ async def _main(config: DaemonConfig, on_ready: Callable[[], None], deadline: De
             await asked.wait()
             notify_service_manager("STOPPING=1")
             deadline.set(RELEASE_SECONDS, "releasing loop devices")
-            await commands.verb_dm_resumeall()
+            await stack.dm.resumeall()
             await trio.to_thread.run_sync(_release_loops, mount_point)
             deadline.set(UNMOUNT_SECONDS, "answering what is in hand")
             unmounting.set()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusedm.block.errors import ControlError, FusedmError
+from fusedm.control.wire import encode
 
 #: The version of the messages; another one is refused.
 VERSION = 1
@@ -96,7 +97,7 @@ def decode_reply(line: bytes) -> object:
 
 
 def _encode(message: dict[str, object]) -> bytes:
-    return json.dumps({"fusedm": VERSION, **message}).encode() + b"\n"
+    return json.dumps({"fusedm": VERSION, **message}, default=encode).encode() + b"\n"
 
 
 def _decode(line: bytes) -> dict[str, Any]:

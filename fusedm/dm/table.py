@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fusedm.block import BlockDevice, CryptoCounts, Limits
+from fusedm.block.device_mapper import TargetLine
 from fusedm.block.errors import StackError, TableError
 from fusedm.block.limits import stack_all
 from fusedm.block.units import MAX_SECTORS, SECTOR_SHIFT
 from fusedm.dm.registry import target_class
 from fusedm.dm.target import Params, Target, Word, whole_number
 
-#: A table is parsed in one go while nothing else runs, at about 10 microseconds a line, and has to
-#: fit into one control message; LVM's largest tables have a few thousand lines.
+#: A table is parsed in one go while nothing else runs, at some 50 microseconds a line, and has
+#: to fit into one control message; LVM's largest tables have a few thousand lines.
 MAX_TABLE_TARGETS = 1 << 14
 
 _WORD = re.compile(r"(?:\\.|\S)+")
@@ -200,28 +201,43 @@ def name_of(device: BlockDevice) -> str:
     return device.name
 
 
-def format_table(table: Table, namer: Namer = name_of, show_keys: bool = False) -> str:
-    """The text of a table, one line per target; parse_table of it gives the same targets.
+def table_lines(table: Table, namer: Namer = name_of, show_keys: bool = False) -> list[TargetLine]:
+    """The lines of a table, one for each target; parse_table of them gives the same targets.
 
     Keys are masked unless they are to be shown; a table with masked keys is refused when loaded.
     """
     if show_keys:
-        return _format(table, namer, lambda target: target.key_params())
-    return _format(table, namer, lambda target: target.params())
+        return _lines_of(table, namer, lambda target: target.key_params())
+    return _lines_of(table, namer, lambda target: target.params())
+
+
+def status_lines(table: Table, namer: Namer = name_of) -> list[TargetLine]:
+    """What each target has to say about its state."""
+    return _lines_of(table, namer, lambda target: target.status())
+
+
+def format_table(table: Table, namer: Namer = name_of, show_keys: bool = False) -> str:
+    """table_lines as a text."""
+    return "\n".join(map(str, table_lines(table, namer, show_keys)))
 
 
 def format_status(table: Table, namer: Namer = name_of) -> str:
-    """What each target has to say about its state, one line per target."""
-    return _format(table, namer, lambda target: target.status())
+    """status_lines as a text."""
+    return "\n".join(map(str, status_lines(table, namer)))
 
 
-def _format(table: Table, namer: Namer, words: Callable[[Target], list[Word]]) -> str:
-    # A blank follows the type even if nothing comes after it, as dmsetup prints it.
-    return "\n".join(
-        f"{entry.start_sector} {entry.sector_count} {entry.target.name} "
-        + " ".join(_word(word, namer) for word in words(entry.target))
+def _lines_of(
+    table: Table, namer: Namer, words: Callable[[Target], list[Word]]
+) -> list[TargetLine]:
+    return [
+        TargetLine(
+            entry.start_sector,
+            entry.sector_count,
+            entry.target.name,
+            " ".join(_word(word, namer) for word in words(entry.target)),
+        )
         for entry in table.entries
-    )
+    ]
 
 
 def _word(word: Word, namer: Namer) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from fusedm.block.device_mapper import DeviceInfo
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.dmsetup.device import number_of
 from fusedm.dmsetup.session import Session
 from fusedm.host import loop, mounts, nodes
 from fusedm.host.loop import LoopDevice
@@ -37,8 +38,6 @@ POLL_SECONDS = 0.02
 #: What the kernel reads ahead unless it is told otherwise, in sectors.
 USUAL_READ_AHEAD = 256
 
-Told = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
@@ -50,20 +49,20 @@ class NodeOptions:
     read_ahead: int | None = None
 
 
-def attach(session: Session, told: Told, options: NodeOptions) -> str | None:
+def attach(session: Session, told: DeviceInfo, options: NodeOptions) -> str | None:
     """Have a loop device and a node for a device with a live table, as the table is now.
 
     Returns why there are none, if the machine is the reason and not the user.
     Raises: FusedmError; UsageError for a node that is in the way.
     """
-    if os.geteuid() != 0 or not told["live"]:
+    if os.geteuid() != 0 or not told.is_live:
         return None
     try:
         device = _attach_loop(told)
     except UsageError as error:
         return str(error)
-    node = nodes.make(told["name"], device, session.records, session.dev_dir)
-    session.call("dmsetup.show", device={"name": told["name"]}, number=node.device)
+    node = nodes.make(told.name, device, session.records, session.dev_dir)
+    session.mapper.set_number(told.name, number_of(node.device))
     if options.user is not None or options.group is not None:
         user = -1 if options.user is None else options.user
         os.chown(node.path, user, -1 if options.group is None else options.group)
@@ -74,20 +73,20 @@ def attach(session: Session, told: Told, options: NodeOptions) -> str | None:
     return None
 
 
-def _attach_loop(told: Told) -> LoopDevice:
+def _attach_loop(told: DeviceInfo) -> LoopDevice:
     found = _loops(told)
     if not found:
-        return loop.attach(told["path"], told["log_sec"], told["ro"])
+        return loop.attach(told.path, told.block_size, told.is_read_only)
     device = found[0]
-    if not told["ro"] and _is_open_read_only(device) and loop.busy_reason(device) is None:
+    if not told.is_read_only and _is_open_read_only(device) and loop.busy_reason(device) is None:
         # It has its file open for reading only, which cannot be changed while it is attached.
         loop.detach(device)
-        return loop.attach(told["path"], told["log_sec"])
+        return loop.attach(told.path, told.block_size)
     size = Path(f"/sys/block/{os.path.basename(device.node)}/size").read_text()
-    if int(size) != told["sectors"]:
+    if int(size) != told.sector_count:
         loop.set_capacity(device)
-    if device.read_only != told["ro"]:
-        _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told["ro"])))
+    if device.read_only != told.is_read_only:
+        _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told.is_read_only)))
     return device
 
 
@@ -106,16 +105,16 @@ def _set(node: str, change: Callable[[int], object]) -> None:
         os.close(fd)
 
 
-def open_count(session: Session, told: Told) -> int:
+def open_count(session: Session, told: DeviceInfo) -> int:
     """How often a device is in use: by mapped devices, mounts and open files, ours aside."""
     devices = _loops(told)
-    count: int = len(told["holders"]) + max(0, told["open"] - len(devices))
+    count = len(told.holders) + max(0, told.open_count - len(devices))
     return count + sum(_users(session, device) for device in devices)
 
 
-def _loops(told: Told) -> list[LoopDevice]:
+def _loops(told: DeviceInfo) -> list[LoopDevice]:
     """The loop devices over a device; another one's path may begin like its own."""
-    return [one for one in loop.attached(told["path"]) if one.backing_file == told["path"]]
+    return [one for one in loop.attached(told.path) if one.backing_file == told.path]
 
 
 def _users(session: Session, device: LoopDevice) -> int:
@@ -128,9 +127,9 @@ def _users(session: Session, device: LoopDevice) -> int:
     return count or int(loop.busy_reason(device) is not None)
 
 
-def read_ahead(told: Told) -> int | None:
+def read_ahead(told: DeviceInfo) -> int | None:
     """How much is read ahead, in sectors; None for a device that had no table yet."""
-    if not told["live"] and not told["inactive"]:
+    if not told.is_live and not told.is_inactive:
         return None
     for device in _loops(told):
         with suppress(OSError, ValueError):
@@ -140,35 +139,34 @@ def read_ahead(told: Told) -> int | None:
     return USUAL_READ_AHEAD
 
 
-def remove(session: Session, told: Told, is_patient: bool = True) -> None:
+def remove(session: Session, told: DeviceInfo, is_patient: bool = True) -> None:
     """Remove a device with its loop device and node.
 
     Who has just closed the loop device may be done with it in a moment: that is waited for, unless
     one is not patient.
     Raises: StackError(EBUSY) while it is in use, as it was before then; FusedmError.
     """
-    which = {"name": told["name"]}
     devices = _loops(told)
-    if told["holders"] or told["open"] > len(devices):
-        raise StackError(f"{told['name']}: in use", errno.EBUSY)
+    if told.holders or told.open_count > len(devices):
+        raise StackError(f"{told.name}: in use", errno.EBUSY)
     for device in devices:
         if not is_patient and loop.busy_reason(device) is not None:
             raise StackError(f"{device.node}: in use", errno.EBUSY)
         loop.refuse_busy(device)
-    if devices and told["suspended"]:
+    if devices and told.is_suspended:
         # Who closes the loop device would wait for ever if anything were still to be written.
-        session.call("dmsetup.clear", device=which)
-        session.call("dmsetup.resume", device=which)
+        session.mapper.clear(told.name)
+        session.mapper.resume(told.name)
     for device in devices:
         loop.detach(device)
-    _call_remove(session, which, time.monotonic() + (CLOSE_SECONDS if devices else 0))
-    forget_node(session, told["name"])
+    _call_remove(session, told.name, time.monotonic() + (CLOSE_SECONDS if devices else 0))
+    forget_node(session, told.name)
 
 
-def _call_remove(session: Session, which: dict[str, str], deadline: float) -> None:
+def _call_remove(session: Session, name: str, deadline: float) -> None:
     while True:
         try:
-            session.call("dmsetup.remove", device=which)
+            session.mapper.remove(name)
             return
         except FusedmError as error:
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
@@ -183,10 +181,10 @@ def forget_node(session: Session, name: str) -> None:
         nodes.remove(node, session.records)
 
 
-def rename_node(session: Session, told: Told, new: Told) -> None:
+def rename_node(session: Session, told: DeviceInfo, new: DeviceInfo) -> None:
     """Have the node of a device follow it to its new name, and to the new path of its file."""
-    node = nodes.find(nodes.node_path(told["name"], session.dev_dir), session.records)
+    node = nodes.find(nodes.node_path(told.name, session.dev_dir), session.records)
     if node is None:
         return
-    forget_node(session, told["name"])
+    forget_node(session, told.name)
     attach(session, new, NodeOptions())

@@ -4,11 +4,12 @@ import errno
 import re
 import time
 
+from fusedm.block.device_mapper import DeviceInfo, Which
 from fusedm.block.errors import FusedmError, UsageError
 from fusedm.dmsetup import attachment
 from fusedm.dmsetup.attachment import NodeOptions
-from fusedm.dmsetup.command import Command, Named, Told
-from fusedm.dmsetup.device import ioctl_error
+from fusedm.dmsetup.command import Command, Named
+from fusedm.dmsetup.device import ioctl_error, number_text
 from fusedm.dmsetup.names import check_new_name, check_renamed, check_uuid, mangle
 from fusedm.dmsetup.options import leading_number
 from fusedm.dmsetup.session import watch_deferred
@@ -53,7 +54,7 @@ def _create_concise(command: Command) -> None:
 
 def _create(
     command: Command, name: str, uuid: str, minor: int | None, text: str | None, read_only: bool
-) -> Told:
+) -> DeviceInfo:
     """Make a device; if its table cannot become live, it is not there then."""
     check_new_name(name)
     check_uuid(uuid)
@@ -64,14 +65,14 @@ def _create(
         told = command.session.create(name, uuid, minor)
     except FusedmError as error:
         command.session.end_if_empty()
-        raise command.failed("create", error, Named({}, name, uuid, at)) from None
+        raise command.failed("create", error, Named(name, uuid, at)) from None
     if not text:
         return told
-    device = Named({"name": name}, name, at=told["number"])
-    args = {"table": text, "read_only": read_only}
+    device = Named(name, at=number_text(told.number))
     try:
-        command.ask("reload", device, "dmsetup.load", **args)
-        return _resume(command, Named({"name": name}, name))
+        with command.ioctl("reload", device) as mapper:
+            mapper.load(name, text, read_only)
+        return _resume(command, Named(name))
     except BaseException:
         _undo(command, name)
         raise
@@ -80,8 +81,7 @@ def _create(
 def _undo(command: Command, name: str) -> None:
     """Remove a device that has just been made."""
     try:
-        told = command.session.call("dmsetup.info", device={"name": name})
-        attachment.remove(command.session, told)
+        attachment.remove(command.session, command.session.mapper.info(name))
         command.session.end_if_empty()
     except FusedmError as error:
         command.error(f"{name}: {error}")
@@ -110,7 +110,8 @@ def load(command: Command) -> None:
         device = command.by_word(words.pop(0))
     text = _table_text(command, words)
     read_only = command.options.has("readonly")
-    told = command.ask("reload", device, "dmsetup.load", table=text, read_only=read_only)
+    with command.ioctl("reload", device) as mapper:
+        told = mapper.load(device.which, text, read_only)
     command.print_if_verbose(told)
 
 
@@ -120,24 +121,25 @@ def resume(command: Command) -> None:
         command.print_if_verbose(_resume(command, device))
 
 
-def _resume(command: Command, device: Named, lockfs: bool = True) -> Told:
+def _resume(command: Command, device: Named, lockfs: bool = True) -> DeviceInfo:
     """Resume; a device that this suspends for a swap has what is mounted on it frozen."""
     lockfs &= not (command.options.has("noflush") or command.options.has("nolockfs"))
-    told: Told = command.ask("resume", device, "dmsetup.resume", lockfs=lockfs)
+    with command.ioctl("resume", device) as mapper:
+        told = mapper.resume(device.which, nolockfs=not lockfs)
     _attach(command, told)
     return told
 
 
-def _attach(command: Command, told: Told) -> None:
+def _attach(command: Command, told: DeviceInfo) -> None:
     """Give a device its node; what the machine lacks for it is said once and is no failure."""
     try:
         missing = attachment.attach(command.session, told, _node_options(command))
     except FusedmError as error:
         raise UsageError(str(error), error.errno) from None
     except OSError as error:
-        raise UsageError(f"{told['name']}: {error.strerror}", error.errno) from None
+        raise UsageError(f"{told.name}: {error.strerror}", error.errno) from None
     if missing is not None:
-        command.error(f"{told['name']}: has no node: {missing}")
+        command.error(f"{told.name}: has no node: {missing}")
 
 
 def _node_options(command: Command) -> NodeOptions:
@@ -156,15 +158,17 @@ def suspend(command: Command) -> None:
     """suspend: let nothing in, freeze what is mounted, wait for what is under way."""
     for device in command.required():
         noflush, nolockfs = command.options.has("noflush"), command.options.has("nolockfs")
-        args = {"noflush": noflush, "lockfs": not nolockfs}
-        told = command.ask("suspend", device, "dmsetup.suspend", **args)
+        with command.ioctl("suspend", device) as mapper:
+            told = mapper.suspend(device.which, noflush, nolockfs)
         command.print_if_verbose(told)
 
 
 def clear(command: Command) -> None:
     """clear: drop the inactive table."""
     for device in command.required():
-        command.print_if_verbose(command.ask("clear", device, "dmsetup.clear"))
+        with command.ioctl("clear", device) as mapper:
+            told = mapper.clear(device.which)
+        command.print_if_verbose(told)
 
 
 def wipe_table(command: Command) -> None:
@@ -177,15 +181,17 @@ def _wipe(command: Command, device: Named, lockfs: bool = True) -> None:
     """Put an error target of the same size in place of a table."""
     size = 0
     try:
-        size = command.ask("table", device, "dmsetup.info")["sectors"]
+        with command.ioctl("table", device) as mapper:
+            size = mapper.info(device.which).sector_count
     except UsageError as error:
         command.error(str(error))
-    text = f"0 {size} error"
-    command.ask("reload", device, "dmsetup.load", table=text)
+    with command.ioctl("reload", device) as mapper:
+        mapper.load(device.which, f"0 {size} error")
     try:
         _resume(command, device, lockfs)
     except UsageError:
-        command.ask("clear", device, "dmsetup.clear")
+        with command.ioctl("clear", device) as mapper:
+            mapper.clear(device.which)
         raise
 
 
@@ -206,7 +212,8 @@ def remove(command: Command) -> None:
 def _remove(command: Command, device: Named) -> None:
     retries = RETRIES if command.options.has("retry") else 0
     while True:
-        told: Told = command.ask("remove", device, "dmsetup.info")
+        with command.ioctl("remove", device) as mapper:
+            told = mapper.info(device.which)
         try:
             attachment.remove(command.session, told, is_patient=not retries)
             return
@@ -223,11 +230,10 @@ def _remove(command: Command, device: Named) -> None:
         time.sleep(RETRY_SECONDS)
 
 
-def _defer(command: Command, told: Told) -> None:
+def _defer(command: Command, told: DeviceInfo) -> None:
     """Have a device go once nobody uses it: that is seen to by a process of its own."""
-    which = {"name": told["name"]}
-    if not command.session.call("dmsetup.remove", device=which, deferred=True):
-        watch_deferred(command.session, told["name"])
+    if not command.session.mapper.remove(told.name, deferred=True):
+        watch_deferred(command.session, told.name)
 
 
 def remove_all(command: Command) -> None:
@@ -247,8 +253,8 @@ def _remove_some(command: Command) -> bool:
             done = True
         except FusedmError as error:
             if error.errno not in (errno.EBUSY, errno.ENXIO):
-                raise command.failed("remove_all", error, Named({})) from None
-            if command.options.has("deferred") and not told["deferred"]:
+                raise command.failed("remove_all", error, Named()) from None
+            if command.options.has("deferred") and not told.is_deferred:
                 _defer(command, told)
     return done
 
@@ -267,10 +273,12 @@ def rename(command: Command) -> None:
     device = command.by_word(words[0])
     new = mangle(new, command.mangling)
     if is_uuid:
-        command.ask("rename", device, "dmsetup.setuuid", uuid=new)
+        with command.ioctl("rename", device) as mapper:
+            mapper.set_uuid(device.which, new)
         return
-    before = command.ask("rename", device, "dmsetup.info")
-    told = command.ask("rename", device, "dmsetup.rename", new=new)
+    with command.ioctl("rename", device) as mapper:
+        before = mapper.info(device.which)
+        told = mapper.rename(device.which, new)
     attachment.rename_node(command.session, before, told)
 
 
@@ -284,7 +292,8 @@ def message(command: Command) -> None:
     if not said:
         command.error("No message supplied.")
     parts = [_ESCAPED.sub(r"\1", word) for word in _WORD.findall(" ".join(said))]
-    reply = command.ask("message", device, "dmsetup.message", sector=int(sector), words=parts)
+    with command.ioctl("message", device) as mapper:
+        reply = mapper.message(device.which, int(sector), parts)
     if reply:
         command.out(reply if reply.endswith("\n") else reply + "\n")
 
@@ -294,14 +303,16 @@ def mknodes(command: Command) -> None:
     named = command.named()
     nodes.clear_stale(command.session.records)
     for told in command.session.devices():
-        known = ({"name": told["name"]}, {"uuid": told["uuid"]}, {"number": told["number"]})
+        known = (told.name, Which(uuid=told.uuid), Which(number=told.number))
         if named is None or any(device.which in known for device in named):
             _attach(command, told)
 
 
 def setgeometry(command: Command) -> None:
     """setgeometry: nobody asks for it any more."""
-    command.ask("setgeometry", command.by_word(command.call.words[0]), "dmsetup.info")
+    device = command.by_word(command.call.words[0])
+    with command.ioctl("setgeometry", device) as mapper:
+        mapper.info(device.which)
 
 
 def stats(command: Command) -> None:

@@ -2,31 +2,43 @@
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
+from fusedm.block.device_mapper import DeviceInfo, Name, Which
 from fusedm.block.errors import FusedmError, UsageError
+from fusedm.control import MapperClient
 from fusedm.dmsetup import attachment
-from fusedm.dmsetup.device import Device, info_text, ioctl_error, number_of, told_device
+from fusedm.dmsetup.device import (
+    Device,
+    info_text,
+    ioctl_error,
+    number_of,
+    number_text,
+    told_device,
+)
 from fusedm.dmsetup.grammar import Call
 from fusedm.dmsetup.names import check_length, mangle, unmangle
 from fusedm.dmsetup.session import Session, name_of_ours
 from fusedm.host import mounts
-
-Told = dict[str, Any]
 
 DOES_NOT_EXIST = "Device does not exist."
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A device as it was asked for: what the daemon is asked, and what an error line shows."""
+    """A device as it was asked for, and as an error line shows it; at is its number."""
 
-    which: dict[str, str]
     name: str = ""
     uuid: str = ""
     at: str = ""
+
+    @property
+    def which(self) -> Name:
+        """It as the daemon is asked for it."""
+        return self.name or Which(uuid=self.uuid, number=number_of(self.at) if self.at else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +86,11 @@ class Command:
         """The device of -u, or of -j and -m."""
         if "uuid" in self.options.values:
             uuid = mangle(self.options.values["uuid"], self.mangling)
-            return Named({"uuid": uuid}, uuid=uuid)
+            return Named(uuid=uuid)
         major, minor = self.options.number("major"), self.options.number("minor")
         if major is None or minor is None:
             return None
-        at = f"{major}:{minor}"
-        return Named({"number": at}, at=at)
+        return Named(at=f"{major}:{minor}")
 
     def by_word(self, word: str) -> Named:
         """The device of a name or path.
@@ -88,21 +99,16 @@ class Command:
         """
         if "/" not in word:
             check_length(word)
-            name = mangle(word, self.mangling)
-            return Named({"name": name}, name=name)
+            return Named(mangle(word, self.mangling))
         folder, name = os.path.split(os.path.normpath(word))
         mapper = (
             os.path.join(self.session.dev_dir, "mapper"),
             f"{self.session.mount_point}/mapper",
         )
         number = None if folder in mapper else mounts.device_of_node(word)
-        which = {"number": number} if number else {"name": name}
-        known = {told["name"] for told in self.session.devices()}
-        if folder in mapper and name in known:
-            return Named(which, name=name)
         for told in self.session.devices():
-            if number is not None and told["number"] == number:
-                return Named({"name": told["name"]}, name=told["name"])
+            if told.name == name if folder in mapper else number_text(told.number) == number:
+                return Named(told.name)
         raise UsageError(f"Device {word} not found")
 
     def required(self) -> list[Named]:
@@ -117,13 +123,14 @@ class Command:
 
     # The daemon.
 
-    def ask(self, ioctl: str, device: Named, verb: str, **args: object) -> Any:
-        """Have the daemon do something with a device.
+    @contextmanager
+    def ioctl(self, ioctl: str, device: Named) -> Iterator[MapperClient]:
+        """Have device mapper do something with a device.
 
         Raises: UsageError with the line of a failed ioctl; with -v, after why it failed.
         """
         try:
-            return self.session.call(verb, device=device.which, **args)
+            yield self.session.mapper
         except FusedmError as error:
             raise self.failed(ioctl, error, device) from None
 
@@ -134,29 +141,34 @@ class Command:
         line = ioctl_error(ioctl, error.errno, device.name, device.uuid, device.at)
         return UsageError(line, error.errno)
 
-    def ask_existing(self, device: Named, verb: str, **args: object) -> Any:
+    @contextmanager
+    def looking(self, device: Named) -> Iterator[MapperClient]:
         """The same for those who only look: a device that is not there has a line of its own."""
         try:
-            return self.session.call(verb, device=device.which, **args)
+            yield self.session.mapper
         except FusedmError as error:
             if error.errno == errno.ENXIO:
                 raise UsageError(DOES_NOT_EXIST, error.errno) from None
             raise self.failed("info", error, device) from None
 
-    def device(self, told: Told, counts: bool = True) -> Device:
+    def existing(self, device: Named) -> DeviceInfo:
+        """What is told of a device that should be there."""
+        with self.looking(device) as mapper:
+            return mapper.info(device.which)
+
+    def device(self, told: DeviceInfo, counts: bool = True) -> Device:
         """A device as it is told of to people; counting who has it open takes some time."""
-        has_table = told["live"] or told["inactive"]
-        name = name_of_ours(number_of(told["number"])) if has_table else None
-        shown = {**told, "name": unmangle(told["name"], self.mangling)}
-        shown["uuid"] = unmangle(told["uuid"], self.mangling)
+        has_table = told.is_live or told.is_inactive
         return told_device(
-            shown,
+            told,
+            name=unmangle(told.name, self.mangling),
+            uuid=unmangle(told.uuid, self.mangling),
             open_count=attachment.open_count(self.session, told) if counts else 0,
             read_ahead=attachment.read_ahead(told),
-            block_name=name,
+            block_name=name_of_ours(told.number) if has_table else None,
         )
 
-    def print_info(self, told: Told) -> None:
+    def print_info(self, told: DeviceInfo) -> None:
         """Tell all about a device, as `info` does."""
         device = self.device(told)
         if device.read_ahead is None:
@@ -164,18 +176,18 @@ class Command:
             self.error(f"{path}: open failed: {os.strerror(errno.ENOENT)}")
         self.out(info_text(device))
 
-    def print_if_verbose(self, told: Told) -> None:
+    def print_if_verbose(self, told: DeviceInfo) -> None:
         """The same if -v asks for it; told afresh, since a command may just have changed it."""
         if self.options.verbosity:
-            self.print_info(self.session.call("dmsetup.info", device={"name": told["name"]}))
+            self.print_info(self.session.mapper.info(told.name))
 
-    def all_or(self, named: Sequence[Named] | None) -> list[Told]:
+    def all_or(self, named: Sequence[Named] | None) -> list[DeviceInfo]:
         """What is told of the devices named, or of all; no device at all is said to the user.
 
         Raises: UsageError for one that is not there.
         """
         if named is not None:
-            return [self.ask_existing(device, "dmsetup.info") for device in named]
+            return [self.existing(device) for device in named]
         told = self.session.devices()
         if not told:
             self.out("No devices found\n")

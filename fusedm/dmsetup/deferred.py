@@ -24,8 +24,8 @@ def remove_when_unused(dev_dir: str, name: str) -> None:
     session = Session()
     try:
         while True:
-            told = session.call("dmsetup.info", device={"name": name})
-            if not told["deferred"]:
+            told = session.mapper.info(name)
+            if not told.is_deferred:
                 return
             try:
                 attachment.remove(session, told, is_patient=False)

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-#: A device's major and minor number.
-Number = tuple[int, int]
+from fusedm.block.device_mapper import DeviceInfo, Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +41,21 @@ class Device:
         return self.number[1]
 
 
-def told_device(told: dict[str, Any], **known: Any) -> Device:
+def told_device(told: DeviceInfo, **known: Any) -> Device:
     """The device that the daemon tells of, with what is known here besides."""
-    return Device(
-        name=told["name"],
-        uuid=told["uuid"],
-        number=number_of(told["number"]),
-        is_live=told["live"],
-        is_inactive=told["inactive"],
-        is_suspended=told["suspended"],
-        is_read_only=told["ro"],
-        is_deferred=told["deferred"],
-        event_number=told["event"],
-        target_count=told["targets"],
-        below=tuple(number_of(word) for word in told["below"]),
-        **known,
-    )
+    same = {field.name for field in fields(Device)} & {field.name for field in fields(DeviceInfo)}
+    return Device(**{name: getattr(told, name) for name in same} | known)
 
 
 def number_of(word: str) -> Number:
     """The number that `major:minor` stands for."""
     major, minor = word.split(":")
     return int(major), int(minor)
+
+
+def number_text(number: Number) -> str:
+    """A number as it is written."""
+    return "{}:{}".format(*number)
 
 
 def info_text(device: Device) -> str:

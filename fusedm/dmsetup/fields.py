@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fusedm.block.device_mapper import Number
 from fusedm.block.errors import UsageError
-from fusedm.dmsetup.device import Device, Number
+from fusedm.dmsetup.device import Device
 from fusedm.dmsetup.names import mangle, split_lvm_name, unescape
 
 

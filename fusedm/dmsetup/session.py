@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from fusedm.block.device_mapper import DeviceInfo, Number
 from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import ControlError, FusedmError, StackError
-from fusedm.control import Client, bring_down, lock_path, run_folder, stack_at
-from fusedm.dmsetup.device import Number
+from fusedm.control import Client, MapperClient, bring_down, lock_path, run_folder, stack_at
 from fusedm.dmsetup.server_socket import is_server_missing
 from fusedm.host import mounts, nodes
 from fusedm.host.mounts import run_tool
@@ -33,6 +33,7 @@ class Session:
         self.dev_dir = nodes.dev_dir()
         self.records = run_folder()
         self.mount_point = place_of(self.dev_dir)
+        self.mapper = MapperClient(self.call)
 
     def call(self, verb: str, **args: object) -> Any:
         """Have a verb of the daemon carried out.
@@ -47,25 +48,23 @@ class Session:
                 raise StackError("there is no device", errno.ENXIO) from None
             raise
 
-    def devices(self) -> list[dict[str, Any]]:
+    def devices(self) -> list[DeviceInfo]:
         """What the daemon tells of every device."""
         try:
-            told: list[dict[str, Any]] = self.call("dmsetup.list")
-            return told
+            return self.mapper.ls()
         except StackError as error:
             if error.errno != errno.ENXIO:
                 raise
             return []
 
-    def create(self, name: str, uuid: str, minor: int | None) -> dict[str, Any]:
+    def create(self, name: str, uuid: str, minor: int | None) -> DeviceInfo:
         """Make a device, in a daemon that is started if there is none.
 
         Raises: FusedmError.
         """
         with self.locked():
             self._start()
-            told: dict[str, Any] = self.call("dmsetup.create", name=name, uuid=uuid, minor=minor)
-            return told
+            return self.mapper.add(name, uuid=uuid, minor=minor)
 
     def end_if_empty(self) -> None:
         """End the daemon if no device is left, and clear its folder."""

@@ -1,7 +1,7 @@
 """The texts of tables: what dmsetup checks before it asks, and the concise form. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fusedm.block.errors import UsageError
@@ -102,18 +102,11 @@ def _parsed(fields: list[str]) -> str:
     return f"Parsed {len(found)} fields: {told}"
 
 
-def format_concise(name: str, uuid: str, minor: int, read_only: bool, table: str) -> str:
+def format_concise(name: str, uuid: str, minor: int, read_only: bool, lines: Sequence[str]) -> str:
     """A device as an entry of a concise list."""
-    fields = [name, uuid, str(minor), "ro" if read_only else "rw"]
-    fields += table.split("\n") if table else []
+    fields = [name, uuid, str(minor), "ro" if read_only else "rw", *lines]
     return ",".join(_quoted(word) for word in fields)
 
 
 def _quoted(word: str) -> str:
     return re.sub(r"[\\,;]", r"\\\g<0>", word)
-
-
-def lines_of_target(text: str, kind: str | None) -> list[str]:
-    """The lines of a table or status, those of one target type only if it is given."""
-    lines = text.split("\n") if text else []
-    return [line for line in lines if kind is None or line.split(" ", 3)[2] == kind]

@@ -8,20 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusedm.block.device_mapper import DeviceInfo, Number, TargetLine
 from fusedm.block.errors import UsageError
 from fusedm.dmsetup import columns, fields
-from fusedm.dmsetup.command import DOES_NOT_EXIST, Command, Named, Told
+from fusedm.dmsetup.command import DOES_NOT_EXIST, Command, Named
 from fusedm.dmsetup.device import (
     Device,
-    Number,
     deps_text,
-    number_of,
+    number_text,
 )
 from fusedm.dmsetup.fields import Row, find_fields
 from fusedm.dmsetup.names import unmangle
 from fusedm.dmsetup.selection import Selection
 from fusedm.dmsetup.session import block_name, name_of_ours
-from fusedm.dmsetup.tables import format_concise, lines_of_target
+from fusedm.dmsetup.tables import format_concise
 from fusedm.dmsetup.tree import USUAL_COLUMNS, tree_text
 
 #: The tool whose words these are, and the kernel's interface its answers are those of.
@@ -38,7 +38,7 @@ def info(command: Command) -> bool:
         for told in command.all_or(None):
             command.print_info(told)
     for device in named or ():
-        command.print_info(command.ask_existing(device, "dmsetup.info"))
+        command.print_info(command.existing(device))
     return True
 
 
@@ -56,12 +56,12 @@ def info_columns(command: Command) -> bool:
     return True
 
 
-def _asked(command: Command) -> tuple[list[Told], UsageError | None]:
+def _asked(command: Command) -> tuple[list[DeviceInfo], UsageError | None]:
     """The devices to report, up to one that is not there, and what is to be said of that one."""
     named = command.named()
     if named is None:
         return command.all_or(None), None
-    asked: list[Told] = []
+    asked: list[DeviceInfo] = []
     for device in named:
         try:
             asked += command.all_or([device])
@@ -70,10 +70,10 @@ def _asked(command: Command) -> tuple[list[Told], UsageError | None]:
     return asked, None
 
 
-def _print_devices(command: Command, asked: Sequence[Told], chosen: "_Report") -> None:
+def _print_devices(command: Command, asked: Sequence[DeviceInfo], chosen: "_Report") -> None:
     counts = chosen.mentions("open")
     everything = [command.device(told, counts) for told in command.session.devices()]
-    wanted = {told["name"] for told in asked}
+    wanted = {told.name for told in asked}
     rows = [
         _row(command, device, everything)
         for device in everything
@@ -96,11 +96,7 @@ def _row(command: Command, device: Device, everything: Sequence[Device]) -> Row:
 def _block_names(devices: Sequence[Device], numbers: Sequence[Number]) -> dict[Number, str]:
     """What the kernel calls devices; those it does not know are called as it would call them."""
     names = {one.number: name_of_ours(one.number) for one in devices}
-    return {number: block_name(number) or _number(number) for number in numbers} | names
-
-
-def _number(number: Number) -> str:
-    return f"{number[0]}:{number[1]}"
+    return {number: block_name(number) or number_text(number) for number in numbers} | names
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +157,9 @@ def status(command: Command) -> None:
     """status, and measure, which is the same here."""
     inactive = command.options.has("inactive")
 
-    def ask(device: Named) -> str:
-        return str(command.ask_existing(device, "dmsetup.status", inactive=inactive))
+    def ask(device: Named) -> list[TargetLine]:
+        with command.looking(device) as mapper:
+            return mapper.status(device.which, inactive, numbers=True)
 
     _each_table(command, ask)
 
@@ -171,9 +168,9 @@ def table(command: Command) -> None:
     """table: one line for a target, or one for everything with --concise."""
     inactive, keys = command.options.has("inactive"), command.options.has("showkeys")
 
-    def ask(device: Named) -> str:
-        args = {"inactive": inactive, "show_keys": keys}
-        return str(command.ask("table", device, "dmsetup.table", **args))
+    def ask(device: Named) -> list[TargetLine]:
+        with command.ioctl("table", device) as mapper:
+            return mapper.table(device.which, inactive, keys, numbers=True)
 
     if command.options.has("concise"):
         _concise(command, ask)
@@ -181,49 +178,45 @@ def table(command: Command) -> None:
         _each_table(command, ask)
 
 
-def _each_table(command: Command, ask: Callable[[Named], str]) -> None:
+def _each_table(command: Command, ask: Callable[[Named], list[TargetLine]]) -> None:
     named = command.named()
     kind = command.options.values.get("target")
     has_prefix = named is None or len(named) > 1
     if named is None:
-        named = [_named(told) for told in command.all_or(None)]
+        named = [Named(told.name) for told in command.all_or(None)]
     for device in named:
-        text = ask(device)
+        lines = ask(device)
         if command.options.verbosity:
-            command.print_info(command.ask_existing(device, "dmsetup.info"))
+            command.print_info(command.existing(device))
         # With -v its name stands above, and an empty line parts it from the next.
         is_told = command.options.verbosity > 0
         named_here = has_prefix and not is_told
         prefix = f"{unmangle(device.name, command.mangling)}: " if named_here else ""
-        lines = lines_of_target(text, kind)
-        if not text and kind is None:
-            lines = [""]
-        command.out("".join(f"{prefix}{line}\n" for line in lines))
+        shown = [str(line) for line in lines if kind in (None, line.target)]
+        if not lines and kind is None:
+            shown = [""]
+        command.out("".join(f"{prefix}{line}\n" for line in shown))
         if has_prefix and is_told:
             command.out("\n")
 
 
-def _concise(command: Command, ask: Callable[[Named], str]) -> None:
+def _concise(command: Command, ask: Callable[[Named], list[TargetLine]]) -> None:
     named = command.named()
     if named is None:
-        named = [_named(told) for told in command.all_or(None)]
+        named = [Named(told.name) for told in command.all_or(None)]
     kind = command.options.values.get("target")
     entries = []
     for device in named:
-        text = ask(device)
-        told = command.ask("table", device, "dmsetup.info")
-        lines = lines_of_target(text, kind)
+        lines = [str(line) for line in ask(device) if kind in (None, line.target)]
+        with command.ioctl("table", device) as mapper:
+            told = mapper.info(device.which)
         if kind is not None and not lines:
             continue
-        name, uuid = (unmangle(told[key], command.mangling) for key in ("name", "uuid"))
+        name, uuid = (unmangle(word, command.mangling) for word in (told.name, told.uuid))
         # That of a loop device may be another one next time, or somebody else's.
-        entries.append(format_concise(name, uuid, told["minor"], told["ro"], "\n".join(lines)))
+        entries.append(format_concise(name, uuid, told.minor, told.is_read_only, lines))
     if entries:
         command.out(";".join(entries) + "\n")
-
-
-def _named(told: Told) -> Named:
-    return Named({"name": told["name"]}, name=told["name"])
 
 
 def deps(command: Command) -> None:
@@ -231,13 +224,13 @@ def deps(command: Command) -> None:
     named = command.named()
     has_prefix = named is None or len(named) > 1
     if named is None:
-        named = [_named(told) for told in command.all_or(None)]
+        named = [Named(told.name) for told in command.all_or(None)]
     inactive = command.options.has("inactive")
     for device in named:
-        numbers = command.ask("deps", device, "dmsetup.deps", inactive=inactive)
+        with command.ioctl("deps", device) as mapper:
+            below = mapper.deps(device.which, inactive)
         if command.options.verbosity:
-            command.print_info(command.ask_existing(device, "dmsetup.info"))
-        below = [number_of(word) for word in numbers]
+            command.print_info(command.existing(device))
         text = deps_text([_shown(command, number, ", ") for number in below])
         prefix = f"{unmangle(device.name, command.mangling)}: " if has_prefix else ""
         command.out(prefix + text)
@@ -249,11 +242,11 @@ def _shown(command: Command, number: Number, between: str) -> str:
     if how == "devno":
         return f"{number[0]}{between}{number[1]}"
     for told in command.session.devices():
-        if number_of(told["number"]) == number:
+        if told.number == number:
             if how == "devname":
-                return unmangle(told["name"], command.mangling)
+                return unmangle(told.name, command.mangling)
             return name_of_ours(number)
-    return block_name(number) or _number(number)
+    return block_name(number) or number_text(number)
 
 
 def ls(command: Command) -> None:
@@ -264,32 +257,34 @@ def ls(command: Command) -> None:
         _tree(command, told)
         return
     for device in told:
-        number = number_of(device["number"])
         if kind is not None:
-            text = command.ask("status", _named(device), "dmsetup.status")
-            if not lines_of_target(text, kind):
+            with command.ioctl("status", Named(device.name)) as mapper:
+                lines = mapper.status(device.name)
+            if not any(line.target == kind for line in lines):
                 continue
         if program is not None:
             _execute(command, program.split(), device)
             continue
-        name = unmangle(device["name"], command.mangling)
-        shown = _shown(command, number, ":") if kind is None else "{}, {}".format(*number)
+        name = unmangle(device.name, command.mangling)
+        shown = (
+            _shown(command, device.number, ":") if kind is None else "{}, {}".format(*device.number)
+        )
         command.out(f"{name}\t({shown})\n")
 
 
-def _execute(command: Command, program: list[str], told: Told) -> None:
+def _execute(command: Command, program: list[str], told: DeviceInfo) -> None:
     """Run a command on a device's node, or on its file where nodes cannot be; how it ends is its.
 
     One that cannot be run is passed over without a word.
     """
-    node = os.path.join(command.session.dev_dir, "mapper", told["name"])
-    path = told["path"] if told["live"] and not os.path.exists(node) else node
+    node = os.path.join(command.session.dev_dir, "mapper", told.name)
+    path = told.path if told.is_live and not os.path.exists(node) else node
     command.streams.stdout.flush()
     with suppress(OSError):
         subprocess.run([*program, path], check=False)
 
 
-def _tree(command: Command, told: Sequence[Told]) -> None:
+def _tree(command: Command, told: Sequence[DeviceInfo]) -> None:
     counts = "open" in command.call.listed
     devices = [command.device(one, counts) for one in told]
     below = [number for device in devices for number in device.below]
@@ -327,7 +322,8 @@ def wait(command: Command) -> None:
             raise UsageError("No device specified.")
         device = command.by_word(words.pop(0))
     event = int(words[0]) if words and words[0].isdecimal() else 0
-    told = command.ask("waitevent", device, "dmsetup.wait", event=event)
+    with command.ioctl("waitevent", device) as mapper:
+        told = mapper.wait(device.which, event)
     if command.options.verbosity:
         command.print_info(told)
 
@@ -345,9 +341,9 @@ def mangle(command: Command) -> None:
     except UsageError as error:
         raise UsageError("" if str(error) == DOES_NOT_EXIST else str(error)) from None
     for device in told:
-        name = unmangle(device["name"], command.mangling)
-        if device["uuid"]:
-            uuid = unmangle(device["uuid"], command.mangling)
+        name = unmangle(device.name, command.mangling)
+        if device.uuid:
+            uuid = unmangle(device.uuid, command.mangling)
             command.out(f"{name}: {uuid}: name and UUID already in correct form\n")
         else:
             command.out(f"{name}: [no UUID]: name already in correct form\n")

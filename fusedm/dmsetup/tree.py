@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fusedm.dmsetup.device import Device, Number
+from fusedm.block.device_mapper import Number
+from fusedm.dmsetup.device import Device
 
 
 @dataclass(frozen=True, slots=True)

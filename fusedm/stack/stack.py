@@ -24,6 +24,7 @@ from fusedm.crypto import KeyManager, ResetResult
 from fusedm.disk import Disk
 from fusedm.dm import format_table
 from fusedm.host.placement import check_not_on
+from fusedm.stack.device_mapper import DeviceMapper
 from fusedm.stack.engine_secrets import EngineSecrets, absolute_source, wrapping_engine
 from fusedm.stack.engine_spec import EngineSpec
 from fusedm.stack.key_sources import load_key
@@ -85,6 +86,7 @@ class Stack:
         self.system = System(strict=bool(spec.strict))
         self._base_dir = base_dir.absolute()
         self._mount_point = mount_point
+        self.dm = DeviceMapper(self, mount_point)
         self._to_build = spec
         self._secrets = EngineSecrets(self._base_dir)
         self._disks: dict[str, DiskSpec] = {}
@@ -227,19 +229,11 @@ class Stack:
         return await engine.reset()
 
     async def add_mapped(self, spec: MapperSpec) -> None:
-        """Create a mapped device; a table is loaded and made live.
+        """Create a mapped device; a table, over devices of the stack, is loaded and made live.
 
         Raises: TableError, StackError; the device is not there then.
         """
-        self.system.add_mapped(spec.name, spec.uuid)
-        if not spec.table.strip():
-            return
-        try:
-            await self.system.load_opened(spec.name, spec.table, spec.read_only)
-            await self.system.resume(spec.name)
-        except BaseException:
-            self.system.remove_mapped(spec.name)
-            raise
+        await self.dm.add(spec.name, spec.table, spec.uuid, spec.read_only, outside=False)
 
     async def add_key(self, spec: KeySpec, raw: bytes | bytearray | None = None) -> None:
         """Add a key; its bytes come from its source unless they are given.

@@ -259,7 +259,9 @@ async def call(client: Client, verb: str, **args) -> object:
 
 async def test_a_client_gets_results_and_refusals(tmp_path):
     async with client_of(tmp_path) as client:
-        assert await call(client, "dm.table", name="dm0") == "0 1024 linear d0 0"
+        assert await call(client, "dm.table", name="dm0") == [
+            {"start_sector": 0, "sector_count": 1024, "target": "linear", "words": "d0 0"}
+        ]
         with pytest.raises(FusedmError, match="'d0' is in use by dm0") as caught:
             await call(client, "disk.remove", name="d0")
         assert caught.value.errno == errno.EBUSY

@@ -10,7 +10,7 @@ async def test_a_wait_ends_with_the_next_event(tmp_path, nursery):
         told = []
 
         async def wait() -> None:
-            told.append(await stack.call("dm.wait", name="dm0", event=0))
+            told.append((await stack.call("dm.wait", name="dm0", event=0)).event_number)
 
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
@@ -18,5 +18,5 @@ async def test_a_wait_ends_with_the_next_event(tmp_path, nursery):
         stack.stack.system.mapped_device("dm0").raise_event()
         await wait_all_tasks_blocked()
         assert told == [1]
-        assert await stack.call("dm.wait", name="dm0", event=0) == 1
+        assert (await stack.call("dm.wait", name="dm0", event=0)).event_number == 1
         assert (await stack.call("dm.show", name="dm0"))["events"] == 1

@@ -27,7 +27,7 @@ async def test_a_table_is_asked_about_and_not_loaded(tmp_path):
     async with verbs(tmp_path) as stack:
         told = await stack.call("why.table", name="dm0", table="0 1024 linear d1 0")
         assert told["views"][0]["native_sectors"] == [1024, 0]
-        assert await stack.call("dm.table", name="dm0", inactive=True) == ""
+        assert await stack.lines("dm.table", name="dm0", inactive=True) == []
         error = await refusal(stack, "why.table", name="dm0", table="0 8 linear d0 -1")
         assert "argument 2 (offset): '-1' is not a number" in str(error)
 

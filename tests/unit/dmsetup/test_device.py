@@ -1,33 +1,31 @@
 """What is told of one device, to the byte."""
 
 import errno
+from dataclasses import replace
+from typing import Any
 
+from fusedm.block.device_mapper import DeviceInfo
 from fusedm.dmsetup.device import (
     deps_text,
     info_text,
     ioctl_error,
+    number_of,
+    number_text,
     target_text,
     told_device,
     udev_flags_text,
 )
 
-TOLD = {
-    "name": "c",
-    "uuid": "",
-    "number": "254:0",
-    "live": True,
-    "inactive": False,
-    "suspended": False,
-    "ro": False,
-    "deferred": False,
-    "event": 2,
-    "targets": 1,
-    "below": ["254:1", "1:0"],
-}
+TOLD = DeviceInfo(
+    name="c", uuid="", number=(254, 0), minor=0, is_live=True, is_inactive=False,
+    is_suspended=False, is_read_only=False, is_deferred=False, open_count=3, event_number=2,
+    target_count=1, sector_count=8, block_size=512, path="/m/mapper/c", below=((254, 1), (1, 0)),
+    holders=(),
+)  # fmt: skip
 
 
-def text_of(**changed: object) -> str:
-    return info_text(told_device({**TOLD, **changed}, open_count=1, read_ahead=256))
+def text_of(**changed: Any) -> str:
+    return info_text(told_device(replace(TOLD, **changed), open_count=1, read_ahead=256))
 
 
 def test_info_of_a_device() -> None:
@@ -46,7 +44,7 @@ def test_info_of_a_device() -> None:
 
 
 def test_info_of_a_device_without_a_table_has_no_read_ahead() -> None:
-    device = told_device({**TOLD, "live": False, "targets": 0}, open_count=0)
+    device = told_device(replace(TOLD, is_live=False, target_count=0), open_count=0)
     assert info_text(device) == (
         "Name:              c\n"
         "State:             ACTIVE\n"
@@ -60,14 +58,19 @@ def test_info_of_a_device_without_a_table_has_no_read_ahead() -> None:
 
 
 def test_info_tells_of_the_state() -> None:
-    told = text_of(suspended=True, ro=True, deferred=True, inactive=True)
+    told = text_of(is_suspended=True, is_read_only=True, is_deferred=True, is_inactive=True)
     assert "State:             SUSPENDED (READ-ONLY) (DEFERRED REMOVE)\n" in told
     assert "Tables present:    LIVE & INACTIVE\n" in told
-    assert "Tables present:    INACTIVE\n" in text_of(live=False, inactive=True)
+    assert "Tables present:    INACTIVE\n" in text_of(is_live=False, is_inactive=True)
 
 
 def test_the_devices_below_come_in_their_order() -> None:
     assert told_device(TOLD, open_count=0).below == ((254, 1), (1, 0))
+
+
+def test_a_number_is_written_as_it_is_read() -> None:
+    assert number_of("253:7") == (253, 7)
+    assert number_text((253, 7)) == "253:7"
 
 
 def test_dependencies() -> None:

@@ -7,7 +7,6 @@ from fusedm.dmsetup.tables import (
     ConciseDevice,
     check_table_text,
     format_concise,
-    lines_of_target,
     split_concise,
 )
 
@@ -136,14 +135,7 @@ def test_flags_say_whether_it_is_read_only() -> None:
 
 
 def test_a_device_is_written_concisely() -> None:
-    assert format_concise("a", "", 3, False, "0 8 zero \n8 8 error ") == (
+    assert format_concise("a", "", 3, False, ["0 8 zero ", "8 8 error "]) == (
         "a,,3,rw,0 8 zero ,8 8 error "
     )
-    assert format_concise("a;b", "U,1", 3, True, "") == r"a\;b,U\,1,3,ro"
-
-
-def test_lines_of_one_target_are_picked() -> None:
-    text = "0 8 linear 7:0 0\n8 8 zero "
-    assert lines_of_target(text, "zero") == ["8 8 zero "]
-    assert lines_of_target(text, None) == text.split("\n")
-    assert lines_of_target("", None) == []
+    assert format_concise("a;b", "U,1", 3, True, []) == r"a\;b,U\,1,3,ro"

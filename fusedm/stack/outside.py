@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,8 +25,11 @@ from fusedm.block.device_numbers import MINOR_LIMIT
 from fusedm.block.errors import FusedmError, StackError
 from fusedm.host import nodes
 from fusedm.host.mounts import lies_under
-from fusedm.stack import DiskSpec, Stack
+from fusedm.stack.spec import DiskSpec
 from fusedm.tables import devices_named
+
+if TYPE_CHECKING:
+    from fusedm.stack.stack import Stack
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +54,9 @@ class OutsideDevices:
     Owns: those disks; it closes one when no table holds it any more.
     """
 
-    def __init__(self, stack: Stack, mount_point: Path) -> None:
+    def __init__(self, stack: "Stack", mount_point: Path | None) -> None:
         self._stack = stack
-        self._mount_point = mount_point
+        self._mount_point = str(mount_point or "")
         self._names: set[str] = set()
         # A disk that was just opened has no holder yet: nothing may be swept before it has.
         self._lock = trio.Lock()
@@ -81,7 +85,9 @@ class OutsideDevices:
         with suppress(StackError):
             return self._stack.system.device(word)
         try:
-            place = await trio.to_thread.run_sync(find_place, word, str(self._mount_point))
+            if "/" not in word and ":" not in word:
+                return self._known(word)
+            place = await trio.to_thread.run_sync(find_place, word, self._mount_point)
             if place.name:
                 return self._known(place.name)
             if place.number is not None:
@@ -202,7 +208,7 @@ def _over_ours(number: tuple[int, int], mount_point: str) -> Place | None:
 
 def _inside(path: str, mount_point: str) -> str:
     """The name of the device at a path in the mount; empty for one elsewhere."""
-    if not lies_under(path, mount_point):
+    if not mount_point or not lies_under(path, mount_point):
         return ""
     folder, _, name = path[len(mount_point) :].strip("/").partition("/")
     return name if folder in ("mapper", "disks") else ""

@@ -13,7 +13,7 @@ from fusedm.block.errors import FusedmError
 from fusedm.dm import MappedDevice
 from fusedm.host import loop
 from fusedm.host.freeze import Freeze
-from fusedm.stack import Stack
+from fusedm.system import System
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ class Freezing:
     Owns: what is frozen, by device, until the device is resumed.
     """
 
-    def __init__(self, stack: Stack, mount_point: Path) -> None:
-        self._system = stack.system
+    def __init__(self, system: System, mount_point: Path | None) -> None:
+        self._system = system
         self._mount_point = mount_point
         self._frozen: dict[MappedDevice, list[Freeze]] = {}
 
@@ -105,6 +105,8 @@ class Freezing:
 
     def _files(self, mapped: MappedDevice) -> list[str]:
         """The files of our mount that lead to a device: its own, and those of views of it."""
+        if self._mount_point is None:
+            return []
         views = self._system.views.values()
         return [
             str(self._mount_point / "mapper" / mapped.name),

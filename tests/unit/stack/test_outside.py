@@ -10,9 +10,9 @@ import pytest
 
 from fusedm import system
 from fusedm.block.errors import FusedmError, StackError, TableError
-from fusedm.control.outside import OutsideDevices, Place, find_place
 from fusedm.dm import Table, parse_table
 from fusedm.stack import Stack, parse_spec
+from fusedm.stack.outside import OutsideDevices, Place, find_place
 
 MOUNT = "/run/nowhere"
 
