@@ -3,10 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+WRITES = ("write", "durable")
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry, places in bytes; data of what was written, text of a mark."""
+    """One entry, places in bytes; data of what was written, text of a mark.
+
+    A write with FUA is of the kind `durable`.
+    """
 
     kind: str
     offset: int
@@ -29,19 +34,19 @@ def entries(raw: bytes) -> Iterator[Entry]:
     for _ in range(_number(raw, 16)):
         offset, length = _number(raw, at) * block, _number(raw, at + 8) * block
         flags, text_length = _number(raw, at + 16), _number(raw, at + 24)
-        kind = {0: "write", 1: "flush", 4: "discard", 8: "mark"}[flags]
+        kind = {0: "write", 2: "durable", 1: "flush", 4: "discard", 8: "mark"}[flags]
         text = raw[at + 32 : at + 32 + text_length]
         assert not any(raw[at + 32 + text_length : at + block]), "the rest of a block is zeros"
         at += block
-        data = raw[at : at + length] if kind == "write" else b""
+        data = raw[at : at + length] if kind in WRITES else b""
         at += len(data)
-        assert kind == "write" or not length or kind == "discard"
+        assert not length or kind in (*WRITES, "discard")
         yield Entry(kind, offset, length, data, text.decode())
 
 
 def apply(image: bytearray, entry: Entry) -> None:
     """Do to an image what an entry says; what is discarded becomes zeros."""
-    if entry.kind in ("write", "discard"):
+    if entry.kind in (*WRITES, "discard"):
         image[entry.offset : entry.offset + entry.length] = entry.data or bytes(entry.length)
 
 

@@ -15,7 +15,7 @@ from fusedm.dm.target import Action, Fail, Params, Remap, Script, Segment, Steps
 SUPER = struct.Struct("<QQQI")
 ENTRY = struct.Struct("<QQQQ")
 MAGIC, VERSION = 0x6A736677736872, 1
-FLUSHED, DISCARDED, MARKED = 1, 4, 8
+FLUSHED, DURABLE, DISCARDED, MARKED = 1, 2, 4, 8
 END_MARK = b"dm-log-writes-end"
 
 #: Writes are kept in memory until a flush; above this they are logged before one more is begun.
@@ -32,6 +32,9 @@ def examples() -> list[str]:
 @dataclass
 class LogWrites(Target):
     """Logs every write in the order of completion, and each flush behind what it made durable.
+
+    A loop device has no FUA: the kernel makes a write and a flush of it. So the last write before a
+    flush is logged as one with FUA, which it is as durable as: what looks for one finds it.
 
     Its log is data it has looked at, so contexts do not pass: ciphertext is logged.
     """
@@ -79,7 +82,7 @@ class LogWrites(Target):
     def map(self, bio: Bio) -> Action:
         if bio.op is Op.WRITE_ZEROES:
             return Fail(Status.NOTSUPP)
-        if self.enabled and bio.op is Op.FLUSH:
+        if self.enabled and bio.op is Op.FLUSH and (self.entry_count or self.unflushed):
             return Script(self._flush, ((self.locks, 0, 1),))
         if self.unflushed_bytes > MAX_UNFLUSHED_BYTES and bio.op.changes_medium:
             return Script(lambda: self._make_room(bio), ((self.locks, 0, 1),))
@@ -120,6 +123,11 @@ class LogWrites(Target):
         taken, self.unflushed, self.unflushed_bytes = self.unflushed, [], 0
         return taken
 
+    def _put_back(self, entries: list[bytearray]) -> None:
+        """Have entries logged before all that has ended meanwhile."""
+        self.unflushed[:0] = entries
+        self.unflushed_bytes += sum(map(len, entries))
+
     def _flush(self) -> Steps[None]:
         """Log what has ended before the flush begins, and then the flush."""
         taken = self._take()
@@ -127,14 +135,17 @@ class LogWrites(Target):
             yield Remap(self.segment.device, FLUSH)
         except BlockIOError:
             # Nothing is known to be durable: the next flush is to say so of these as well.
-            self.unflushed[:0] = taken
-            self.unflushed_bytes += sum(map(len, taken))
+            self._put_back(taken)
             raise
+        _mark_durable(taken)
         yield from self._log([*taken, self._entry(FLUSHED)])
         yield from self._write_super()
 
     def _make_room(self, bio: Bio) -> Steps[None]:
-        yield from self._log(self._take())
+        taken = self._take()
+        # The last one waits for a flush, which may have to say that it is durable.
+        self._put_back(taken[-1:])
+        yield from self._log(taken[:-1])
         yield self.segment.remap(bio)
 
     def _mark(self, text: bytes) -> Steps[str]:
@@ -174,3 +185,12 @@ class LogWrites(Target):
         log.warning("log-writes over %s: logging stops: %s", self.segment.device.name, why)
         self.enabled = False
         self._take()
+
+
+def _mark_durable(entries: list[bytearray]) -> None:
+    """Make the last write of some entries one with FUA."""
+    for entry in reversed(entries):
+        *place, flags, text_length = ENTRY.unpack_from(entry)
+        if not flags:
+            ENTRY.pack_into(entry, 0, *place, DURABLE, text_length)
+            return

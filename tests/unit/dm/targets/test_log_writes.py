@@ -74,10 +74,40 @@ async def test_a_flush_logs_what_was_written_in_its_order_and_then_itself():
     await flush(mapped)
     assert entries(log) == [
         Entry("write", 9 * 512, 1024, bytes(pattern(1024)), ""),
-        Entry("write", 3 * 512, 512, bytes(pattern(512, 1)), ""),
+        Entry("durable", 3 * 512, 512, bytes(pattern(512, 1)), ""),
         Entry("flush", 0, 0, b"", ""),
     ]
     assert status(mapped) == "3 6"
+
+
+async def test_the_last_write_before_a_flush_is_durable_whatever_follows_it():
+    mapped, _, log = await logged()
+    for sector in (1, 2):
+        await write(mapped, sector, pattern(512))
+    await submit_bio(mapped, Bio(Op.DISCARD, 4, 3))
+    await flush(mapped)
+    await flush(mapped)
+    await submit_bio(mapped, Bio(Op.DISCARD, 8, 1))
+    await flush(mapped)
+    assert kinds(log) == [
+        *("write 1", "durable 2", "discard 4", "flush", "flush", "discard 8", "flush")
+    ]
+
+
+async def test_what_was_flushed_before_anything_was_written_is_not_logged():
+    mapped, disk, log = await logged()
+    await flush(mapped)
+    assert (disk.stats.ios[3], status(mapped)) == (1, "0 0")
+    await write(mapped, 1, pattern(512))
+    await flush(mapped)
+    assert kinds(log) == ["durable 1", "flush"]
+
+
+async def test_a_flush_behind_a_mark_is_logged():
+    mapped, _, log = await logged()
+    await mark(mapped, "begin")
+    await flush(mapped)
+    assert kinds(log) == ["begin", "flush"]
 
 
 async def test_the_log_has_the_format_that_replay_tools_read():
@@ -93,7 +123,9 @@ async def test_the_log_has_the_format_that_replay_tools_read():
     assert blocks[1] == (bytes(16) + b"\x08" + bytes(7) + b"\x04" + bytes(7) + b"here").ljust(
         512, b"\0"
     )
-    assert blocks[2] == (b"\x02" + bytes(7) + b"\x01" + bytes(23)).ljust(512, b"\0")
+    assert blocks[2] == (b"\x02" + bytes(7) + b"\x01" + bytes(7) + b"\x02" + bytes(15)).ljust(
+        512, b"\0"
+    )
     assert blocks[3] == pattern(512)
     assert blocks[4] == (b"\x04" + bytes(7) + b"\x03" + bytes(7) + b"\x04" + bytes(15)).ljust(
         512, b"\0"
@@ -109,7 +141,7 @@ async def test_places_are_counted_in_logical_blocks():
     raw = medium(log)
     assert int.from_bytes(raw[24:28], "little") == 4096
     assert raw[4096:4112] == bytes([2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0])
-    assert entries(log)[0] == Entry("write", 8192, 8192, bytes(pattern(8192)), "")
+    assert entries(log)[0] == Entry("durable", 8192, 8192, bytes(pattern(8192)), "")
 
 
 async def test_a_mark_is_logged_at_once_and_leaves_what_is_not_flushed():
@@ -118,7 +150,7 @@ async def test_a_mark_is_logged_at_once_and_leaves_what_is_not_flushed():
     await mark(mapped, "first")
     assert (kinds(log), status(mapped)) == (["first"], "1 1")
     await flush(mapped)
-    assert kinds(log) == ["first", "write 8", "flush"]
+    assert kinds(log) == ["first", "durable 8", "flush"]
 
 
 async def test_the_end_logs_what_is_left_and_a_mark():
@@ -146,9 +178,10 @@ async def test_the_data_logged_are_those_of_the_moment_at_which_the_write_ended(
 
 async def test_reads_are_not_logged():
     mapped, _, log = await logged()
+    await mark(mapped, "begin")
     await read(mapped, 8, 512)
     await flush(mapped)
-    assert kinds(log) == ["flush"]
+    assert kinds(log) == ["begin", "flush"]
 
 
 async def held_below(mapped: MappedDevice, disk: Disk, log: Disk) -> MappedDevice:
@@ -176,7 +209,7 @@ async def test_a_write_that_ends_while_a_flush_is_under_way_is_logged_behind_it(
     await wait_all_tasks_blocked()
     await held.resume()
     await wait_all_tasks_blocked()
-    assert kinds(log) == ["write 1", "flush", "write 2", "flush", "flush"]
+    assert kinds(log) == ["durable 1", "flush", "durable 2", "flush", "flush"]
 
 
 async def test_a_write_or_flush_that_failed_is_not_logged():
@@ -194,7 +227,7 @@ async def test_a_write_or_flush_that_failed_is_not_logged():
     await load(bad, "0 64 linear d0 0", disk)
     await bad.resume()
     await flush(mapped)
-    assert kinds(log) == ["write 1", "flush"]
+    assert kinds(log) == ["durable 1", "flush"]
 
 
 async def test_io_goes_on_when_the_log_is_full(caplog):
@@ -212,7 +245,7 @@ async def test_io_goes_on_when_the_log_is_full(caplog):
     await mark(mapped, "lost")
     await mapped.end()
     assert medium(disk, 2, 1024) == pattern(1024)
-    assert kinds(log) == ["write 0", "flush"]
+    assert kinds(log) == ["durable 0", "flush"]
 
 
 async def test_io_goes_on_when_the_log_fails(caplog):
@@ -234,10 +267,19 @@ async def test_when_too_much_is_not_flushed_it_is_logged_before_the_next_write(m
     for sector in range(20):
         await write(mapped, sector, pattern(512, sector))
         assert target.unflushed_bytes <= 5120
-    assert target.entry_count == 16
+    assert target.entry_count == 18
     await flush(mapped)
-    assert kinds(log) == [*(f"write {sector}" for sector in range(20)), "flush"]
+    assert kinds(log) == [*(f"write {sector}" for sector in range(19)), "durable 19", "flush"]
     assert replayed(bytes(64 * 512), entries(log)) == medium(disk)
+
+
+async def test_the_last_write_is_kept_for_its_flush_however_much_is_kept(monkeypatch):
+    monkeypatch.setattr(log_writes, "MAX_UNFLUSHED_BYTES", 600)
+    mapped, _, log = await logged()
+    for sector in range(3):
+        await write(mapped, sector, pattern(512))
+    await flush(mapped)
+    assert kinds(log) == ["write 0", "write 1", "durable 2", "flush"]
 
 
 @pytest.mark.parametrize("seed", range(4))
