@@ -56,6 +56,11 @@ class View:
         """Whether what is given up on the medium reads as zeros here."""
         return self.key is None or self.zeros_are_holes
 
+    @property
+    def takes_discards(self) -> bool:
+        """Whether space can be given up through it."""
+        return self.has_holes and self.device.limits.discard
+
     def sector(self, offset: int) -> int:
         """The sector of the device at a byte offset."""
         return (self.start + offset) >> SECTOR_SHIFT

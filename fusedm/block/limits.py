@@ -13,12 +13,15 @@ class Limits:
     """What a device asks of the bios it is given.
 
     Units: bytes; io_opt_bytes is 0 where the device has no preference.
+
+    discard, write_zeroes: whether it takes such bios at all.
     """
 
     logical_block_size: int = SECTOR_SIZE
     io_min_bytes: int = SECTOR_SIZE
     io_opt_bytes: int = 0
     discard: bool = True
+    write_zeroes: bool = True
 
     def stack(self, other: "Limits") -> "Limits":
         """The limits that satisfy both.
@@ -31,6 +34,7 @@ class Limits:
             io_min_bytes=max(self.io_min_bytes, other.io_min_bytes),
             io_opt_bytes=lcm(*optima) if optima else 0,
             discard=self.discard and other.discard,
+            write_zeroes=self.write_zeroes and other.write_zeroes,
         )
 
 

@@ -222,6 +222,8 @@ def _check(device: BlockDevice, bio: Bio) -> None:
     if bio.op.changes_medium and device.read_only:
         status = Status.IOERR if device.strict else errno.EROFS
         raise BlockIOError(status, device.name, f"{bio} on a read-only device")
+    if not bio.op.has_data and not _takes(device, bio.op):
+        raise BlockIOError(Status.NOTSUPP, device.name, f"{bio}: it takes no such bios")
     block_sectors = device.limits.logical_block_size // SECTOR_SIZE
     if (bio.sector | bio.sector_count) % block_sectors:
         text = f"{bio} is not aligned to {device.limits.logical_block_size}-byte logical blocks"
@@ -233,6 +235,11 @@ def _check(device: BlockDevice, bio: Bio) -> None:
         raise BlockIOError(Status.INVAL, device.name, text)
     if bio.crypt is not None:
         _check_context(device, bio, length)
+
+
+def _takes(device: BlockDevice, op: Op) -> bool:
+    """Whether a device takes bios of an operation without data."""
+    return device.limits.discard if op is Op.DISCARD else device.limits.write_zeroes
 
 
 def _check_flush(device: BlockDevice, bio: Bio) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from fusedm.block import Bio, CryptContext, CryptoKey, Limits, Op
+from fusedm.block import Bio, CryptContext, CryptoKey, Limits
 from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import Status
 from fusedm.block.units import SECTOR_SIZE
@@ -38,6 +38,9 @@ class ContextTarget(Target):
     segment: Segment
     options: Mapping[str, str]
     crypto_key: CryptoKey = field(compare=False)
+
+    def __post_init__(self) -> None:
+        self.takes_discards = "allow_discards" in self.options
 
     @classmethod
     def make(cls, params: Params, arguments: CryptArguments, mode: str, kind: KeyType) -> Self:
@@ -83,10 +86,6 @@ class ContextTarget(Target):
             if bio.crypt is not None or bio.is_encrypted:
                 return self.map_encrypted(bio)
             return self.map_clear(bio)
-        if bio.op is Op.DISCARD and "allow_discards" not in self.options:
-            return Fail(Status.NOTSUPP)
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
         return self.segment.remap(bio)
 
     def map_clear(self, bio: Bio) -> Action:

@@ -7,7 +7,7 @@ nothing; a backslash takes the next character literally, so an argument may hold
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fusedm.block import BlockDevice, CryptoCounts, Limits
 from fusedm.block.device_mapper import TargetLine
@@ -192,8 +192,16 @@ def _not_aligned(what: str, sectors: int, block: int) -> str:
 
 
 def target_limits(target: Target) -> Limits:
-    """What a target and the devices it uses ask of bios."""
-    return stack_all([target.limits(), *(part.device.limits for part in target.devices())])
+    """What a target and the devices it uses ask of bios, and whether all take DISCARD and such.
+
+    Source: dm_table_supports_discards, dm_table_supports_write_zeroes in the kernel's dm-table.c.
+    """
+    limits = stack_all([target.limits(), *(part.device.limits for part in target.devices())])
+    return replace(
+        limits,
+        discard=target.takes_discards and (target.discards_end_here or limits.discard),
+        write_zeroes=target.passes_zeroes and limits.write_zeroes,
+    )
 
 
 def name_of(device: BlockDevice) -> str:

@@ -166,6 +166,10 @@ class Target(Turns, ABC):
     #: that way is found out once for many bios. Not for a target that looks at the time, at data,
     #: or at what has happened.
     is_steady: ClassVar[bool] = False
+    #: Whether WRITE_ZEROES goes down, if all devices below take it; else the target gets none.
+    passes_zeroes: ClassVar[bool] = False
+    #: Whether it takes DISCARD although some device below may not.
+    discards_end_here: ClassVar[bool] = False
     #: The arguments in words, for messages: "dev offset".
     usage: ClassVar[str]
 
@@ -173,6 +177,8 @@ class Target(Turns, ABC):
     sector_count: int
     #: READ and WRITE bios are split at multiples of this (relative to the target); None: never.
     max_io_sectors: int | None = None
+    #: Whether it takes DISCARD at all.
+    takes_discards: bool = True
 
     @classmethod
     @abstractmethod

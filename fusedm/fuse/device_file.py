@@ -81,8 +81,9 @@ async def zero(view: View, offset: int, length: int, punch: bool) -> None:
     Raises: BlockIOError; EINVAL beyond the end, EOPNOTSUPP for punch where a target or the view
             cannot.
     """
-    if punch and not view.has_holes:
-        raise BlockIOError(Status.NOTSUPP, view.name, "a hole would read as noise under a key")
+    if punch and not view.takes_discards:
+        text = "what lies below takes no discards, or a hole would read as noise under a key"
+        raise BlockIOError(Status.NOTSUPP, view.name, text)
     if offset >= view.size:
         text = f"zeroing {length} bytes at {offset} begins past the end at {view.size}"
         raise BlockIOError(errno.EINVAL, view.name, text)

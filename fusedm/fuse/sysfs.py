@@ -18,6 +18,9 @@ from fusedm.system import System, View
 #: The file that is there for each type of key the device takes.
 KEY_TYPE_FILES = {KeyType.RAW: "raw_keys", KeyType.HW_WRAPPED: "hw_wrapped_keys"}
 
+#: As many whole sectors as the kernel counts bytes of in 32 bits: the most of one bio.
+MAX_RANGE_BYTES = (1 << 32) - 1 >> SECTOR_SHIFT << SECTOR_SHIFT
+
 
 def block_directory(system: System, name: str) -> Directory:
     """What there is about one disk, mapped device or view."""
@@ -64,7 +67,10 @@ def _of_view(view: View) -> Directory:
             "ro": line(int(view.read_only)),
             "slaves": _links([view.device.name]),
             "holders": _links([]),
-            "queue": directory({"logical_block_size": line(view.block_size)}),
+            "queue": directory(
+                {"logical_block_size": line(view.block_size)}
+                | _discards(view.takes_discards, view.block_size)
+            ),
         }
     )
 
@@ -74,12 +80,23 @@ def _queue(device: BlockDevice) -> Directory:
         "logical_block_size": line(device.limits.logical_block_size),
         "minimum_io_size": line(device.limits.io_min_bytes),
         "optimal_io_size": line(device.limits.io_opt_bytes),
-    }
+        "write_zeroes_max_bytes": line(MAX_RANGE_BYTES if device.limits.write_zeroes else 0),
+    } | _discards(device.limits.discard, device.limits.logical_block_size)
     capabilities = device.capabilities
     told = capabilities if device.told is None else device.told
     if told:
         children["crypto"] = _crypto(capabilities, told, keyslot_count(device))
     return directory(children)
+
+
+def _discards(takes: bool, granularity: int) -> dict[str, Node]:
+    """Whether DISCARD is taken, in bytes as all of the queue."""
+    most = line(MAX_RANGE_BYTES if takes else 0)
+    return {
+        "discard_max_bytes": most,
+        "discard_max_hw_bytes": most,
+        "discard_granularity": line(granularity if takes else 0),
+    }
 
 
 def _crypto(capabilities: Capabilities, told: Capabilities, slots: int) -> Directory:

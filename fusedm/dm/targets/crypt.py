@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fusedm.block import Bio, Limits, Op
+from fusedm.block import Bio, Limits
 from fusedm.block.errors import CryptoError, StackError, Status, TableError
 from fusedm.block.plan import SectorCipher
 from fusedm.block.units import SECTOR_SIZE
@@ -67,6 +67,7 @@ class Crypt(Target):
     _is_suspended: bool = field(compare=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
+        self.takes_discards = "allow_discards" in self.options
         self.sector_size = int(self.options.get("sector_size", SECTOR_SIZE))
         self._ready = self._make(self.key)
 
@@ -112,10 +113,6 @@ class Crypt(Target):
                 return Fail(Status.IOERR)
             assert self._ready is not None, "no bio comes while the key is wiped"
             return Transform(self._ready, self.iv_offset + bio.sector, self.segment.remap(bio))
-        if bio.op is Op.DISCARD and "allow_discards" not in self.options:
-            return Fail(Status.NOTSUPP)
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
         return self.segment.remap(bio)
 
     def message(self, words: list[str]) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fusedm.block import Bio, Op
-from fusedm.block.errors import Status
-from fusedm.dm.target import Action, Defer, Fail, Many, Params, Segment, Target, Word
+from fusedm.dm.target import Action, Defer, Many, Params, Segment, Target, Word
 
 #: Milliseconds are 32 bits in the kernel: 49 days.
 MAX_DELAY_MS = (1 << 32) - 1
@@ -57,8 +56,6 @@ class Delay(Target):
         return [segment for segment, _ in self.ways]
 
     def map(self, bio: Bio) -> Action:
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
         segment, delay_ms = self._way(bio.op)
         action: Action = segment.remap(bio)
         written, _ = self._way(Op.WRITE)

@@ -76,8 +76,6 @@ class Dust(Target):
         return [self.segment]
 
     def map(self, bio: Bio) -> Action:
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
         fails = self.bad.get(self._block(bio)) if self.enabled else None
         if fails is not None and (fails or bio.op is Op.READ):
             return Fail(Status.IOERR)

@@ -20,6 +20,7 @@ class Error(Target):
     name = "error"
     version = (1, 7, 0)
     passes_crypto = False
+    discards_end_here = True
     usage = "[dev offset]"
 
     sector_count: int

@@ -95,8 +95,6 @@ class Flakey(Target):
         return [self.segment]
 
     def map(self, bio: Bio) -> Action:
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
         if self._is_down():
             # Everything but a READ is a write here, as in the kernel: FLUSH and DISCARD too.
             if ("error_reads" if bio.op is Op.READ else "error_writes") in self.features:

@@ -20,6 +20,7 @@ class Linear(Target):
     version = (1, 5, 0)
     passes_crypto = True
     is_steady = True
+    passes_zeroes = True
     usage = "dev offset"
 
     sector_count: int

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fusedm.block import FLUSH, Bio, BlockDevice, Op, RangeLocks
-from fusedm.block.errors import BlockIOError, StackError, Status
+from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.dm.target import Action, Fail, Params, Remap, Script, Segment, Steps, Target, Word
+from fusedm.dm.target import Action, Complete, Params, Remap, Script, Segment, Steps, Target, Word
 
 #: The log, little endian. Super: magic, version, entries, sector size. Entry: sector, sectors (both
 #: in units of the sector size), flags, length of the text of a mark.
@@ -42,6 +42,7 @@ class LogWrites(Target):
     name = "log-writes"
     version = (1, 1, 0)
     passes_crypto = False
+    discards_end_here = True
     usage = "dev logdev"
 
     sector_count: int
@@ -80,8 +81,8 @@ class LogWrites(Target):
         return [self.segment, Segment(self.log_device, 0, self.log_device.sector_count)]
 
     def map(self, bio: Bio) -> Action:
-        if bio.op is Op.WRITE_ZEROES:
-            return Fail(Status.NOTSUPP)
+        if bio.op is Op.DISCARD and not self.segment.device.limits.discard:
+            return Complete()
         if self.enabled and bio.op is Op.FLUSH and (self.entry_count or self.unflushed):
             return Script(self._flush, ((self.locks, 0, 1),))
         if self.unflushed_bytes > MAX_UNFLUSHED_BYTES and bio.op.changes_medium:

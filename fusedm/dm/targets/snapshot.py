@@ -38,6 +38,7 @@ class Snapshot(Target):
     name = "snapshot"
     version = (1, 16, 0)
     passes_crypto = False
+    discards_end_here = True
     usage = "origin cow P|PO|N chunk [n feature...]"
 
     sector_count: int
@@ -55,6 +56,7 @@ class Snapshot(Target):
         store = make(max(self.chunk_sectors, 1), self.cow.sector_count)
         self.copy = Copy(self.origin, self.cow, self.sector_count, store)
         self.max_io_sectors = self.copy.chunk_sectors
+        self.takes_discards = bool(self.features)
 
     @classmethod
     def parse(cls, params: Params) -> "Snapshot":
@@ -90,8 +92,6 @@ class Snapshot(Target):
     def map(self, bio: Bio) -> Action:
         if bio.op is Op.FLUSH:
             return Remap(self.cow, bio)
-        if bio.op is Op.WRITE_ZEROES or (bio.op is Op.DISCARD and not self.features):
-            return Fail(Status.NOTSUPP)
         if not self.copy.is_valid or (self.copy.is_full and bio.op is not Op.READ):
             return Fail(Status.IOERR)
         if bio.op.has_data and self.copy.holds(bio.sector, bio.sector_count):
@@ -144,7 +144,7 @@ class Snapshot(Target):
             if part.sector_count == chunk_sectors:
                 zeros = memoryview(bytes(chunk_sectors * SECTOR_SIZE))
                 yield self.copy.place(Bio.write(begin, zeros))
-            else:
+            elif self.cow.limits.discard:
                 yield self.copy.place(part)
         if "discard_passdown_origin" in self.features:
             yield Remap(self.origin, bio)

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
-from fusedm.block.errors import Status
 from fusedm.dm.cow import Copy, copy_all, locks_for, origin_of
-from fusedm.dm.target import Action, Fail, Params, Script, Segment, Steps, Target, Word
+from fusedm.dm.target import Action, Params, Script, Segment, Steps, Target, Word
 
 
 def examples() -> list[str]:
@@ -21,6 +20,7 @@ class SnapshotOrigin(Target):
     name = "snapshot-origin"
     version = (1, 9, 0)
     passes_crypto = False
+    takes_discards = False
     usage = "origin"
 
     sector_count: int
@@ -38,8 +38,6 @@ class SnapshotOrigin(Target):
         return [self.segment]
 
     def map(self, bio: Bio) -> Action:
-        if bio.op in (Op.DISCARD, Op.WRITE_ZEROES):
-            return Fail(Status.NOTSUPP)
         origin = origin_of(self.segment.device)
         copies = tuple(origin.copies)
         if bio.op is not Op.WRITE or not copies:

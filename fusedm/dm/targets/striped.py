@@ -27,6 +27,7 @@ class Striped(Target):
     version = (1, 7, 0)
     passes_crypto = True
     is_steady = True
+    passes_zeroes = True
     usage = "stripes chunk [dev offset]+"
 
     sector_count: int

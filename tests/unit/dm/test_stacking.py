@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusedm.block import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities, Limits
 from fusedm.block.capabilities import data_unit_sizes
-from fusedm.dm import Table, parse_table, stack_capabilities, stack_limits
+from fusedm.dm import Table, parse_table, stack_capabilities, stack_limits, target_names
 from tests.helpers.devices import RecordingDevice, lookup_in
 
 
@@ -129,4 +130,54 @@ def test_limits_satisfy_every_device_and_every_target():
 
 
 def test_a_table_without_devices_has_the_default_limits():
-    assert stack_limits(parse("0 8 zero")) == Limits()
+    assert stack_limits(parse("0 8 zero")) == Limits(write_zeroes=False)
+
+
+CRYPT = f"aes-xts-plain64 {bytes(range(1, 65)).hex()} 0"
+
+#: Lines over `below`, and whether they take DISCARD: over what does, and over what does not.
+DISCARDS = {
+    "linear below 0": (True, False),
+    "striped 2 8 below 0 below 64": (True, False),
+    "delay below 0 1": (True, False),
+    "flakey below 0 1 1": (True, False),
+    "dust below 0 512": (True, False),
+    "zero": (True, True),
+    "error": (True, True),
+    "error below 0": (True, True),
+    "log-writes below full": (True, True),
+    "snapshot below full P 8": (False, False),
+    "snapshot below full P 8 1 discard_zeroes_cow": (True, True),
+    "snapshot-origin below": (False, False),
+    **{f"{name} {CRYPT} below 0": (False, False) for name in ("crypt", "inlinecrypt")},
+    f"default-key {CRYPT} below 0": (False, False),
+    **{f"{n} {CRYPT} below 0 1 allow_discards": (True, False) for n in ("crypt", "inlinecrypt")},
+    f"default-key {CRYPT} below 0 1 allow_discards": (True, False),
+}
+
+
+def takes(line: str, below: Limits) -> Limits:
+    lookup = lookup_in(RecordingDevice("below", 4096, limits=below), RecordingDevice("full", 4096))
+    return stack_limits(parse_table(f"0 64 {line}", lookup, lambda: 0.0))
+
+
+@pytest.mark.parametrize("line", DISCARDS)
+def test_a_device_takes_discards_as_the_kernels_does(line: str):
+    wanted = [takes(line, Limits(discard=below)).discard for below in (True, False)]
+    assert tuple(wanted) == DISCARDS[line]
+
+
+def test_every_target_is_known_to_take_discards_or_not():
+    assert {line.split()[0] for line in DISCARDS} == set(target_names())
+
+
+@pytest.mark.parametrize("line", DISCARDS)
+def test_zeroes_without_data_go_through_what_only_moves_bios(line: str):
+    moves = line.startswith(("linear", "striped"))
+    wanted = [takes(line, Limits(write_zeroes=below)).write_zeroes for below in (True, False)]
+    assert wanted == [moves, False]
+
+
+def test_one_target_that_takes_no_discards_is_enough():
+    mixed = f"0 64 linear full 0\n64 64 crypt {CRYPT} full 0"
+    assert stack_limits(parse(mixed)).discard is False

@@ -1,5 +1,7 @@
 """What is told of a device, in the kernel's names and formats."""
 
+import pytest
+
 from fusedm.block import Capabilities, KeyType
 from fusedm.crypto import engine_profile
 from fusedm.disk import Disk
@@ -49,6 +51,31 @@ async def test_block_sizes_are_in_bytes() -> None:
     system = await make_system(make_disk("d0", block=4096), table="0 96 linear d0 0")
     assert told(system, "dm0", "queue/logical_block_size") == "4096\n"
     assert told(system, "dm0", "queue/minimum_io_size") == "4096\n"
+
+
+CRYPT = f"0 96 crypt aes-xts-plain64 {bytes(range(1, 65)).hex()} 0 d0 0"
+
+
+@pytest.mark.parametrize(
+    ("table", "discards", "zeroes"),
+    [
+        ("0 100 linear d0 0", True, True),
+        ("0 8 zero", True, False),
+        (CRYPT, False, False),
+        (f"{CRYPT} 1 allow_discards", True, False),
+        (f"{CRYPT}\n96 4 linear d0 96", False, False),
+    ],
+)
+async def test_what_a_device_takes_of_discards_and_zeroes_is_told(table, discards, zeroes) -> None:
+    system = await make_system(table=table)
+    most, granularity = ("4294966784\n", "512\n") if discards else ("0\n", "0\n")
+    assert told(system, "dm0", "queue/discard_max_bytes") == most
+    assert told(system, "dm0", "queue/discard_max_hw_bytes") == most
+    assert told(system, "dm0", "queue/discard_granularity") == granularity
+    assert (told(system, "dm0", "queue/write_zeroes_max_bytes") != "0\n") is zeroes
+    system.add_key(make_key())
+    assert system.add_view("view", "dm0", "k").takes_discards is discards
+    assert told(system, "view", "queue/discard_max_bytes") == most
 
 
 async def test_stat_has_17_columns_and_inflight_two() -> None:

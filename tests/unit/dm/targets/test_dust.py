@@ -127,10 +127,6 @@ def test_without_bad_blocks_it_is_linear():
     assert target.map(FLUSH) == Remap(D0, FLUSH)
 
 
-def test_write_zeroes_is_not_supported():
-    assert make("d0 0 512").map(Bio(Op.WRITE_ZEROES, 0, 8)) == Fail(Status.NOTSUPP)
-
-
 # Messages: the words and replies of the kernel's.
 
 

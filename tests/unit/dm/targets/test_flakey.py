@@ -85,12 +85,6 @@ def test_drop_writes_loses_them_with_success(bio):
     assert (target.map(READ), target.map(bio)) == (passed(READ), Complete())
 
 
-@pytest.mark.parametrize("times", ["1 0", "0 1"])
-def test_write_zeroes_is_not_supported(times):
-    target = make(f"d0 10 {times} 1 drop_writes")
-    assert target.map(Bio(Op.WRITE_ZEROES, 0, 8)) == Fail(Status.NOTSUPP)
-
-
 def test_features_are_read_in_any_case_and_order():
     target = make("d0 10 1 1 2 Drop_Writes ERROR_READS")
     assert target.params()[4:] == ["2", "error_reads", "drop_writes"]

@@ -70,11 +70,6 @@ def test_what_has_no_data_goes_down_without_a_context():
     assert make("1 allow_discards").map(DISCARD) == Remap(D0, DISCARD.remap(24))
 
 
-def test_discards_without_allow_discards_and_zeros_are_not_supported():
-    assert make().map(DISCARD) == Fail(Status.NOTSUPP)
-    assert make().map(Bio(Op.WRITE_ZEROES, 8, 8)) == Fail(Status.NOTSUPP)
-
-
 @pytest.mark.parametrize(
     ("iv_offset", "length", "options", "dun_bytes"),
     [

@@ -8,10 +8,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import FLUSH, Bio, Op
-from fusedm.block.errors import BlockIOError, StackError, Status, TableError
+from fusedm.block.errors import BlockIOError, StackError, TableError
 from fusedm.crypto import submit_bio, submit_bio_nowait
 from fusedm.disk import Disk
-from fusedm.dm import Fail, MappedDevice, format_status, format_table, parse_table
+from fusedm.dm import MappedDevice, format_status, format_table, parse_table
 from fusedm.dm.targets import log_writes
 from tests.helpers import write_log
 from tests.helpers.builders import (
@@ -338,8 +338,19 @@ def test_a_write_is_linear_and_may_be_done_on_the_spot():
     bio = Bio.write(5, memoryview(bytes(512)))
     submit_bio_nowait(mapped, bio)
     assert devices[0].performed == [bio]
-    target = mapped.live.entries[0].target
-    assert target.map(Bio(Op.WRITE_ZEROES, 0, 8)) == Fail(Status.NOTSUPP)
+
+
+async def test_a_discard_is_logged_although_the_device_takes_none():
+    log, key = make_disk("d1", 4096), bytes(range(1, 65)).hex()
+    below = await make_mapped(
+        f"0 64 crypt aes-xts-plain64 {key} 0 d0 0", make_disk("d0", 64), name="c"
+    )
+    mapped = await make_mapped("0 64 log-writes c d1", below, log)
+    await write(mapped, 8, pattern(512))
+    await submit_bio(mapped, Bio(Op.DISCARD, 8, 8))
+    await flush(mapped)
+    assert bytes(await read(mapped, 8, 512)) == pattern(512)
+    assert kinds(log) == ["durable 8", "discard 8", "flush"]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 import pytest
 
 from fusedm.block import FLUSH, Bio, Op
-from fusedm.block.errors import Status
-from fusedm.dm import Complete, Fail, Target, parse_table
+from fusedm.dm import Complete, Target, parse_table
 from tests.helpers.devices import lookup_in
 
 
@@ -24,10 +23,6 @@ def make() -> Target:
 )
 def test_nothing_goes_anywhere(bio):
     assert make().map(bio) == Complete()
-
-
-def test_write_zeroes_is_not_supported():
-    assert make().map(Bio(Op.WRITE_ZEROES, 0, 8)) == Fail(Status.NOTSUPP)
 
 
 def test_it_uses_no_device():
