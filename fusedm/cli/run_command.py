@@ -21,12 +21,12 @@ from fusedm.control import (
     daemon_config,
     log_path,
     reap,
-    run_folder,
     start_detached,
 )
 from fusedm.fuse import MountOptions
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in, uninterruptible
 from fusedm.host.process import end_with
+from fusedm.host.run_folder import run_folder
 
 #: How often it is looked whether our own parent has died, while the command runs.
 PARENT_POLL_SECONDS = 0.2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fusedm.control.bring import bring_down, bring_down_all
 from fusedm.control.client import Client, which_stack
 from fusedm.control.mapper_client import MapperClient
-from fusedm.control.run_dir import DMSETUP, lock_path, log_path, run_folder, stack_at
+from fusedm.control.run_dir import DMSETUP, lock_path, log_path, stack_at
 
 if TYPE_CHECKING:
     from fusedm.control.daemon import DaemonConfig, reap, start_detached
@@ -27,7 +27,6 @@ __all__ = [
     "lock_path",
     "log_path",
     "reap",
-    "run_folder",
     "serve_here",
     "stack_at",
     "start_detached",

@@ -10,7 +10,7 @@ from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import run_dir
 from fusedm.control.client import Client
 from fusedm.control.run_dir import RunningStack
-from fusedm.host import loop, mounts, nodes
+from fusedm.host import loop, mounts
 
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
 END_SECONDS = 60.0
@@ -32,11 +32,11 @@ def bring_down(mount_point: str, force: bool = False) -> list[str]:
     if stack is None and not is_ours:
         raise ControlError(f"{mount_point}: no stack is there", errno.ENOENT)
     if stack is not None and stack.is_alive:
-        done = _end(stack, force) + nodes.clear_stale(run_dir.run_folder())
+        done = _end(stack, force) + run_dir.clear_stale_nodes()
         run_dir.forget_mount_point(mount_point)
         return done
     done = loop.release_all(mount_point, force)
-    done += nodes.clear_stale(run_dir.run_folder())
+    done += run_dir.clear_stale_nodes()
     if is_ours:
         mounts.unmount(mount_point, lazy=True)
         done.append(f"cleared the stale mount {mount_point}")
@@ -58,7 +58,7 @@ def bring_down_all(force: bool = False) -> list[str]:
         except FusedmError as error:
             refused = refused or error
     # Those of stacks that have not left anything else behind.
-    done += nodes.clear_stale(run_dir.run_folder())
+    done += run_dir.clear_stale_nodes()
     if refused is not None:
         raise refused
     return done

@@ -1,4 +1,4 @@
-"""Where running stacks are found: one lock file and one socket each, in a folder of the user's own.
+"""Where running stacks are found: one lock file and one socket each, in the run folders of a user.
 
 A daemon holds a lock on its file for as long as it lives, so a file without a lock is what a killed
 daemon has left behind, whatever process has its number now.
@@ -8,14 +8,16 @@ import fcntl
 import hashlib
 import json
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from fusedm.block.errors import ControlError
+from fusedm.host import nodes
+from fusedm.host.run_folder import folders_of_users, run_folder, run_folders
 
 #: How what is said of a stack's file begins where dmsetup started it: the folder of nodes follows.
 DMSETUP = "dmsetup:"
@@ -32,30 +34,6 @@ class RunningStack:
     pid: int
     stack_file: str
     is_alive: bool = True
-
-
-def run_folder() -> Path:
-    """The folder: /run/fusedm for root, else in XDG_RUNTIME_DIR, else one in /tmp.
-
-    Raises: ControlError if it belongs to somebody else or others may write to it.
-    """
-    user = os.geteuid()
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if user == 0:
-        path = Path("/run/fusedm")
-    elif runtime:
-        path = Path(runtime) / "fusedm"
-    else:
-        path = Path(f"/tmp/fusedm-{user}")
-    try:
-        with suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-        info = path.lstat()
-    except OSError as error:
-        raise ControlError(f"{path}: cannot be made: {error.strerror}", error.errno) from None
-    if info.st_uid != user or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
-        raise ControlError(f"{path}: is not a folder that only user {user} may write to")
-    return path
 
 
 def socket_path(mount_point: str) -> Path:
@@ -104,9 +82,10 @@ class RunFile:
 
 def forget(mount_point: str) -> None:
     """Remove what a stack has left in the folder; its log stays if there is something in it."""
+    folder = _folder_of(mount_point)
     for ending in ("json", "sock"):
-        _find(mount_point, ending).unlink(missing_ok=True)
-    log = _find(mount_point, "log")
+        (folder / _name(mount_point, ending)).unlink(missing_ok=True)
+    log = folder / _name(mount_point, "log")
     with suppress(FileNotFoundError):
         if not log.stat().st_size:
             log.unlink()
@@ -118,8 +97,8 @@ def lock_path(mount_point: str) -> Path:
 
 
 def forget_mount_point(mount_point: str) -> None:
-    """Remove the mount point of a stack that has ended, if it is one of the folder."""
-    if os.path.dirname(mount_point) == str(run_folder().resolve()):
+    """Remove the mount point of a stack that has ended, if it is one of a run folder."""
+    if os.path.dirname(mount_point) in map(os.path.realpath, run_folders()):
         with suppress(OSError):
             os.rmdir(mount_point)
             lock_path(mount_point).unlink(missing_ok=True)
@@ -127,13 +106,19 @@ def forget_mount_point(mount_point: str) -> None:
 
 def running_stacks() -> Iterator[RunningStack]:
     """Every stack of this user, those of killed daemons included (is_alive false)."""
-    for path in sorted(run_folder().glob("*.json")):
-        with suppress(OSError, ValueError, TypeError):
-            yield _read(path)
+    for folder in run_folders():
+        for path in sorted(folder.glob("*.json")):
+            with suppress(OSError, ValueError, TypeError):
+                yield _read(path)
+
+
+def clear_stale_nodes() -> list[str]:
+    """Remove nodes that killed daemons and their loop devices have left; what was done."""
+    return [line for folder in run_folders() for line in nodes.clear_stale(folder)]
 
 
 def _read(path: Path) -> RunningStack:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         told = json.loads(os.pread(fd, 1 << 16, 0))
         return RunningStack(**{**told, "is_alive": _is_locked(fd)})
@@ -163,26 +148,24 @@ def _is_locked(fd: int) -> bool:
     return bool(struct.unpack_from("h", lock)[0] != fcntl.F_UNLCK)
 
 
+def _name(mount_point: str, ending: str) -> str:
+    return f"{hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:16]}.{ending}"
+
+
 def _path(mount_point: str, ending: str) -> Path:
-    digest = hashlib.sha256(os.fsencode(mount_point)).hexdigest()[:16]
-    return run_folder() / f"{digest}.{ending}"
+    return run_folder() / _name(mount_point, ending)
+
+
+def _folder_of(mount_point: str) -> Path:
+    """Where a stack is told of, by a living daemon before a killed one; root finds others' too."""
+    found = []
+    for folder in chain(run_folders(), folders_of_users() if os.geteuid() == 0 else ()):
+        with suppress(OSError, ValueError, TypeError):
+            if _read(folder / _name(mount_point, "json")).is_alive:
+                return folder
+            found.append(folder)
+    return found[0] if found else run_folder()
 
 
 def _find(mount_point: str, ending: str) -> Path:
-    own = _path(mount_point, ending)
-    if own.exists() or os.geteuid() != 0:
-        return own
-    found = (folder / own.name for folder in _folders_of_users())
-    return next((path for path in found if path.exists()), own)
-
-
-def _folders_of_users() -> Iterator[Path]:
-    """Where run_folder puts the stacks of others, if the folder is really the user's."""
-    for folder in (*Path("/run/user").glob("*/fusedm"), *Path("/tmp").glob("fusedm-*")):
-        user = (
-            folder.parent.name if folder.name == "fusedm" else folder.name.removeprefix("fusedm-")
-        )
-        with suppress(OSError):
-            info = folder.lstat()
-            if stat.S_ISDIR(info.st_mode) and str(info.st_uid) == user:
-                yield folder
+    return _folder_of(mount_point) / _name(mount_point, ending)

@@ -60,23 +60,28 @@ static int connect_to(const char *folder, const char *below, const char *name) {
     return -1;
 }
 
-/* The server of this user, this installation and this folder of nodes. */
+/* The server of this user, this installation and this folder of nodes, in the run folders that
+ * host/run_folder.py has first. */
 static int find_server(const char *program) {
     struct stat info;
-    const char *nodes = getenv("DM_DEV_DIR"), *runtime = getenv("XDG_RUNTIME_DIR");
-    char name[64], own[64];
+    const char *nodes = getenv("DM_DEV_DIR");
+    const char *shared[] = {getenv("TMPDIR"), "/tmp"}, *runtime = getenv("XDG_RUNTIME_DIR");
+    char name[64], own[64], below[32];
+    int fd = -1;
     if (stat(program, &info) != 0)
         return -1;
     snprintf(own, sizeof own, "%ju:%ju", (uintmax_t)info.st_dev, (uintmax_t)info.st_ino);
     uint64_t key = hash(hash(0xcbf29ce484222325, nodes ? nodes : ""), own);
     snprintf(name, sizeof name, "%016jx.dmsetup", (uintmax_t)key);
     if (geteuid() == 0)
-        return connect_to("/run", "/fusedm", name);
-    if (runtime && *runtime)
-        return connect_to(runtime, "/fusedm", name);
-    char below[32];
+        fd = connect_to("/run", "/fusedm", name);
+    if (fd < 0 && runtime && *runtime == '/')
+        fd = connect_to(runtime, "/fusedm", name);
     snprintf(below, sizeof below, "/fusedm-%ju", (uintmax_t)geteuid());
-    return connect_to("/tmp", below, name);
+    for (int i = 0; fd < 0 && i < 2; i++)
+        if (shared[i] && *shared[i] == '/')
+            fd = connect_to(shared[i], below, name);
+    return fd;
 }
 
 /* Send every descriptor there is, with its number. */

@@ -8,8 +8,8 @@ import os
 import socket
 from pathlib import Path
 
-from fusedm.control import run_folder
 from fusedm.host import nodes
+from fusedm.host.run_folder import run_folder
 
 #: The program that shims are run by; it is not there where the package was built without compiler.
 CLIENT = Path(__file__).with_name("client.bin")
@@ -20,7 +20,7 @@ def server_socket() -> Path | None:
 
     It is named by what the variable of the folder says, whatever that means, and by the file of the
     client, which an upgrade replaces.
-    Raises: ControlError if there is no folder for it.
+    Raises: UsageError if there is no folder for it.
     """
     try:
         info = CLIENT.stat()

@@ -12,15 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from fusedm.block.device_mapper import DeviceInfo, Number
 from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import ControlError, FusedmError, StackError
-from fusedm.control import Client, MapperClient, bring_down, lock_path, run_folder, stack_at
+from fusedm.control import Client, MapperClient, bring_down, lock_path, stack_at
 from fusedm.dmsetup.server_socket import is_server_missing
 from fusedm.host import mounts, nodes
 from fusedm.host.mounts import run_tool
+from fusedm.host.run_folder import run_folder, run_folders
 
 #: How long starting it may take before it is given up.
 START_SECONDS = 60.0
@@ -31,8 +33,8 @@ class Session:
 
     def __init__(self) -> None:
         self.dev_dir = nodes.dev_dir()
-        self.records = run_folder()
         self.mount_point = place_of(self.dev_dir)
+        self.records = Path(self.mount_point).parent
         self.mapper = MapperClient(self.call)
 
     def call(self, verb: str, **args: object) -> Any:
@@ -122,14 +124,20 @@ class Session:
 
 
 def place_of(dev_dir: str) -> str:
-    """Where the daemon for a folder of nodes is mounted: dm in the user's folder, for others too.
+    """Where the daemon for a folder of nodes is mounted: dm in the run folder, or dm and a number.
 
-    Raises: ControlError if the user's folder cannot be used.
+    One that runs is found in whichever run folder it was started.
+    Raises: UsageError if there is no folder to be had.
     """
     if dev_dir == nodes.DEV_DIR:
         name = "dm"
     else:
         name = f"dm-{hashlib.sha256(os.fsencode(dev_dir)).hexdigest()[:12]}"
+    for folder in run_folders():
+        place = os.path.realpath(folder / name)
+        stack = stack_at(place)
+        if stack is not None and stack.is_alive:
+            return place
     return os.path.realpath(run_folder() / name)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from fusedm.control import Client, bring_down, run_folder, stack_at
+from fusedm.control import Client, bring_down, stack_at
 from fusedm.dmsetup.session import place_of
 from fusedm.dmsetup.shim import write_shim
 from fusedm.host import mounts
 from fusedm.host.mounts import tool_path
+from fusedm.host.run_folder import run_folder
 
 TIMEOUT_SECONDS = 60
 

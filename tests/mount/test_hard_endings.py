@@ -9,7 +9,8 @@ import pytest
 
 from fusedm.block.errors import ControlError
 from fusedm.control.client import Client
-from fusedm.control.run_dir import run_folder, socket_path
+from fusedm.control.run_dir import socket_path
+from fusedm.host.run_folder import run_folder
 from tests.helpers.cli import PROGRAM, Place, place, refused, run, wait_until
 from tests.helpers.load import connections, fio_running
 from tests.helpers.mounted import END_SECONDS, USUAL, mounted_stack

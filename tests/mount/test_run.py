@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.control.run_dir import run_folder
+from fusedm.host.run_folder import run_folder
 from tests.helpers.cli import PROGRAM, Place, ok, place, refused, run, wait_until
 from tests.helpers.tiers import left_behind
 

@@ -1,12 +1,12 @@
 """Lock files: who is running, who was killed, and whose folder it is."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,6 @@ import pytest
 from fusedm.block.errors import ControlError
 from fusedm.control import run_dir
 from fusedm.control.run_dir import RunFile, forget, log_path, running_stacks, socket_path
-
-NOBODY = 65534
 
 
 def told(mount_point: str):
@@ -33,16 +31,6 @@ def mount_point(tmp_path) -> Iterator[str]:
     yield str(tmp_path)
     forget(str(tmp_path))
     log_path(str(tmp_path)).unlink(missing_ok=True)
-
-
-@contextmanager
-def as_user(uid: int) -> Iterator[None]:
-    """Be somebody else for a while."""
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_running_stack_is_told_of(mount_point):
@@ -121,53 +109,39 @@ def test_forgetting_what_is_not_there_is_no_error(mount_point):
     forget(mount_point)
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED: it becomes another user")
+def test_a_stack_is_found_in_every_folder_of_the_user_and_a_living_one_first(
+    mount_point, monkeypatch, tmp_path
+):
+    folders = [tmp_path / "one", tmp_path / "two", tmp_path / "three"]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.setattr(run_dir, "run_folders", lambda: folders)
+    monkeypatch.setattr(run_dir, "run_folder", lambda: folders[1])
+    run_file = RunFile(mount_point, "/two.toml")
+    (folders[0] / lock_file(mount_point).name).write_text(
+        json.dumps({"mount_point": mount_point, "pid": 1, "stack_file": "/killed.toml"})
+    )
+    monkeypatch.setattr(run_dir, "run_folder", lambda: folders[2])
+    assert run_dir.stack_at(mount_point).stack_file == "/two.toml"
+    assert run_dir.find_socket(mount_point).parent == folders[1]
+    assert [stack.is_alive for stack in running_stacks()] == [False, True]
+    run_file.release()
+    assert not run_dir.stack_at(mount_point).is_alive
+    forget(mount_point)
+    assert run_dir.stack_at(mount_point) is None
+    assert [list(folder.iterdir()) for folder in folders] == [[], [], []]
 
 
-@needs_root
-def test_a_user_has_a_folder_in_the_runtime_directory(monkeypatch):
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        os.chown(folder, NOBODY, -1)
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        with as_user(NOBODY):
-            assert run_dir.run_folder() == Path(folder, "fusedm")
-        assert Path(folder, "fusedm").stat().st_mode & 0o777 == 0o700
+def test_what_is_in_a_folder_that_can_no_longer_be_written_to_is_found(mount_point, monkeypatch):
+    run_file = RunFile(mount_point, "/s.toml")
+    opened = os.open
 
+    def open_read_only(path, flags, *rest):
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, flags, *rest)
 
-@needs_root
-def test_a_user_without_a_runtime_directory_has_one_of_his_own_in_tmp(monkeypatch):
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    path = Path(f"/tmp/fusedm-{NOBODY}")
-    try:
-        with as_user(NOBODY):
-            assert run_dir.run_folder() == path
-    finally:
-        with suppress(FileNotFoundError):
-            path.rmdir()
-
-
-@needs_root
-@pytest.mark.parametrize("what", ["other owner", "writable", "link", "file"])
-def test_a_folder_that_another_may_have_laid_is_refused(monkeypatch, what):
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        os.chmod(folder, 0o777)
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        path = Path(folder, "fusedm")
-        if what == "link":
-            path.symlink_to("/tmp")
-        elif what == "file":
-            path.touch()
-        else:
-            path.mkdir()
-            path.chmod(0o777 if what == "writable" else 0o755)
-        if what != "other owner":
-            os.chown(path, NOBODY, -1, follow_symlinks=False)
-        with as_user(NOBODY), pytest.raises(ControlError, match="only user 65534 may write to"):
-            run_dir.run_folder()
-
-
-@needs_root
-def test_a_runtime_directory_that_is_not_there_is_one_clear_line(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such/folder")
-    with as_user(NOBODY), pytest.raises(ControlError, match="^/no/such/folder/fusedm: "):
-        run_dir.run_folder()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_read_only)
+        assert told(mount_point).is_alive
+    run_file.release()
