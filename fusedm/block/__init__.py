@@ -1,14 +1,19 @@
 """The words of the house: bios, contexts, capabilities, limits, plans. All of it is pure."""
 
-from fusedm.block import crypt_ctx, errors, plan, units
-from fusedm.block.bio import FLUSH, NO_DATA, Bio, Op
-from fusedm.block.capabilities import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities
-from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig, CryptoKey, KeyType
-from fusedm.block.device import BlockDevice, KeyHolder
-from fusedm.block.limits import Limits
-from fusedm.block.range_locks import RangeLocks
-from fusedm.block.span import Generation, Span
-from fusedm.block.stats import CryptoCounts, IoStats
+from typing import TYPE_CHECKING
+
+from fusedm import door
+
+if TYPE_CHECKING:
+    from fusedm.block import crypt_ctx, errors, plan, units
+    from fusedm.block.bio import FLUSH, NO_DATA, Bio, Op
+    from fusedm.block.capabilities import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities
+    from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig, CryptoKey, KeyType
+    from fusedm.block.device import BlockDevice, KeyHolder
+    from fusedm.block.limits import Limits
+    from fusedm.block.range_locks import RangeLocks
+    from fusedm.block.span import Generation, Span
+    from fusedm.block.stats import CryptoCounts, IoStats
 
 __all__ = [
     "ALL_CAPABILITIES",
@@ -36,3 +41,17 @@ __all__ = [
     "plan",
     "units",
 ]
+
+__getattr__ = door(
+    __name__,
+    {
+        "bio": "FLUSH NO_DATA Bio Op",
+        "capabilities": "ALL_CAPABILITIES NO_CAPABILITIES Capabilities",
+        "crypt_ctx": "MODES CryptContext CryptoConfig CryptoKey KeyType",
+        "device": "BlockDevice KeyHolder",
+        "limits": "Limits",
+        "range_locks": "RangeLocks",
+        "span": "Generation Span",
+        "stats": "CryptoCounts IoStats",
+    },
+)

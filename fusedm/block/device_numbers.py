@@ -7,10 +7,13 @@ for it, as a loop device over its file, it is known by that one's number; both l
 import errno
 import re
 from itertools import count
+from typing import TYPE_CHECKING
 
-from fusedm.block import BlockDevice
 from fusedm.block.device_mapper import Number
 from fusedm.block.errors import StackError
+
+if TYPE_CHECKING:
+    from fusedm.block import BlockDevice
 
 #: The major number device mapper usually gets; what has it here is known to its own stack only.
 MAPPED_MAJOR = 253
@@ -28,7 +31,7 @@ class DeviceNumbers:
         self._shown: dict[BlockDevice, Number] = {}
         self._devices: dict[Number, BlockDevice] = {}
 
-    def add(self, device: BlockDevice, first: int = 0, minor: int | None = None) -> None:
+    def add(self, device: "BlockDevice", first: int = 0, minor: int | None = None) -> None:
         """Give a device a minor, or the lowest free one from first on.
 
         Raises: StackError: EINVAL for a minor that cannot be, EBUSY for one that is taken.
@@ -44,12 +47,12 @@ class DeviceNumbers:
         self._own[device] = number
         self._devices[number] = device
 
-    def remove(self, device: BlockDevice) -> None:
+    def remove(self, device: "BlockDevice") -> None:
         """Forget a device."""
         self.show(device, None)
         del self._devices[self._own.pop(device)]
 
-    def show(self, device: BlockDevice, number: Number | None) -> None:
+    def show(self, device: "BlockDevice", number: Number | None) -> None:
         """Have a device known by the number of a block device that stands for it, or no more."""
         old = self._shown.pop(device, None)
         if old is not None and self._devices.get(old) is device:
@@ -58,15 +61,15 @@ class DeviceNumbers:
             self._shown[device] = number
             self._devices[number] = device
 
-    def of(self, device: BlockDevice) -> Number:
+    def of(self, device: "BlockDevice") -> Number:
         """The number a device is known by."""
         return self._shown.get(device) or self._own[device]
 
-    def own(self, device: BlockDevice) -> Number:
+    def own(self, device: "BlockDevice") -> Number:
         """The number of ours that it has, whatever it is known by."""
         return self._own[device]
 
-    def find(self, word: str) -> BlockDevice | None:
+    def find(self, word: str) -> "BlockDevice | None":
         """The device of `major:minor`; None for any other word."""
         match = re.fullmatch(r"(\d{1,10}):(\d{1,10})", word, re.ASCII)
         return self._devices.get((int(match[1]), int(match[2]))) if match else None

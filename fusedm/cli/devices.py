@@ -21,7 +21,6 @@ from fusedm.cli.engine_options import engine_options, engine_told
 from fusedm.control import Client, MapperClient, which_stack
 from fusedm.host import loop
 from fusedm.host.mounts import describe, holders_of
-from fusedm.stores import absolute_store
 
 stack_option = click.option(
     "--stack",
@@ -74,6 +73,9 @@ def disk_add(
 
     With --engine the other numbers are those of the ready-made engine, unless they are given.
     """
+    # No other verb here needs to know what stores there are.
+    from fusedm.stores import absolute_store
+
     engine = engine_told(profile, keyslots, max_dun_bytes, modes, program_latency_ms)
     args = {
         "name": name,

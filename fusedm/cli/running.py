@@ -13,7 +13,7 @@ from fusedm.block.errors import StackError, UsageError
 from fusedm.cli import listing
 from fusedm.cli.devices import stack_option
 from fusedm.control import Client, bring_down, bring_down_all, which_stack
-from fusedm.host import doctor, loop
+from fusedm.host import loop
 
 EXIT_FOUND = 1
 
@@ -130,6 +130,9 @@ def doctor_command() -> None:
 
     Exit codes: 0 nothing that is needed is missing, 1 something is.
     """
+    # It looks at much of the machine, and at packages.
+    from fusedm.host import doctor
+
     findings = doctor.examine()
     for finding in findings:
         mark = "ok  " if finding.ok else ("MISS" if finding.needed else "note")

@@ -1,37 +1,42 @@
 """Device mapper: tables of targets that map the bios of one device onto others.  See README.md."""
 
-from fusedm.dm.lifecycle import keys_of_targets, open_targets
-from fusedm.dm.mapped_device import MappedDevice
-from fusedm.dm.registry import target_class, target_doc, target_names
-from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
-from fusedm.dm.table import (
-    Lookup,
-    Namer,
-    Table,
-    TableEntry,
-    check_table,
-    format_status,
-    format_table,
-    name_of,
-    parse_table,
-    status_lines,
-    table_lines,
-)
-from fusedm.dm.target import (
-    Action,
-    Complete,
-    Defer,
-    Fail,
-    Many,
-    Params,
-    Remap,
-    Script,
-    Segment,
-    Steps,
-    Target,
-    Transform,
-    Word,
-)
+from typing import TYPE_CHECKING
+
+from fusedm import door
+
+if TYPE_CHECKING:
+    from fusedm.dm.lifecycle import keys_of_targets, open_targets
+    from fusedm.dm.mapped_device import MappedDevice
+    from fusedm.dm.registry import target_class, target_doc, target_names
+    from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
+    from fusedm.dm.table import (
+        Lookup,
+        Namer,
+        Table,
+        TableEntry,
+        check_table,
+        format_status,
+        format_table,
+        name_of,
+        parse_table,
+        status_lines,
+        table_lines,
+    )
+    from fusedm.dm.target import (
+        Action,
+        Complete,
+        Defer,
+        Fail,
+        Many,
+        Params,
+        Remap,
+        Script,
+        Segment,
+        Steps,
+        Target,
+        Transform,
+        Word,
+    )
 
 __all__ = [
     "Action",
@@ -68,3 +73,21 @@ __all__ = [
     "target_doc",
     "target_names",
 ]
+
+__getattr__ = door(
+    __name__,
+    {
+        "lifecycle": "keys_of_targets open_targets",
+        "mapped_device": "MappedDevice",
+        "registry": "target_class target_doc target_names",
+        "stacking": "all_below stack_capabilities stack_limits",
+        "table": (
+            "Lookup Namer Table TableEntry check_table format_status "
+            "format_table name_of parse_table status_lines table_lines"
+        ),
+        "target": (
+            "Action Complete Defer Fail Many Params Remap "
+            "Script Segment Steps Target Transform Word"
+        ),
+    },
+)

@@ -1,21 +1,32 @@
 """Backing stores: bytes at offsets, in memory or on the host, honest or faulty."""
 
-from fusedm.stores.base import Store
-from fusedm.stores.faulty import (
-    CorruptRead,
-    FailOp,
-    FaultRule,
-    Faults,
-    FaultyStore,
-    Latency,
-    LostWrite,
-    MisdirectedWrite,
-    TornWrite,
-)
-from fusedm.stores.file import FileStore
-from fusedm.stores.memory import MemoryStore
-from fusedm.stores.opening import absolute_store, open_store, remove_created, store_path, store_size
-from fusedm.stores.volatile_cache import VolatileCacheStore
+from typing import TYPE_CHECKING
+
+from fusedm import door
+
+if TYPE_CHECKING:
+    from fusedm.stores.base import Store
+    from fusedm.stores.faulty import (
+        CorruptRead,
+        FailOp,
+        FaultRule,
+        Faults,
+        FaultyStore,
+        Latency,
+        LostWrite,
+        MisdirectedWrite,
+        TornWrite,
+    )
+    from fusedm.stores.file import FileStore
+    from fusedm.stores.memory import MemoryStore
+    from fusedm.stores.opening import (
+        absolute_store,
+        open_store,
+        remove_created,
+        store_path,
+        store_size,
+    )
+    from fusedm.stores.volatile_cache import VolatileCacheStore
 
 __all__ = [
     "CorruptRead",
@@ -37,3 +48,18 @@ __all__ = [
     "store_path",
     "store_size",
 ]
+
+__getattr__ = door(
+    __name__,
+    {
+        "base": "Store",
+        "faulty": (
+            "CorruptRead FailOp FaultRule Faults FaultyStore "
+            "Latency LostWrite MisdirectedWrite TornWrite"
+        ),
+        "file": "FileStore",
+        "memory": "MemoryStore",
+        "opening": "absolute_store open_store remove_created store_path store_size",
+        "volatile_cache": "VolatileCacheStore",
+    },
+)
