@@ -1,5 +1,6 @@
 """LUKS volumes through a mount: QEMU and cryptsetup read what fusedm writes, and the reverse."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -187,4 +188,128 @@ def test_what_is_refused_adds_nothing(stack: Place):
     assert "No such file" in refused(1, "luks", "open", volume, "secret", "--key-file", "/no/file")
     taken = ("luks", "open", volume, "data", "--key-file", "-")
     assert refused(1, *taken, stdin=PASSPHRASE) == "name 'data' is taken"
-    assert "is not over a disk 'data.luks'" in refused(1, "luks", "close", "data")
+    assert "'data' is not a LUKS volume that `luks open`" in refused(1, "luks", "close", "data")
+
+
+# cryptsetup's volumes, options, and ways to lie.
+
+FAST = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", 1000)
+
+
+def formatted(stack: Place, name: str, *options: object, size: int = 20 << 20) -> Path:
+    volume = stack.folder / name
+    volume.touch()
+    os.truncate(volume, size)
+    tool("cryptsetup", "luksFormat", "-q", "--key-file", "-", *FAST, *options, volume)
+    return volume
+
+
+@with_cryptsetup
+def test_cryptsetup_works_on_a_volume_that_is_open_and_a_second_open_is_refused(stack: Place):
+    volume = formatted(stack, "open.luks", "--type", "luks2")
+    file = opened(stack, volume)
+    write_at(file, 0, DATA)
+    key = ("--key-file", stack.folder / "pass")
+    for words in (
+        ("luksDump", volume),
+        ("luksAddKey", "-q", *FAST, *key, volume, __file__),
+        ("luksHeaderBackup", volume, "--header-backup-file", stack.folder / "backup"),
+    ):
+        tool("cryptsetup", *words)
+    said = stack.refused(1, "luks", "open", volume, "again", "--key-file", "/no/file")
+    assert "in use by another store" in said
+    closed(stack)
+    assert opened(stack, volume, "--key-file", __file__).read_bytes()[: len(DATA)] == DATA
+    closed(stack)
+
+
+@with_cryptsetup
+@pytest.mark.parametrize("type_", ["luks1", "luks2"])
+def test_a_header_in_a_file_of_its_own(stack: Place, type_: str):
+    header, twin = stack.folder / f"{type_}.header", stack.folder / f"{type_}.twin"
+    kdf = FAST[2:] if type_ == "luks1" else FAST
+    data = stack.folder / f"{type_}.data"
+    data.write_bytes(bytes(4 << 20))
+    tool("cryptsetup", "luksFormat", "-q", "--key-file", "-", "--type", type_, *kdf,
+         "--header", header, data)  # fmt: skip
+    before = header.read_bytes()
+    file = opened(stack, data, "--header", str(header))
+    assert file.stat().st_size == 4 << 20
+    write_at(file, 0, DATA)
+    closed(stack)
+    os.link(header, twin)
+    for words in ((header,), (header, "--header", header), (header, "--header", twin)):
+        said = stack.refused(1, "luks", "open", *words[:1], "secret", "-d", "-", *words[1:])
+        assert "its payload would begin at byte 0, in its header of" in said
+    assert header.read_bytes() == before
+    assert opened(stack, data, "--header", str(header)).read_bytes()[: len(DATA)] == DATA
+    closed(stack)
+
+
+@with_cryptsetup
+def test_a_key_that_lies_within_a_file(stack: Place):
+    volume, stick = stack.folder / "within.luks", stack.folder / "stick"
+    volume.write_bytes(bytes(20 << 20))
+    stick.write_bytes(os.urandom(65536))
+    where = ("--keyfile-offset", "12345", "--keyfile-size", "512")
+    tool("cryptsetup", "luksFormat", "-q", *FAST, *where, volume, stick)
+    stack.ok("luks", "open", volume, "secret", "--key-file", stick, *where, "--type", "luks2")
+    closed(stack)
+    stack.ok("luks", "open", volume, "secret", "-d", stick, *where, "-S", "0", "--readonly")
+    closed(stack)
+    refused = stack.refused
+    beyond = ("--keyfile-offset", "65535", "--keyfile-size", "2")
+    said = refused(1, "luks", "open", volume, "secret", "--key-file", stick, *beyond)
+    assert said.endswith("has 1 bytes there, 2 are asked for")
+    said = refused(1, "luks", "open", volume, "secret", "-d", stick, "--keyfile-offset", "70000")
+    assert said.endswith("ends after 65536 bytes, before 70000")
+    assert "are of a --key-file" in refused(2, "luks", "open", volume, "secret", *where)
+    said = refused(1, "luks", "open", volume, "secret", "-d", stick, "--type", "luks1")
+    assert said.endswith("it is a luks2 volume, not luks1")
+
+
+@with_cryptsetup
+def test_a_volume_on_a_device_of_the_stack(stack: Place):
+    volume = formatted(stack, "inner.luks", "--type", "luks2", "--sector-size", 4096)
+    whole = stack.folder / "whole.img"
+    whole.write_bytes(bytes(1 << 20) + volume.read_bytes())
+    stack.ok("disk", "add", "whole", "--store", f"file:{whole}")
+    stack.ok("dm", "add", "part", "--table", "0 40960 linear whole 2048")
+    for name in ("part", stack.mount_point / "mapper/part"):
+        file = opened(stack, name)
+        write_at(file, 8192, DATA)
+        said = stack.refused(1, "luks", "open", "part", "again", "--key-file", "-")
+        assert said.endswith("mapper/part: this volume is open already, as 'secret'")
+        assert "part" in stack.ok("ls", "--tree")
+        closed(stack)
+    view = ("luks", "open", stack.mount_point / "views/home", "again", "-d", "-")
+    assert "is a view, under a key of its own" in stack.refused(1, *view)
+    stack.ok("dm", "remove", "part")
+    stack.ok("disk", "remove", "whole")
+    inner = stack.folder / "cut.luks"
+    inner.write_bytes(whole.read_bytes()[1 << 20 :])
+    assert opened(stack, inner).read_bytes()[8192:][: len(DATA)] == DATA
+    closed(stack)
+
+
+@with_cryptsetup
+@pytest.mark.loop
+def test_a_volume_on_a_loop_device_over_the_stack_goes_past_the_loop(stack: Place):
+    volume = formatted(stack, "looped.luks", "--type", "luks2")
+    stack.ok("disk", "add", "looped", "--store", f"file:{volume}")
+    node = stack.ok("attach", "looped").strip()
+    opened(stack, Path(node))
+    assert json.loads(stack.ok("ls", "--json"))["blockdevices"][-1]["fusedm"]["below"] == ["looped"]
+    closed(stack)
+    stack.ok("detach", "looped")
+    stack.ok("disk", "remove", "looped")
+
+
+@with_cryptsetup
+def test_a_cipher_that_crypt_has_not_is_refused_by_its_name(stack: Place):
+    volume = formatted(stack, "serpent.luks", "--type", "luks1")
+    with volume.open("r+b") as file:
+        file.seek(8)
+        file.write(b"serpent\0")
+    said = stack.refused(1, "luks", "open", volume, "secret", "-d", "-")
+    assert "serpent-xts-plain64: cipher 'serpent' is not known here" in said
