@@ -7,6 +7,7 @@ from fusedm.bench.place import Place
 from fusedm.block.units import bytes_to_sectors
 from fusedm.control import daemon_config, start_detached
 from fusedm.fuse import MountOptions
+from fusedm.host.interrupts import let_in
 
 #: How late the slow neighbour answers.
 SLOW_MS = 50
@@ -48,12 +49,15 @@ def stack_text(place: Place) -> str:
 def start_stack(place: Place) -> int:
     """Bring the stack up; the pid of its daemon, which ends with this process.
 
+    Signals are let in: what is in the place is cleared in any case.
     Raises: FusedmError.
     """
     stack_file = place.folder / "stack.toml"
     stack_file.write_text(stack_text(place))
     config = daemon_config(str(stack_file), str(place.mount_point), MountOptions())
-    return start_detached(config, with_parent=True)
+    pid = start_detached(config, with_parent=True)
+    let_in()
+    return pid
 
 
 def file_of(place: Place, folder: str, name: str) -> str:

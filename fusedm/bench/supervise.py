@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from fusedm.bench.place import Place, clear, wait_for_daemon
 from fusedm.block.errors import StackError
-from fusedm.host.interrupts import ENDING_SIGNALS, interruptible, let_in, uninterruptible
+from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in
 from fusedm.host.process import end_with
 
 
@@ -38,15 +38,13 @@ def supervised(place: Place) -> Iterator[None]:
     os.setsid()
     end_with(parent)
     # What came to both of us before we had a session of our own is handed on to us as well.
-    with interruptible(once=True):
-        try:
-            let_in()
+    try:
+        with interruptible():
             yield
-        except KeyboardInterrupt:
-            raise StackError("the benchmark was interrupted") from None
-        finally:
-            with uninterruptible():
-                _clear(place)
+    except KeyboardInterrupt:
+        raise StackError("the benchmark was interrupted") from None
+    finally:
+        _clear(place)
 
 
 def _clear(place: Place) -> None:
@@ -70,10 +68,10 @@ def _wait_and_exit(child: int, place: Place) -> NoReturn:
             signal.signal(number, hand_on)
     let_in()
     _, status = os.waitpid(child, 0)
-    with uninterruptible():
-        code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            wait_for_daemon(place.folder)
-            _clear(place)
-            raise StackError(f"the benchmark was killed by signal {-code}; nothing of it is left")
+    hold()
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        wait_for_daemon(place.folder)
+        _clear(place)
+        raise StackError(f"the benchmark was killed by signal {-code}; nothing of it is left")
     sys.exit(code)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import click
 
-from fusedm.block.errors import StackError, UsageError
+from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.cli import demo_files, demo_proof
 from fusedm.cli.demo_fio import fio_table
 from fusedm.cli.progress import Progress
 from fusedm.control import Client, bring_down, daemon_config, reap, stack_at, start_detached
 from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts
-from fusedm.host.interrupts import interruptible, uninterruptible
+from fusedm.host.interrupts import hold, interruptible, let_in
 
 STACK_FILE = """\
 version = 1
@@ -78,15 +78,15 @@ def run_demo(keep: str | None) -> None:
     """
     _check_machine()
     say = Progress(sys.stdout)
-    with interruptible(), _work_folder(keep) as folder:
-        try:
-            _run(folder, say)
-        except KeyboardInterrupt:
-            say.line("interrupted: tearing down")
-            raise StackError("the demo was interrupted") from None
-        finally:
-            with uninterruptible():
-                _tear_down(folder, say)
+    hold()
+    with _work_folder(keep) as folder:
+        with _torn_down(folder, say):
+            try:
+                with interruptible():
+                    _run(folder, say)
+            except KeyboardInterrupt:
+                say.line("interrupted: tearing down")
+                raise StackError("the demo was interrupted") from None
         say.line("everything worked, and nothing is left.")
 
 
@@ -97,6 +97,7 @@ def _run(folder: Path, say: Progress) -> None:
     demo_proof.write_key(folder / "alice.key")
     config = daemon_config(str(folder / "stack.toml"), str(mount_point), MountOptions())
     pid = start_detached(config, with_parent=True)
+    let_in()
     say.command(f"fusedm up {folder}/stack.toml {mount_point}", f"daemon {pid} answers")
     with Client(str(mount_point)) as client:
         say.step("2", "real file systems on a loop device over the view `home`")
@@ -113,6 +114,20 @@ def _run(folder: Path, say: Progress) -> None:
     say.step("4", "a short benchmark of the view")
     for line in fio_table(home["path"], folder, say):
         say.line(line)
+
+
+@contextlib.contextmanager
+def _torn_down(folder: Path, say: Progress) -> Iterator[None]:
+    """Undo everything after a with block; an error of the block is what is told, not of this."""
+    try:
+        yield
+    except BaseException:
+        try:
+            _tear_down(folder, say)
+        except (FusedmError, OSError) as error:
+            say.line(f"tearing down: {error}")
+        raise
+    _tear_down(folder, say)
 
 
 def _tear_down(folder: Path, say: Progress) -> None:

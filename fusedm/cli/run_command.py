@@ -24,7 +24,7 @@ from fusedm.control import (
     start_detached,
 )
 from fusedm.fuse import MountOptions
-from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in, uninterruptible
+from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
 from fusedm.host.process import end_with
 from fusedm.host.run_folder import run_folder
 
@@ -38,11 +38,8 @@ def run_with_stack(stack_file: str, command: Sequence[str], options: MountOption
     A command that a signal ended gives 128 + the signal, as a shell does.
     Raises: FusedmError if the stack cannot be brought up or torn down.
     """
-    with (
-        interruptible(),
-        _mount_point() as mount_point,
-        running_stack(stack_file, mount_point, options),
-    ):
+    hold()
+    with _mount_point() as mount_point, running_stack(stack_file, mount_point, options):
         return _run(command, {**os.environ, **environment(mount_point)})
 
 
@@ -61,6 +58,7 @@ def _mount_point() -> Iterator[str]:
 def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> Iterator[None]:
     """A stack for the time of a with block, torn down at its end with all that lies over it.
 
+    Signals are held when the block begins, and must be when it ends.
     What cannot go yet, since somebody holds it, is told of on stderr: the outcome of the block
     counts for more.
     """
@@ -68,13 +66,12 @@ def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> I
     try:
         yield
     finally:
-        with uninterruptible():
-            try:
-                bring_down(mount_point, force=True)
-            except FusedmError as error:
-                print(f"fusedm: {error}", file=sys.stderr)
-            reap(pid)
-            _tell_log(mount_point)
+        try:
+            bring_down(mount_point, force=True)
+        except FusedmError as error:
+            print(f"fusedm: {error}", file=sys.stderr)
+        reap(pid)
+        _tell_log(mount_point)
 
 
 def _tell_log(mount_point: str) -> None:
@@ -108,16 +105,13 @@ def _run(command: Sequence[str], told: Mapping[str, str]) -> int:
         end_with(own)
 
     # A signal that comes before it can be handed on waits until then.
-    hold()
     try:
         child = subprocess.Popen(command, env=told, preexec_fn=begin)
     except OSError as error:
-        let_in()
         missing = isinstance(error, FileNotFoundError)
         reason = "command not found" if missing else error.strerror
         raise UsageError(f"{command[0]}: {reason}") from None
     with _forwarding_to(child):
-        let_in()
         while True:
             try:
                 code = child.wait(PARENT_POLL_SECONDS)
@@ -138,7 +132,9 @@ def _forwarding_to(child: "subprocess.Popen[bytes]") -> Iterator[None]:
 
     before = {number: signal.signal(number, forward) for number in ENDING_SIGNALS}
     try:
+        let_in()
         yield
     finally:
+        hold()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,7 +10,8 @@ from fusedm import door
 if TYPE_CHECKING:
     from fusedm.control.bring import bring_down, bring_down_all
     from fusedm.control.client import Client, which_stack
-    from fusedm.control.daemon import DaemonConfig, reap, start_detached
+    from fusedm.control.daemon import DaemonConfig
+    from fusedm.control.detached import reap, start_detached
     from fusedm.control.mapper_client import MapperClient
     from fusedm.control.run_dir import DMSETUP, lock_path, log_path, stack_at
     from fusedm.control.start import bring_up, daemon_config, serve_here
@@ -38,7 +39,8 @@ __getattr__ = door(
     {
         "bring": "bring_down bring_down_all",
         "client": "Client which_stack",
-        "daemon": "DaemonConfig reap start_detached",
+        "daemon": "DaemonConfig",
+        "detached": "reap start_detached",
         "mapper_client": "MapperClient",
         "run_dir": "DMSETUP lock_path log_path stack_at",
         "start": "bring_up daemon_config serve_here",

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from contextlib import nullcontext
 
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import run_dir
@@ -15,6 +16,8 @@ from fusedm.host import loop, mounts
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
 END_SECONDS = 60.0
 POLL_SECONDS = 0.02
+
+FS_TYPE = "fuse.fusedm"
 
 
 def bring_down(mount_point: str, force: bool = False) -> list[str]:
@@ -28,17 +31,41 @@ def bring_down(mount_point: str, force: bool = False) -> list[str]:
     mount_point = mounts.resolve(mount_point)
     stack = run_dir.stack_at(mount_point)
     mounted = mounts.mount_at(mount_point)
-    is_ours = mounted is not None and mounted.fs_type == "fuse.fusedm"
+    is_ours = mounted is not None and mounted.fs_type == FS_TYPE
     if stack is None and not is_ours:
         raise ControlError(f"{mount_point}: no stack is there", errno.ENOENT)
     if stack is not None and stack.is_alive:
         done = _end(stack, force) + run_dir.clear_stale_nodes()
         run_dir.forget_mount_point(mount_point)
         return done
+    with nullcontext() if stack is None else run_dir.claimed(mount_point):
+        return _clear(mount_point, force, lazy=True)
+
+
+def clear_dead(mount_point: str) -> list[str]:
+    """Clear what a killed daemon has left of its stack, if one has; what was done, in words.
+
+    That is what the record of a daemon tells of whose lock nobody holds: a mount that does not
+    answer, and loop devices over it that nobody uses.
+    Raises: StackError(EBUSY) naming who uses it: nothing has been done then. ControlError if
+            somebody is starting or clearing it just now.
+    """
+    mount_point = mounts.resolve(mount_point)
+    stack = run_dir.stack_at(mount_point)
+    if stack is None or stack.is_alive:
+        return []
+    with run_dir.claimed(mount_point):
+        return _clear(mount_point, force=False, lazy=False)
+
+
+def _clear(mount_point: str, force: bool, lazy: bool) -> list[str]:
+    """Clear what a dead daemon has left."""
     done = loop.release_all(mount_point, force)
     done += run_dir.clear_stale_nodes()
-    if is_ours:
-        mounts.unmount(mount_point, lazy=True)
+    mounted = mounts.mount_at(mount_point)
+    is_ours = mounted is not None and mounted.fs_type == FS_TYPE
+    if is_ours and (lazy or mounts.is_stale(mount_point)):
+        mounts.unmount(mount_point, lazy)
         done.append(f"cleared the stale mount {mount_point}")
     run_dir.forget(mount_point)
     run_dir.forget_mount_point(mount_point)

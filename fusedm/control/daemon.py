@@ -5,35 +5,28 @@ still answers; then the mount; then stores and keys; the lock file last.
 """
 
 import errno
-import json
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
 
 import trio
 
-from fusedm.block.errors import FusedmError
+from fusedm.block.errors import FusedmError, StackError
 from fusedm.control import run_dir
 from fusedm.control.commands import Commands
-from fusedm.control.run_dir import RunFile, log_path, socket_path
+from fusedm.control.run_dir import RunFile, socket_path
 from fusedm.control.server import listen, serve_control
 from fusedm.fuse import MountOptions, serve
 from fusedm.host import loop, mounts
-from fusedm.host.interrupts import (
-    ENDING_SIGNALS,
-    hold,
-    interruptible,
-    let_in,
-    restore_defaults,
-)
-from fusedm.host.process import allow_many_files, end_with, mark_io_flusher
+from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
+from fusedm.host.process import allow_many_files, mark_io_flusher
 from fusedm.stack import Stack, StackSpec
 
 log = logging.getLogger(__name__)
@@ -43,6 +36,9 @@ log = logging.getLogger(__name__)
 RELEASE_SECONDS = 45.0
 UNMOUNT_SECONDS = 5.0
 CLOSE_SECONDS = 60.0
+
+#: Called when the mount answers; what it raises ends the daemon, as one that has not come up.
+OnReady = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +52,13 @@ class DaemonConfig:
     base_dir: Path
 
 
-def run_daemon(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
+def run_daemon(config: DaemonConfig, on_ready: OnReady) -> None:
     """Serve until told to stop, unmounted from outside, or signalled; everything is undone then.
 
+    Signals are held until they are listened to, and again at the end.
     Raises: FusedmError, OSError if it cannot start; then nothing is left.
     """
+    hold()
     mark_io_flusher()
     allow_many_files()
     run_file = RunFile(str(config.mount_point), config.stack_file)
@@ -72,43 +70,6 @@ def run_daemon(config: DaemonConfig, on_ready: Callable[[], None]) -> None:
     finally:
         deadline.cancel()
         run_file.release()
-
-
-def start_detached(config: DaemonConfig, with_parent: bool = False) -> int:
-    """Run the daemon in a process of its own; returns its pid when the mount answers.
-
-    with_parent has it end when the calling process dies.
-    Raises: FusedmError with what the daemon could not do.
-    """
-    reader, writer = os.pipe()
-    parent = os.getpid()
-    with interruptible():
-        hold()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            _be_daemon(config, writer, parent if with_parent else None)
-        os.close(writer)
-        try:
-            let_in()
-            with open(reader, "rb") as pipe:
-                told = json.loads(pipe.read() or b"null")
-        except BaseException:  # Interrupted: what nobody waits for must not come up.
-            os.kill(pid, signal.SIGTERM)
-            reap(pid)
-            run_dir.forget(str(config.mount_point))
-            raise
-    if told != "ready":
-        reap(pid)
-        text, number = told or (f"the daemon died; see {log_path(str(config.mount_point))}", 5)
-        raise FusedmError(text, number)
-    return pid
-
-
-def reap(pid: int) -> None:
-    """Wait for the process of a daemon that has ended, if it is a child of this one."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
 
 
 def notify_service_manager(state: str) -> None:
@@ -162,18 +123,62 @@ class Deadline:
         os._exit(1)
 
 
-async def _main(config: DaemonConfig, on_ready: Callable[[], None], deadline: Deadline) -> None:
-    mount_point = config.mount_point
-    asked, unmounting, unmounted = trio.Event(), trio.Event(), trio.Event()
-    async with Stack(config.spec, config.base_dir, mount_point) as stack:
-        commands = Commands(stack, mount_point, asked.set, config.options.lane)
+async def _main(config: DaemonConfig, on_ready: OnReady, deadline: Deadline) -> None:
+    asked = trio.Event()
+    async with trio.open_nursery() as nursery:
+        # Before there is anything: whatever a signal ends has to be undone.
+        await nursery.start(_listen_to_signals, asked)
+        async with _built(config, deadline, asked) as stack:
+            await _serve_stack(stack, config, on_ready, deadline, asked)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _built(
+    config: DaemonConfig, deadline: Deadline, asked: trio.Event
+) -> AsyncIterator[Stack]:
+    """The stack, if it is there before the daemon is asked to end."""
+    stack: Stack | None = None
+    async with AsyncExitStack() as exits:
         async with trio.open_nursery() as nursery:
-            # Before there is a mount: a signal must never leave one without its daemon.
-            await nursery.start(_listen_to_signals, asked)
+            nursery.start_soon(_give_up, asked, deadline, nursery.cancel_scope)
+            built = Stack(config.spec, config.base_dir, config.mount_point)
+            stack = await exits.enter_async_context(built)
+            nursery.cancel_scope.cancel()
+        if stack is None:
+            raise _told_to_end(config)
+        yield stack
+
+
+async def _give_up(asked: trio.Event, deadline: Deadline, building: trio.CancelScope) -> None:
+    await asked.wait()
+    deadline.set(CLOSE_SECONDS, "giving up the start")
+    building.cancel()
+
+
+def _told_to_end(config: DaemonConfig) -> StackError:
+    return StackError(f"{config.mount_point}: was told to end before it was up", errno.EINTR)
+
+
+async def _serve_stack(
+    stack: Stack,
+    config: DaemonConfig,
+    on_ready: OnReady,
+    deadline: Deadline,
+    asked: trio.Event,
+) -> None:
+    mount_point = config.mount_point
+    commands = Commands(stack, mount_point, asked.set, config.options.lane)
+    unmounting, unmounted, is_up = trio.Event(), trio.Event(), trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
             await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
             listener = listen(socket_path(str(mount_point)))
             nursery.start_soon(serve_control, listener, commands.dispatch)
-            on_ready()
+            if asked.is_set():
+                raise _told_to_end(config)
+            await on_ready()
+            is_up.set()
             notify_service_manager("READY=1")
             await asked.wait()
             notify_service_manager("STOPPING=1")
@@ -185,6 +190,10 @@ async def _main(config: DaemonConfig, on_ready: Callable[[], None], deadline: De
             await unmounted.wait()
             deadline.set(CLOSE_SECONDS, "closing stores")
             nursery.cancel_scope.cancel()
+    except BaseException:
+        if not is_up.is_set():
+            stack.remove_created()
+        raise
 
 
 async def _serve_mount(
@@ -204,10 +213,17 @@ async def _serve_mount(
 async def _listen_to_signals(
     asked: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
+    for number in ENDING_SIGNALS:  # What comes when nobody listens any more: it is ending then.
+        signal.signal(number, _do_nothing)
     with trio.open_signal_receiver(*ENDING_SIGNALS) as signals:
+        let_in()
         task_status.started()
         async for _ in signals:
             asked.set()
+
+
+def _do_nothing(_: int, __: FrameType | None) -> None:
+    """A handler that threads of libraries may run as well, who know nothing of what is held."""
 
 
 def _release_loops(mount_point: Path) -> None:
@@ -216,84 +232,3 @@ def _release_loops(mount_point: Path) -> None:
         loop.release_all(str(mount_point), force=True)
     except FusedmError as error:
         log.warning("%s", error)
-
-
-def _be_daemon(config: DaemonConfig, told: int, parent: int | None) -> NoReturn:
-    """What the process made for the daemon does, and nothing of its parent's afterwards."""
-    code = 1
-    try:
-        # The parent's handlers are not for us; until there is a mount, a signal just ends us.
-        restore_defaults()
-        os.setsid()
-        os.chdir("/")
-        if parent is not None:
-            end_with(parent)
-        sources = _key_descriptors(config.spec)
-        _redirect(log_path(str(config.mount_point)), keep={told, *sources})
-        code = _run_and_tell(config, told, sources)
-    except BaseException:
-        log.exception("the daemon died")
-    finally:
-        logging.shutdown()
-        if parent is not None and os.getppid() != parent:
-            # Who made the mount point for us was killed; it stays if anything is in it.
-            with suppress(OSError):
-                config.mount_point.rmdir()
-        os._exit(code)
-
-
-def _run_and_tell(config: DaemonConfig, told: int, sources: set[int]) -> int:
-    """Run the daemon and tell the waiting process how its start went.
-
-    The descriptors keys were read from are let go of as soon as they have been.
-    """
-
-    def tell(message: object) -> None:
-        with suppress(OSError):
-            os.write(told, json.dumps(message).encode())
-            os.close(told)
-
-    def on_ready() -> None:
-        tell("ready")
-        _point_at_nothing(sources)
-
-    try:
-        run_daemon(config, on_ready)
-    except FusedmError as error:
-        tell([str(error), error.errno])
-        return 1
-    except OSError as error:
-        tell([f"{config.mount_point}: {error.strerror or error}", error.errno or errno.EIO])
-        return 1
-    return 0
-
-
-def _key_descriptors(spec: StackSpec) -> set[int]:
-    """The descriptors that sources of keys and of engines' secrets name."""
-    sources = [key.source for key in spec.keys.values()]
-    sources += [disk.engine.secret or "" for disk in spec.disks.values() if disk.engine]
-    return {int(source.removeprefix("fd:")) for source in sources if source.startswith("fd:")}
-
-
-def _redirect(log_file: Path, keep: set[int]) -> None:
-    """Nothing to read, nowhere to print; what is logged goes to a file only the user can read.
-
-    Of the descriptors that came from the caller only those to keep stay open.
-    """
-    errors = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(errors, 2)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in keep:
-            with suppress(OSError):  # The descriptor of the listing itself.
-                os.close(int(name))
-    _point_at_nothing({0, 1} - keep)
-    logging.basicConfig(
-        level=logging.WARNING, stream=os.fdopen(2, "w", buffering=1, closefd=False), force=True
-    )
-
-
-def _point_at_nothing(descriptors: set[int]) -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors:
-        os.dup2(nothing, descriptor)
-    os.close(nothing)

@@ -10,7 +10,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -78,6 +78,21 @@ class RunFile:
         """Remove the file and give the lock back."""
         forget(self._mount_point)
         os.close(self._fd)
+
+
+@contextmanager
+def claimed(mount_point: str) -> Iterator[None]:
+    """Hold the lock of a daemon that has died: nobody starts or clears there meanwhile.
+
+    Raises: ControlError if somebody has it.
+    """
+    fd = None
+    while fd is None:
+        fd = _open_locked(_find(mount_point, "json"), mount_point)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def forget(mount_point: str) -> None:

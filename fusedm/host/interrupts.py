@@ -1,6 +1,14 @@
-"""What the signals that ask a command to end do to it."""
+"""What the signals that ask a command to end do to it.
 
+A command that makes several things holds the signals, makes them one by one in context managers
+that undo them, and lets signals in only inside the innermost (interruptible). So no signal comes
+between making a thing and being ready to undo it, nor into the undoing. What has been done whole
+never lets them in again: the process ends with them held, and says that it is done.
+"""
+
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -8,34 +16,39 @@ from types import FrameType
 #: Sent by a person, a service manager and a closing terminal.
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+#: When another one may interrupt once more: Python loses those that come while it calls back.
+AGAIN_SECONDS = 2.0
+
 
 @contextmanager
-def interruptible(once: bool = False) -> Iterator[None]:
-    """Let each of them raise KeyboardInterrupt, so that all is undone on the way out.
+def interruptible() -> Iterator[None]:
+    """Let them in, and have them raise KeyboardInterrupt; afterwards they are held.
 
-    once lets only the first do so: a second cannot come between that and the teardown.
+    Another one soon after the first does nothing, so it cannot come between that and the undoing.
     """
-    came: list[int] = []
+    came = -math.inf
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        if len(came) == 1 or not once:
+        nonlocal came
+        if time.monotonic() >= came + AGAIN_SECONDS:
+            came = time.monotonic()
             raise KeyboardInterrupt(number)
 
-    with _handled_by(interrupt):
+    # What is ignored already, as under nohup, stays so.
+    heard = [n for n in ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        let_in()
         yield
+    finally:
+        hold()
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """What a shell says of a command that a signal has ended: 130 if it was Ctrl-C."""
     return 128 + int(interrupt.args[0] if interrupt.args else signal.SIGINT)
-
-
-@contextmanager
-def uninterruptible() -> Iterator[None]:
-    """Let none of them interrupt a teardown."""
-    with _handled_by(signal.SIG_IGN):
-        yield
 
 
 def hold() -> None:
@@ -54,27 +67,14 @@ def let_in() -> None:
 @contextmanager
 def held() -> Iterator[None]:
     """Hold them for the time of a with block; those that came meanwhile come at its end."""
-    hold()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         yield
     finally:
-        let_in()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def restore_defaults() -> None:
-    """Let each of them end this process, as in one that has just been started."""
+    """Have each of them end this process, as in one that has just been started."""
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    let_in()
-
-
-@contextmanager
-def _handled_by(handler: "signal._HANDLER") -> Iterator[None]:
-    # What is ignored already, as under nohup, stays so.
-    heard = [n for n in ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

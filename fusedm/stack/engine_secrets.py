@@ -52,7 +52,9 @@ class EngineSecrets:
             return self.default()
         source = absolute_source(source, self._base_dir)
         if source not in self._managers:
-            secret = await trio.to_thread.run_sync(load_key, source, SECRET_SIZE, self._base_dir)
+            secret = await trio.to_thread.run_sync(
+                load_key, source, SECRET_SIZE, self._base_dir, abandon_on_cancel=True
+            )
             self._managers.setdefault(source, KeyManager(secret))
         return self._managers[source]
 
@@ -88,7 +90,9 @@ class EngineSecrets:
             blob = await trio.to_thread.run_sync(manager.generate_key)
         elif blob is None:
             base_dir = self._base_dir or Path.cwd()
-            blob = await trio.to_thread.run_sync(load_bytes, source, MAX_WRAPPED_KEY_SIZE, base_dir)
+            blob = await trio.to_thread.run_sync(
+                load_bytes, source, MAX_WRAPPED_KEY_SIZE, base_dir, abandon_on_cancel=True
+            )
         if manager is None:
             return blob
         return await trio.to_thread.run_sync(manager.prepare_key, blob)

@@ -111,10 +111,14 @@ class Stack:
             await _build(self, spec, self._open_store)
         except BaseException:
             self._close()
-            for disk in self.system.disks.values():
-                remove_created(disk.store)
+            self.remove_created()
             raise
         return self
+
+    def remove_created(self) -> None:
+        """Remove the files that building it has created, as what it was built for has failed."""
+        for disk in self.system.disks.values():
+            remove_created(disk.store)
 
     async def __aexit__(
         self,
@@ -248,8 +252,9 @@ class Stack:
                 spec = replace(spec, wrapped_by=disk)
             raw = await self._secrets.wrapped_key(spec.source, raw, manager)
         elif raw is None:
+            # A source may be a terminal, or a pipe that nobody writes to.
             raw = await trio.to_thread.run_sync(
-                load_key, spec.source, config.key_size, self._base_dir
+                load_key, spec.source, config.key_size, self._base_dir, abandon_on_cancel=True
             )
         try:
             key = CryptoKey(spec.name, config, raw)

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -76,19 +75,6 @@ def test_what_is_saved_comes_up_as_the_same_stack_with_the_same_bytes(here: Plac
     assert here.files() == before
     assert home.read_bytes()[:4096] == b"kept" * 1024
     assert here.ok("save") == saved.read_text()
-
-
-def test_a_stale_mount_is_told_of_and_cleared_with_down(here: Place):
-    here.up()
-    pid = here.pid()
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: here.pid() is None)
-    said = refused(1, "up", here.toml, here.mount_point)
-    assert "is the stale mount of a killed daemon: clear it with: fusedm down" in said
-    assert run("down", here.mount_point).stderr == f"cleared the stale mount {here.mount_point}\n"
-    assert nothing_is_up(here)
-    here.up()
 
 
 def test_down_where_no_stack_is_is_refused(here: Place):

@@ -55,6 +55,7 @@ ONLY_IN = {
         "control/server.py",
         "control/daemon.py",
         "control/key_commands.py",
+        "control/detached.py",
     ),
     "pyfuse3": ("fuse/operations.py", "fuse/mount.py"),
     # What checks the data path (verify, the demo's proof) must share no code with it.
@@ -94,6 +95,7 @@ ONLY_IN = {
         "dmsetup/caller.py",
         "dmsetup/server.py",
         "dmsetup/server_socket.py",
+        "control/detached.py",
     ),
     "subprocess": (
         "fuse/kernel_mount.py",

@@ -1,0 +1,67 @@
+"""Whatever a signal ends, whenever it comes: nothing is left, or all is there and it exits 0."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fusedm.control.run_dir import running_stacks
+from tests.helpers.cli import Place, place, run, wait_until
+from tests.helpers.signalled import Signalled
+from tests.helpers.tiers import left_behind
+
+pytestmark = pytest.mark.fuse
+
+STARTING = "control/daemon.py control/detached.py control/start.py host/interrupts.py"
+
+
+@pytest.fixture
+def here(tmp_path: Path):
+    """A place for a stack, where nothing is left when the test is over."""
+    with place(tmp_path) as it:
+        yield it
+    wait_until(lambda: left_behind(os.path.realpath(tmp_path)) == [])
+
+
+def is_whole(it: Place) -> bool:
+    """Whether a stack is up with all that belongs to it."""
+    return it.is_mounted() and it.pid() is not None and (it.folder / "ufs0.img").exists()
+
+
+def is_nothing(it: Place) -> bool:
+    """Whether neither mount, daemon, record nor store is there."""
+    records = [stack.mount_point for stack in running_stacks()]
+    return (
+        not it.is_mounted()
+        and str(it.mount_point) not in records
+        and not (it.folder / "ufs0.img").exists()
+    )
+
+
+def start_over(it: Place) -> None:
+    """Have the place as it was at first."""
+    run("down", "--force", it.mount_point)
+    (it.folder / "ufs0.img").unlink(missing_ok=True)
+    assert is_nothing(it)
+
+
+@pytest.mark.parametrize("who", ["us", "the daemon"])
+def test_an_interrupted_up_leaves_nothing_or_a_whole_stack_and_0(here: Place, who: str):
+    up = Signalled(here.folder, who, STARTING, "up", here.toml, here.mount_point)
+    assert up.run(0).returncode == 0
+    start_over(here)
+    ends = set()
+    for line, number in up.places():
+        done = up.run(line, number)
+        if who == "the daemon" and done.returncode == 0:
+            # It was up already, or even ending: it ends as any that is signalled does.
+            run("down", here.mount_point)
+            wait_until(lambda: not here.is_mounted() and here.pid() is None)
+        elif done.returncode == 0:
+            assert is_whole(here), (line, number, done)
+        else:
+            assert is_nothing(here), (line, number, done)
+            assert done.returncode in (-number, 128 + number, 1), (line, number, done)
+        ends.add(done.returncode == 0)
+        start_over(here)
+    assert ends == {False, True}
