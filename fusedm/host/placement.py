@@ -1,4 +1,4 @@
-"""Where a store lies: never on the mount it is part of, or the daemon would wait for itself."""
+"""Where a store may lie: not on the mount it is part of, nor as a new file among device nodes."""
 
 import errno
 import os
@@ -43,6 +43,27 @@ def check_not_on(
             below = Path(os.path.realpath(file))
             if below not in places:
                 places.append(below)
+
+
+def check_creatable(path: str | Path, mountinfo: str | None = None) -> None:
+    """Refuse a path where nothing is yet, if that is a folder of device nodes.
+
+    A file there would be taken for the device that is missing, and would fill memory.
+    Raises: StoreError(ENOENT).
+    """
+    if os.path.exists(path):
+        return
+    if mountinfo is None:
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+    folder = Path(os.path.realpath(Path(path).parent))
+    mount = _mount_of(folder, parse_mountinfo(mountinfo))
+    # What is mounted below /dev, as /dev/shm is, may be for files.
+    among_nodes = folder.is_relative_to("/dev") and not folder.is_relative_to("/dev/shm")
+    if mount.fs_type == "devtmpfs" or (
+        among_nodes and Path("/dev").is_relative_to(mount.mount_point)
+    ):
+        text = f"{path}: is not there, and no file is made among the nodes of devices"
+        raise StoreError(text, errno.ENOENT)
 
 
 def _device(place: Path, mounts: list[Mount]) -> str:

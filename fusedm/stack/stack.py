@@ -23,7 +23,7 @@ from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, 
 from fusedm.crypto import KeyManager, ResetResult
 from fusedm.disk import Disk
 from fusedm.dm import format_table
-from fusedm.host.placement import check_not_on
+from fusedm.host.placement import check_creatable, check_not_on
 from fusedm.stack.device_mapper import DeviceMapper
 from fusedm.stack.engine_secrets import EngineSecrets, absolute_source, wrapping_engine
 from fusedm.stack.engine_spec import EngineSpec
@@ -345,8 +345,10 @@ class Stack:
 
     def _open_store(self, spec: DiskSpec) -> Store:
         path = store_path(spec.store, self._base_dir)
-        if path is not None and self._mount_point is not None:
-            check_not_on(path, self._mount_point)
+        if path is not None:
+            check_creatable(path)
+            if self._mount_point is not None:
+                check_not_on(path, self._mount_point)
         return open_store(spec.store, spec.size, self._base_dir, read_only=spec.read_only)
 
 

@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fusedm.block import Op
@@ -58,16 +58,14 @@ class FileStore(DescriptorStore):
                 fd, created = _open(path, size, create, read_only)
                 try:
                     _lock(fd, read_only)
+                    store = cls(fd, path, _usable_size(fd, path, size), read_only)
+                    store.created = created
+                    check_size(str(path), store.size, store.logical_block_size)
                 except BaseException:
                     os.close(fd)
+                    if created:
+                        path.unlink()
                     raise
-            try:
-                store = cls(fd, path, _usable_size(fd, path, size), read_only)
-                store.created = created
-                check_size(str(path), store.size, store.logical_block_size)
-            except BaseException:
-                os.close(fd)
-                raise
         except OSError as error:
             purpose = "reading" if read_only else "writing"
             text = f"{path}: cannot be opened for {purpose}: {error.strerror}"
@@ -86,8 +84,26 @@ class FileStore(DescriptorStore):
         """Close the descriptor, which also unlocks the file."""
         os.close(self._fd)
 
+    def remove_created(self) -> None:
+        """Remove the file if open() made it, and nobody has put another in its place since."""
+        with suppress(FileNotFoundError):
+            now = self.path.lstat()
+            if self.created and (now.st_dev, now.st_ino) == self.identity:
+                self.path.unlink()
+
     def _descriptor(self) -> int:
         return self._fd
+
+
+def check_kind(path: Path, mode: int) -> None:
+    """Refuse what is no medium, before it is opened: opening it might wait for ever.
+
+    Raises: StoreError.
+    """
+    if stat.S_ISDIR(mode):
+        raise StoreError(f"{path}: is a directory, not a file or block device", errno.EISDIR)
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise StoreError(f"{path}: is neither a regular file nor a block device")
 
 
 @contextmanager
@@ -116,10 +132,7 @@ def _open(path: Path, size: int | None, create: bool, read_only: bool) -> tuple[
         if not create or read_only:
             raise
         return _create(path, size), True
-    if stat.S_ISDIR(mode):
-        raise StoreError(f"{path}: is a directory, not a file or block device", errno.EISDIR)
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise StoreError(f"{path}: is neither a regular file nor a block device")
+    check_kind(path, mode)
     if read_only:
         return os.open(path, os.O_RDONLY), False
     # O_EXCL without O_CREAT refuses a block device that is mounted or held by another such opener.
@@ -131,11 +144,17 @@ def _create(path: Path, size: int | None) -> int:
     if size is None:
         raise StoreError(f"{path}: does not exist, and without a size it cannot be created")
     check_size(str(path), size)
+    if path.is_symlink():
+        raise StoreError(f"{path}: leads to {path.readlink()}, which is not there", errno.ENOENT)
     if not path.parent.is_dir():
         raise StoreError(f"{path}: directory {path.parent} does not exist", errno.ENOENT)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.ftruncate(fd, size)
+        try:
+            os.ftruncate(fd, size)
+        except OSError as error:
+            text = f"{path}: cannot be made {size} bytes large: {error.strerror}"
+            raise StoreError(text, error.errno) from None
         _sync_directory(path.parent)
     except BaseException:
         os.close(fd)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fusedm.block.errors import StoreError
 from fusedm.stores.base import Store
-from fusedm.stores.file import FileStore
+from fusedm.stores.file import FileStore, check_kind
 from fusedm.stores.memory import MemoryStore
 from fusedm.stores.volatile_cache import VolatileCacheStore
 
@@ -44,8 +44,8 @@ def remove_created(store: Store) -> None:
     """Remove the file that opening this store made, if it made one; the store has been closed."""
     while isinstance(store, VolatileCacheStore):
         store = store.inner
-    if isinstance(store, FileStore) and store.created:
-        store.path.unlink(missing_ok=True)
+    if isinstance(store, FileStore):
+        store.remove_created()
 
 
 def store_path(text: str, base_dir: str | Path) -> Path | None:
@@ -72,6 +72,7 @@ def store_size(text: str, base_dir: str | Path) -> int:
     if path is None:
         raise StoreError(f"{text} needs a size")
     try:
+        check_kind(path, path.stat().st_mode)
         with open(path, "rb") as file:
             return file.seek(0, os.SEEK_END)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StoreError
-from fusedm.host.placement import check_not_on
+from fusedm.host.placement import check_creatable, check_not_on
 
 MOUNTINFO = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/no-such-disk rw
@@ -139,3 +139,39 @@ def test_the_real_host_is_looked_at_when_none_is_given(tmp_path: Path) -> None:
     check_not_on(tmp_path / "image", tmp_path / "mnt")
     with pytest.raises(StoreError):
         check_not_on(tmp_path / "mnt/image", tmp_path / "mnt")
+
+
+NODES = """\
+27 1 254:0 / / rw - ext4 /dev/vda rw
+28 27 0:6 / {dev} rw - {fs_type} none rw
+29 28 0:25 / {dev}/shm rw - tmpfs none rw
+"""
+
+
+@pytest.mark.parametrize("path", ["/dev/nope", "/dev/no/folder/nope", "/dev/mapper/nope"])
+@pytest.mark.parametrize("fs_type", ["devtmpfs", "tmpfs"])
+def test_no_file_is_made_among_the_nodes_of_devices(path: str, fs_type: str) -> None:
+    with pytest.raises(StoreError, match="is not there, and no file is made among") as refused:
+        check_creatable(path, NODES.format(dev="/dev", fs_type=fs_type))
+    assert refused.value.errno == errno.ENOENT
+
+
+def test_no_file_is_made_in_a_dev_that_is_a_plain_folder() -> None:
+    with pytest.raises(StoreError, match="is not there"):
+        check_creatable("/dev/nope", NODES.splitlines()[0])
+
+
+def test_no_file_is_made_in_a_devtmpfs_of_any_place_also_through_links(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "link").symlink_to("dev")
+    table = NODES.format(dev=tmp_path / "dev", fs_type="devtmpfs")
+    for path in (tmp_path / "dev/nope", tmp_path / "link/nope"):
+        with pytest.raises(StoreError, match="is not there"):
+            check_creatable(path, table)
+    check_creatable(tmp_path / "d.img", table)
+
+
+def test_what_is_there_may_be_anywhere_and_new_files_on_dev_shm() -> None:
+    for path in ("/dev/null", "/dev/shm/nope"):
+        check_creatable(path, NODES.format(dev="/dev", fs_type="devtmpfs"))
+    check_creatable("/dev/shm/nope")

@@ -14,7 +14,7 @@ import pytest
 
 from fusedm.block import Op
 from fusedm.block.errors import StoreError
-from fusedm.stores import FileStore
+from fusedm.stores import FileStore, file
 
 MIB = 1 << 20
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="MOUNT TEST SKIPPED: needs root")
@@ -104,6 +104,46 @@ def test_creating_needs_a_size(tmp_path: Path) -> None:
     error = refusal(lambda: FileStore.open(tmp_path / "d", create=True))
     assert "without a size it cannot be created" in str(error)
     assert not (tmp_path / "d").exists()
+
+
+def test_a_link_that_leads_nowhere_is_not_followed_to_make_a_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    error = refusal(lambda: FileStore.open(tmp_path / "link", MIB, create=True))
+    assert (error.errno, str(error)) == (
+        errno.ENOENT,
+        f"{tmp_path}/link: leads to nowhere, which is not there",
+    )
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_size_the_file_system_cannot_hold_leaves_no_file(tmp_path: Path) -> None:
+    size = 1 << 62
+    error = refusal(lambda: FileStore.open(tmp_path / "d", size, create=True))
+    assert f"{tmp_path}/d: cannot be made {size} bytes large: " in str(error)
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_new_file_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(file, "lock_image", no_locks)
+    error = refusal(lambda: FileStore.open(tmp_path / "d", MIB, create=True))
+    assert error.errno == errno.ENOLCK
+    assert not (tmp_path / "d").exists()
+
+
+def test_removing_what_was_created_spares_what_came_in_its_place(tmp_path: Path) -> None:
+    store = FileStore.open(tmp_path / "d", MIB, create=True)
+    store.close()
+    (tmp_path / "d").rename(tmp_path / "moved")
+    (tmp_path / "d").write_bytes(b"another")
+    store.remove_created()
+    assert (tmp_path / "d").read_bytes() == b"another"
+    (tmp_path / "moved").rename(tmp_path / "d")
+    store.remove_created()
+    store.remove_created()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:

@@ -1,12 +1,21 @@
 """Stores named by a word of a stack file."""
 
+import os
+import stat
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fusedm.block.errors import StoreError
-from fusedm.stores import FileStore, MemoryStore, Store, VolatileCacheStore, open_store
+from fusedm.stores import (
+    FileStore,
+    MemoryStore,
+    Store,
+    VolatileCacheStore,
+    open_store,
+    store_size,
+)
 
 SIZE = 1 << 20
 
@@ -62,3 +71,12 @@ def test_anything_else_is_refused_with_the_words_there_are(tmp_path: Path, text:
     with pytest.raises(StoreError) as refused:
         open_store(text, SIZE, tmp_path)
     assert f"{text!r} is unknown: use memory:, file:PATH" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
+def test_the_size_of_what_is_no_medium_is_not_waited_for(tmp_path: Path, kind: int) -> None:
+    os.mknod(tmp_path / "odd", kind | 0o600)
+    with pytest.raises(StoreError, match="is neither a regular file nor a block device"):
+        store_size("file:odd", tmp_path)
+    with pytest.raises(StoreError, match="is neither a regular file nor a block device"):
+        store_size("file:/dev/zero", tmp_path)
