@@ -2,6 +2,8 @@
 
 import errno
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import time
 
 from fusedm.block.errors import StackError
@@ -16,6 +18,8 @@ class NameTable:
         self.created: dict[str, float] = {}
         self.written: dict[str, float] = {}
         self._open: Counter[str] = Counter()
+        #: Old and new names that verbs have the kernel rename just now.
+        self._renaming: set[tuple[str, str]] = set()
 
     def check_free(self, kind: str, name: str) -> None:
         """Refuse a name for something new.
@@ -43,6 +47,19 @@ class NameTable:
         self.created[new] = self.created.pop(name)
         self.written[new] = self.written.pop(name)
         self._open[new] = self._open.pop(name, 0)
+
+    @contextmanager
+    def renaming(self, name: str, new: str) -> Iterator[None]:
+        """Expect a rename in the mount for the time of a with block; nobody else's is allowed."""
+        self._renaming.add((name, new))
+        try:
+            yield
+        finally:
+            self._renaming.discard((name, new))
+
+    def is_renaming(self, name: str, new: str) -> bool:
+        """Whether a verb is giving the name this new one."""
+        return (name, new) in self._renaming
 
     def opened(self, name: str) -> None:
         """Count an open file."""

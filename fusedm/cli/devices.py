@@ -74,12 +74,12 @@ def disk_add(
     With --engine the other numbers are those of the ready-made engine, unless they are given.
     """
     # No other verb here needs to know what stores there are.
-    from fusedm.stores import absolute_store
+    from fusedm.stores import prefixed_store
 
     engine = engine_told(profile, keyslots, max_dun_bytes, modes, program_latency_ms)
     args = {
         "name": name,
-        "store": absolute_store(store, Path.cwd()),
+        "store": prefixed_store(store, Path.cwd()),
         "size": _size("--size", size) if size is not None else None,
         "read_only": read_only,
         "engine": engine,

@@ -9,7 +9,7 @@ import click
 from fusedm.block.crypt_ctx import MAX_WRAPPED_KEY_SIZE, MODES
 from fusedm.cli.devices import EXIT_CODES, call, named_verb, stack_option
 from fusedm.cli.listing import columns
-from fusedm.stack import KeySpec, absolute_source, check_source, load_bytes, load_key
+from fusedm.stack import KeySpec, check_source, load_bytes, load_key, prefixed_source
 
 
 @click.group("key", epilog=EXIT_CODES)
@@ -46,7 +46,7 @@ def key_add(
     A hw-wrapped key is one that `key prepare` has made, or with --wrapped-by a long-term one.
     """
     check_source(source)
-    where = absolute_source(source, Path.cwd())
+    where = prefixed_source(source, Path.cwd())
     spec = KeySpec(name, mode, data_unit_size, dun_bytes, where, key_type, wrapped_by)
     args = {
         "name": name,

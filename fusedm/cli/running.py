@@ -3,9 +3,10 @@
 They only talk to the daemon, so that they start at once.
 """
 
+import errno
 import json
+import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -14,6 +15,7 @@ from fusedm.cli import listing
 from fusedm.cli.devices import stack_option
 from fusedm.control import Client, bring_down, bring_down_all, which_stack
 from fusedm.host import loop
+from fusedm.host.writing import write_whole
 
 EXIT_FOUND = 1
 
@@ -76,19 +78,26 @@ def status(stack: str | None, as_json: bool) -> None:
 @click.command()
 @stack_option
 @click.argument("file", metavar="FILE", default="-")
-def save(stack: str | None, file: str) -> None:
+@click.option("--force", is_flag=True, help="Write over a FILE that is there.")
+def save(stack: str | None, file: str, force: bool) -> None:
     """Write the running stack as a stack file (to standard output without FILE); no key bytes.
 
+    FILE is written whole or not at all. Paths that were relative are so in FILE too, and lead from
+    there to the same files; on standard output all are absolute.
     A key from `random` is another one when that file is brought up.
-    Exit codes: 0, 1 the daemon cannot be reached or FILE not be written.
+    Exit codes: 0, 1 the daemon cannot be reached, or FILE is there or cannot be written, 2 it is
+    not clear which stack.
     """
     with Client(which_stack(stack)) as client:
-        text = client.call("save")
-    if file == "-":
-        click.echo(text, nl=False)
-        return
+        if file == "-":
+            click.echo(client.call("save"), nl=False)
+            return
+        text = client.call("save", folder=os.path.dirname(os.path.realpath(file)))
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        write_whole(file, text, force)
+    except FileExistsError:
+        text = f"{file}: is there already; --force writes over it"
+        raise StackError(text, errno.EEXIST) from None
     except OSError as error:
         raise StackError(f"{file}: {error.strerror}", error.errno) from None
 

@@ -94,9 +94,12 @@ class StackVerbs:
             "in_flight": sum(device.stats.in_flight for device in devices),
         }
 
-    def save(self) -> str:
-        """The stack file that brings up the stack as it is now."""
-        return format_spec(self._stack.spec())
+    def save(self, folder: str | None = None) -> str:
+        """The stack file that brings up the stack as it is now, to be kept in a folder.
+
+        Without one its paths are absolute.
+        """
+        return format_spec(self._stack.spec(Path(folder) if folder is not None else None))
 
     def stop(self, force: bool = False) -> None:
         """End the daemon; files that are open refuse it, unless forced."""

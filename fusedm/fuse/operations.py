@@ -265,10 +265,14 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """Give a mapped device another name; nothing is replaced, and nothing else is renamed."""
+        """Give a mapped device another name, if a verb of ours has the kernel ask for it.
+
+        It asks with the names alone: whoever asks for the same meanwhile gets what is being done.
+        """
         old = (*self._inodes.path(parent_inode_old), os.fsdecode(name_old))
         new = (*self._inodes.path(parent_inode_new), os.fsdecode(name_new))
-        if old[:-1] != new[:-1] or old[:-1] != (MAPPER,):
+        is_ours = self._system.names.is_renaming(old[-1], new[-1])
+        if not is_ours or old[:-1] != new[:-1] or old[:-1] != (MAPPER,):
             raise pyfuse3.FUSEError(errno.EPERM)
         self._system.rename_mapped(old[-1], new[-1])
         self._inodes.rename(old, new)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fusedm import door
 
 if TYPE_CHECKING:
-    from fusedm.stack.engine_secrets import absolute_source
+    from fusedm.stack.engine_secrets import prefixed_source
     from fusedm.stack.engine_spec import EngineSpec, check_source, engine_from
     from fusedm.stack.key_sources import load_bytes, load_key
     from fusedm.stack.save import format_spec
@@ -27,7 +27,7 @@ __all__ = [
     "Stack",
     "StackSpec",
     "ViewSpec",
-    "absolute_source",
+    "prefixed_source",
     "check_source",
     "check_stack",
     "engine_from",
@@ -41,7 +41,7 @@ __all__ = [
 __getattr__ = door(
     __name__,
     {
-        "engine_secrets": "absolute_source",
+        "engine_secrets": "prefixed_source",
         "engine_spec": "EngineSpec check_source engine_from",
         "key_sources": "load_bytes load_key",
         "save": "format_spec",

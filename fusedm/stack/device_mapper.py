@@ -137,9 +137,10 @@ class DeviceMapper:
         if self._mapper is None:
             self._system.rename_mapped(mapped.name, new)
             return self._tell(mapped)
+        old, new_path = self._mapper / mapped.name, self._mapper / new
         try:
-            old, new_path = self._mapper / mapped.name, self._mapper / new
-            await trio.to_thread.run_sync(os.rename, old, new_path)
+            with self._system.names.renaming(mapped.name, new):
+                await trio.to_thread.run_sync(os.rename, old, new_path)
         except OSError as error:
             text = f"{mapped.name}: renaming it to {new}: {error.strerror}"
             raise StackError(text, error.errno) from None

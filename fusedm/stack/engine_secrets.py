@@ -5,7 +5,6 @@ that name none. Hence a key that one of them has wrapped can be used on all of t
 """
 
 import errno
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +49,7 @@ class EngineSecrets:
         """
         if source is None or self._base_dir is None:
             return self.default()
-        source = absolute_source(source, self._base_dir)
+        source = prefixed_source(source, self._base_dir)
         if source not in self._managers:
             secret = await trio.to_thread.run_sync(
                 load_key, source, SECRET_SIZE, self._base_dir, abandon_on_cancel=True
@@ -97,15 +96,16 @@ class EngineSecrets:
             return blob
         return await trio.to_thread.run_sync(manager.prepare_key, blob)
 
-    def located(self, spec: EngineSpec | None) -> EngineSpec | None:
-        """A spec that finds the same secret from wherever it is saved to."""
+    def located(self, spec: EngineSpec | None, prefix: Path) -> EngineSpec | None:
+        """A spec that finds the same secret from where it is saved; prefix leads from there."""
         if spec is None or self._base_dir is None:
             return spec
         usual = self._base_dir / SECRET_FILE
         if spec.secret is not None:
-            return replace(spec, secret=absolute_source(spec.secret, self._base_dir))
-        if None in self._managers and spec.takes_wrapped_keys and usual.exists():
-            return replace(spec, secret=f"file:{usual}")
+            return replace(spec, secret=prefixed_source(spec.secret, prefix))
+        is_used = None in self._managers and spec.takes_wrapped_keys and usual.exists()
+        if is_used and prefix != Path():  # Beside the file it is found in any case.
+            return replace(spec, secret=f"file:{prefix / SECRET_FILE}")
         return spec
 
     def wipe(self) -> None:
@@ -133,7 +133,7 @@ def wrapping_engine(device: BlockDevice) -> tuple[str, KeyManager]:
     return device.name, device.engine.key_manager
 
 
-def absolute_source(source: str, base_dir: Path) -> str:
-    """The same key source with its file's path made absolute."""
+def prefixed_source(source: str, folder: Path) -> str:
+    """The same key source, with the folder in front of a file's path that is relative."""
     scheme, _, rest = source.partition(":")
-    return f"file:{os.path.join(base_dir, rest)}" if scheme == "file" else source
+    return f"file:{folder / rest}" if scheme == "file" else source

@@ -8,6 +8,7 @@ This is the Python API; a mount shows the same object.
 """
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ from fusedm.disk import Disk
 from fusedm.dm import format_table
 from fusedm.host.placement import check_creatable, check_not_on
 from fusedm.stack.device_mapper import DeviceMapper
-from fusedm.stack.engine_secrets import EngineSecrets, absolute_source, wrapping_engine
+from fusedm.stack.engine_secrets import EngineSecrets, prefixed_source, wrapping_engine
 from fusedm.stack.engine_spec import EngineSpec
 from fusedm.stack.key_sources import load_key
 from fusedm.stack.spec import (
@@ -41,8 +42,8 @@ from fusedm.stores import (
     MemoryStore,
     Store,
     VolatileCacheStore,
-    absolute_store,
     open_store,
+    prefixed_store,
     remove_created,
     store_path,
     store_size,
@@ -266,7 +267,7 @@ class Stack:
         finally:
             if isinstance(raw, bytearray):
                 raw[:] = bytes(len(raw))
-        self._keys[spec.name] = replace(spec, source=absolute_source(spec.source, self._base_dir))
+        self._keys[spec.name] = spec
 
     def key_manager(self, name: str) -> KeyManager:
         """What wraps keys for the engine of a disk, or of the first disk below a mapped device.
@@ -292,13 +293,20 @@ class Stack:
             spec.name, spec.device, spec.key, spec.dun_base, spec.start, spec.size
         )
 
-    def spec(self) -> StackSpec:
-        """What would build the stack as it is now; paths are absolute, key bytes are in none."""
+    def spec(self, folder: Path | None = None) -> StackSpec:
+        """What would build the stack as it is now, from a file in a folder; key bytes are in none.
+
+        Relative paths lead from the folder to the same files; without one all are absolute.
+        """
+        prefix = self._base_dir
+        if folder is not None:
+            way = os.path.relpath(os.path.realpath(self._base_dir), os.path.realpath(folder))
+            prefix = Path(way)
         disks = {
             name: replace(
                 disk,
-                store=absolute_store(disk.store, self._base_dir),
-                engine=self._secrets.located(disk.engine),
+                store=prefixed_store(disk.store, prefix),
+                engine=self._secrets.located(disk.engine, prefix),
             )
             for name, disk in self._disks.items()
         }
@@ -313,20 +321,17 @@ class Stack:
         }
         views = {
             view.name: ViewSpec(
-                view.name,
-                view.device.name,
-                view.key.name,
-                view.dun_base,
-                view.start,
-                view.length,
+                view.name, view.device.name, view.key.name, view.dun_base, view.start, view.length
             )
             for view in self.system.views.values()
             if view.key is not None
         }
+        keys = {
+            name: replace(key, source=prefixed_source(key.source, prefix))
+            for name, key in self._keys.items()
+        }
         strict = self._to_build.strict
-        return StackSpec(
-            disks=disks, mapper=mapper, keys=dict(self._keys), views=views, strict=strict
-        )
+        return StackSpec(disks=disks, mapper=mapper, keys=keys, views=views, strict=strict)
 
     @classmethod
     def _dry(cls, spec: StackSpec, base_dir: Path) -> "Stack":

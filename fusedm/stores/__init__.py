@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fusedm.stores.file import FileStore
     from fusedm.stores.memory import MemoryStore
     from fusedm.stores.opening import (
-        absolute_store,
         open_store,
+        prefixed_store,
         remove_created,
         store_path,
         store_size,
@@ -42,7 +42,7 @@ __all__ = [
     "Store",
     "TornWrite",
     "VolatileCacheStore",
-    "absolute_store",
+    "prefixed_store",
     "open_store",
     "remove_created",
     "store_path",
@@ -59,7 +59,7 @@ __getattr__ = door(
         ),
         "file": "FileStore",
         "memory": "MemoryStore",
-        "opening": "absolute_store open_store remove_created store_path store_size",
+        "opening": "prefixed_store open_store remove_created store_path store_size",
         "volatile_cache": "VolatileCacheStore",
     },
 )

@@ -79,10 +79,10 @@ def store_size(text: str, base_dir: str | Path) -> int:
         raise StoreError(f"{path}: {error.strerror}", error.errno) from None
 
 
-def absolute_store(text: str, base_dir: str | Path) -> str:
-    """The same text with its file's path made absolute."""
-    path = store_path(text, base_dir)
-    return text if path is None else f"{_VOLATILE * _volatile_count(text)}{_FILE}{path.absolute()}"
+def prefixed_store(text: str, folder: str | Path) -> str:
+    """The same text, with the folder in front of a file's path that is relative."""
+    path = store_path(text, folder)
+    return text if path is None else f"{_VOLATILE * _volatile_count(text)}{_FILE}{path}"
 
 
 def _volatile_count(text: str) -> int:

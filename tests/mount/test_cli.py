@@ -69,12 +69,19 @@ def test_what_is_saved_comes_up_as_the_same_stack_with_the_same_bytes(here: Plac
     here.ok("dm", "add", "half", "--table", "0 8 linear data 8")
     saved = here.folder / "saved.toml"
     here.ok("save", saved)
+    assert 'store = "file:ufs0.img"' in saved.read_text()
+    assert here.refused(1, "save", saved) == f"{saved}: is there already; --force writes over it"
+    here.ok("save", "--force", saved)
     before = here.files()
     run("down", here.mount_point)
     ok("up", saved, here.mount_point)
     assert here.files() == before
     assert home.read_bytes()[:4096] == b"kept" * 1024
-    assert here.ok("save") == saved.read_text()
+    (here.folder / "sub").mkdir()
+    here.ok("save", "sub/saved.toml", cwd=here.folder)
+    assert 'store = "file:../ufs0.img"' in (here.folder / "sub/saved.toml").read_text()
+    assert here.ok("save", "/dev/stdout") == here.ok("save", "--force", "/dev/stdout")
+    assert here.ok("save") == saved.read_text().replace("file:", f"file:{here.folder}/")
 
 
 def test_down_where_no_stack_is_is_refused(here: Place):

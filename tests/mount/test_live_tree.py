@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fusedm.block.errors import FusedmError
 from tests.helpers.mounted import USUAL, Mounted, mounted_stack, opened, read_at, write_at
 
 pytestmark = pytest.mark.fuse
@@ -282,21 +283,18 @@ def test_a_mapped_device_is_renamed_while_it_is_open(stack: Mounted) -> None:
         assert stack.call("file", name="store")["open"] == 1
     assert read_at(new, 0, 22) == b"through the old handle"
     assert stack.call("file", name="store")["open"] == 0
-    os.rename(new, old)  # The same by hand.
+    stack.call("dm.rename", name="store", new="data")
     assert names(stack.mount_point / "mapper") == {"data"}
 
 
-def test_nothing_else_is_renamed_and_nothing_replaced(stack: Mounted) -> None:
+def test_nothing_is_renamed_by_hand_and_nothing_replaced(stack: Mounted) -> None:
     data = stack.mapper("data")
-    attempts = {
-        stack.mapper("a b"): errno.EINVAL,
-        stack.view("moved"): errno.EPERM,
-        stack.mount_point / "data": errno.EPERM,
-    }
-    for new, number in attempts.items():
-        with pytest.raises(OSError, match=os.strerror(number)):
-            os.rename(data, new)
     stack.call("dm.add", name="other", table="0 8 zero")
-    with pytest.raises(OSError, match=os.strerror(errno.EEXIST)):
-        os.rename(data, stack.mapper("other"))
+    for new in ("mapper/store", "mapper/a b", "mapper/other", "views/moved", "data"):
+        with pytest.raises(PermissionError):
+            os.rename(data, stack.mount_point / new)
+    for new, number in (("a b", errno.EINVAL), ("other", errno.EEXIST)):
+        with pytest.raises(FusedmError) as refused:
+            stack.call("dm.rename", name="data", new=new)
+        assert refused.value.errno == number
     stack.call("dm.remove", name="other")

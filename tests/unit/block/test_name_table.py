@@ -38,3 +38,11 @@ def test_a_rename_takes_times_and_opens_along():
     names.rename("a", "b")
     assert (names.created["b"], names.written["b"], names.open_count("b")) == before
     names.check_free("disk", "a")
+
+
+def test_a_rename_is_expected_only_while_a_verb_does_it() -> None:
+    names = NameTable()
+    with names.renaming("a", "b"):
+        assert names.is_renaming("a", "b")
+        assert not names.is_renaming("b", "a")
+    assert not names.is_renaming("a", "b")

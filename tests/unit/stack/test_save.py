@@ -1,5 +1,6 @@
 """What is saved reads back the same."""
 
+import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
@@ -177,3 +178,27 @@ mapper.over = { table = "0 1024 snapshot P d P 8" }
         saved = format_spec(stack.spec())
     async with Stack(parse_spec(saved, "saved.toml"), tmp_path) as again:
         assert format_spec(again.spec()) == saved
+
+
+@pytest.mark.parametrize(
+    ("folder", "prefix"), [(".", ""), ("sub", "../"), ("link/there", "../../")]
+)
+async def test_what_is_saved_to_a_folder_leads_to_the_same_files_from_there(
+    tmp_path, folder, prefix
+):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "real/there").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    text = (
+        'version = 1\n[disks.d]\nsize = "4KiB"\nstore = "volatile:file:d.img"\n'
+        f'[disks.e]\nsize = "4KiB"\nstore = "file:{tmp_path}/e.img"\n'
+    )
+    async with Stack(parse_spec(text, "stack.toml"), tmp_path) as stack:
+        saved = format_spec(stack.spec(tmp_path / folder))
+    assert f'store = "volatile:file:{prefix}d.img"' in saved
+    assert f'store = "file:{tmp_path}/e.img"' in saved
+    (tmp_path / "d.img").write_bytes(b"x" * 4096)
+    async with Stack(parse_spec(saved, "saved.toml"), tmp_path / folder) as again:
+        buffer = bytearray(1)
+        again.system.disk("d").store.pread_into(0, memoryview(buffer))
+        assert buffer == b"x"

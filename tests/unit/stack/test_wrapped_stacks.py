@@ -82,6 +82,8 @@ async def test_a_long_term_key_reads_its_data_again_after_a_restart(tmp_path):
     async with stack(tmp_path / "elsewhere", saved) as again:
         assert await write_read(again.system.view("v"), None) == data
         assert format_spec(again.spec()) == saved
+        assert 'secret = "file:../engine.secret"' in format_spec(one.spec(tmp_path / "elsewhere"))
+        assert "secret" not in format_spec(one.spec(tmp_path))
     assert data[:512] not in (tmp_path / "ice0.img").read_bytes()
 
 
