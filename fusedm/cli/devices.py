@@ -3,9 +3,7 @@
 All of them exit with 0 done, 1 refused (and nothing changed), 2 asked for wrongly.
 """
 
-import errno
 import json
-import os
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -15,12 +13,11 @@ from typing import Any
 import click
 
 from fusedm.block.device_mapper import TargetLine
-from fusedm.block.errors import FusedmError, StackError, UsageError
+from fusedm.block.errors import StackError, UsageError
 from fusedm.block.units import parse_size
 from fusedm.cli.engine_options import engine_options, engine_told
-from fusedm.control import Client, MapperClient, which_stack
-from fusedm.host import loop
-from fusedm.host.mounts import describe, holders_of
+from fusedm.cli.holding import telling_holders
+from fusedm.control import DMSETUP, Client, MapperClient, stack_at, which_stack
 
 stack_option = click.option(
     "--stack",
@@ -41,8 +38,15 @@ def call(stack: str | None, verb: str, **args: object) -> Any:
 
 
 def mapper(stack: str | None) -> MapperClient:
-    """The device mapper of a stack."""
-    return MapperClient(partial(call, stack))
+    """The device mapper of a stack; of dmsetup's it sees to nodes and the daemon's end as well."""
+    mount_point = which_stack(stack)
+    told = stack_at(mount_point)
+    if told is None or not told.stack_file.startswith(DMSETUP):
+        return MapperClient(partial(call, mount_point))
+    # Few need it, and it is much.
+    from fusedm.dmsetup import NodeMapper
+
+    return NodeMapper(told.stack_file.removeprefix(DMSETUP), mount_point)
 
 
 @click.group("disk", epilog=EXIT_CODES)
@@ -270,6 +274,15 @@ def dm_wait(stack: str | None, name: str, event: int) -> None:
     click.echo(mapper(stack).wait(name, event).event_number)
 
 
+@dm_group.command("remove", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+def dm_remove(stack: str | None, name: str) -> None:
+    """Remove a mapped device."""
+    with telling_holders(which_stack(stack), name):
+        mapper(stack).remove(name)
+
+
 @click.group("view", epilog=EXIT_CODES)
 def view_group() -> None:
     """Views: a device opened under a key."""
@@ -301,7 +314,6 @@ def _add_common_verbs() -> None:
     """The verbs that only name a thing, alike in each group."""
     named = [
         (disk_group, "disk", "remove", "Remove a disk; the file of its store stays."),
-        (dm_group, "dm", "remove", "Remove a mapped device."),
         (view_group, "view", "remove", "Remove a view; its key is evicted where no other uses it."),
         (dm_group, "dm", "clear", "Drop the inactive table."),
         (disk_group, "disk", "show", "Print all about a disk, as JSON."),
@@ -321,26 +333,12 @@ def named_verb(verb: str, word: str, help_text: str) -> click.Command:
     @stack_option
     @click.argument("name")
     def command(stack: str | None, name: str) -> None:
-        try:
+        with telling_holders(which_stack(stack), name):
             told = call(stack, verb, name=name)
-        except FusedmError as error:
-            raise _with_holders(error, which_stack(stack), name) from None
         if word == "show":
             click.echo(json.dumps(told, indent=2))
 
     return command
-
-
-def _with_holders(error: FusedmError, mount_point: str, name: str) -> FusedmError:
-    """A refusal that speaks of open files, with the processes and loop devices that have them."""
-    if error.errno != errno.EBUSY or "open files" not in str(error):
-        return error
-    paths = [os.path.join(mount_point, folder, name) for folder in ("disks", "mapper", "views")]
-    who = [device.node for path in paths for device in loop.attached(path)]
-    holders = describe(holder for path in paths for holder in holders_of(path))
-    if holders:
-        who.append(holders)
-    return StackError(f"{error}: {', '.join(who)}", errno.EBUSY) if who else error
 
 
 def _list_verb(kind: str) -> click.Command:

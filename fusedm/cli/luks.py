@@ -5,13 +5,14 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fusedm.block.errors import CryptoError, FusedmError, StackError, UsageError
+from fusedm.block.errors import ControlError, CryptoError, FusedmError, StackError, UsageError
 from fusedm.block.names import MAX_NAME_BYTES
 from fusedm.cli.devices import EXIT_CODES, call, mapper, stack_option
 from fusedm.control import which_stack
@@ -132,7 +133,8 @@ def luks_close(stack: str | None, name: str) -> None:
         raise StackError(f"{name!r} is not a LUKS volume that `luks open` has opened")
     mapper(stack).remove(name)
     if shown["below"] == [f"{name}.luks"]:
-        call(stack, "disk.remove", name=f"{name}.luks")
+        with suppress(ControlError):  # The daemon of dmsetup has ended with its last device.
+            call(stack, "disk.remove", name=f"{name}.luks")
 
 
 def _uuid(volume: Volume) -> str:

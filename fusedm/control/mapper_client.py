@@ -1,5 +1,6 @@
 """Device mapper as its clients have it: the verbs dm.* of a running stack, with their types."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,11 +28,12 @@ class MapperClient:
 
     def add(self, name: str, **args: object) -> DeviceInfo:
         """Make a device: table, uuid, read_only, minor."""
-        return self._change("add", name=name, **args)
+        return self._change("add", name=name, folder=_folder(), **args)
 
     def load(self, name: Name, table: str, read_only: bool = False) -> DeviceInfo:
         """Load the inactive table."""
-        return self._change("load", name=name, table=table, read_only=read_only)
+        args = {"table": table, "read_only": read_only, "folder": _folder()}
+        return self._change("load", name=name, **args)
 
     def clear(self, name: Name) -> DeviceInfo:
         """Drop it."""
@@ -88,3 +90,11 @@ class MapperClient:
 
     def _lines(self, verb: str, **args: object) -> list[TargetLine]:
         return decode(list[TargetLine], self._call(f"dm.{verb}", **args))
+
+
+def _folder() -> str:
+    """Where the paths begin that are meant here; one that has been removed has nothing in it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"

@@ -31,9 +31,9 @@ START_SECONDS = 60.0
 class Session:
     """What one command asks of the daemon, which need not be there."""
 
-    def __init__(self) -> None:
-        self.dev_dir = nodes.dev_dir()
-        self.mount_point = place_of(self.dev_dir)
+    def __init__(self, dev_dir: str = "", mount_point: str = "") -> None:
+        self.dev_dir = dev_dir or nodes.dev_dir()
+        self.mount_point = mount_point or place_of(self.dev_dir)
         self.records = Path(self.mount_point).parent
         self.mapper = MapperClient(self.call)
 

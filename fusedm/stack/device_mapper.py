@@ -53,17 +53,18 @@ class DeviceMapper:
         uuid: str = "",
         read_only: bool = False,
         minor: int | None = None,
-        outside: bool = True,
+        folder: str | None = "/",
     ) -> DeviceInfo:
         """Make a device; a table is loaded and made live, and if that cannot be it is not there.
 
+        folder is as for load.
         Raises: StackError for a name, UUID or minor that is taken or cannot be; as load and resume.
         """
         with self._errnos({errno.EEXIST: errno.EBUSY, errno.EBUSY: errno.ENXIO}):
             self._system.add_mapped(name, uuid, minor)
         if table.strip():
             try:
-                await self.load(name, table, read_only, outside)
+                await self.load(name, table, read_only, folder)
                 await self.resume(name)
             except BaseException:
                 with trio.CancelScope(shield=True):
@@ -72,15 +73,18 @@ class DeviceMapper:
         return self.info(name)
 
     async def load(
-        self, name: Name, table: str, read_only: bool = False, outside: bool = True
+        self, name: Name, table: str, read_only: bool = False, folder: str | None = "/"
     ) -> DeviceInfo:
-        """Load the inactive table; with outside it may name any device and file of this machine.
+        """Load the inactive table; it may name any device and file of this machine.
 
+        folder is where relative paths begin; None: only devices of the stack may be named.
         Raises: as System.load_opened.
         """
         mapped = self._find(name)
-        load = self._outside.load if outside else self._system.load_opened
-        await load(mapped.name, table, read_only)
+        if folder is None:
+            await self._system.load_opened(mapped.name, table, read_only)
+        else:
+            await self._outside.load(mapped.name, table, read_only, folder)
         return self._tell(mapped)
 
     async def clear(self, name: Name) -> DeviceInfo:

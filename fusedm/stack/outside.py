@@ -61,15 +61,17 @@ class OutsideDevices:
         # A disk that was just opened has no holder yet: nothing may be swept before it has.
         self._lock = trio.Lock()
 
-    async def load(self, name: str, text: str, read_only: bool) -> None:
+    async def load(self, name: str, text: str, read_only: bool, folder: str = "/") -> None:
         """Load the inactive table of a mapped device, whatever devices it names.
+
+        folder is where relative paths begin.
 
         Raises: TableError with the errno of a lookup that failed; as System.load_opened.
         """
         async with self._lock:
             try:
                 words = await trio.to_thread.run_sync(devices_named, text)
-                found = {word: await self._find(word, read_only) for word in words}
+                found = {word: await self._find(word, read_only, folder) for word in words}
                 lookup = partial(_look_up, found)
                 await self._stack.system.load_opened(name, text, read_only, lookup)
             finally:
@@ -80,37 +82,32 @@ class OutsideDevices:
         async with self._lock:
             await self._close_unused()
 
-    async def _find(self, word: str, read_only: bool) -> BlockDevice | FusedmError:
+    async def _find(self, word: str, read_only: bool, folder: str) -> BlockDevice | FusedmError:
         """The device a word leads to, opened if need be, or why there is none."""
-        with suppress(StackError):
-            return self._stack.system.device(word)
         try:
-            if "/" not in word and ":" not in word:
-                return self._known(word)
-            place = await trio.to_thread.run_sync(find_place, word, self._mount_point)
-            if place.name:
-                return self._known(place.name)
-            if place.number is not None:
-                number = f"{place.number[0]}:{place.number[1]}"
-                with suppress(StackError):
-                    return self._stack.system.device(number)
-                return await self._open(number, place, read_only)
-            digest = hashlib.sha256(os.fsencode(place.path)).hexdigest()[:12]
-            with suppress(StackError):
-                return self._stack.system.device(f"file-{digest}")
-            return await self._open(f"file-{digest}", place, read_only)
+            return self._stack.system.device(word)
+        except StackError as error:
+            unknown = StackError(str(error), errno.ENOENT)
+        try:
+            find = partial(find_place, word, self._mount_point, folder)
+            return await self._device_at(await trio.to_thread.run_sync(find), read_only)
         except FusedmError as error:
-            return error
+            # A name was meant, unless there is a file of that name.
+            return unknown if error.errno == errno.ENOENT and "/" not in word else error
 
-    def _known(self, name: str) -> BlockDevice:
-        """The device that a path leads to, if it is there.
-
-        Raises: StackError(ENOENT).
-        """
+    async def _device_at(self, place: Place, read_only: bool) -> BlockDevice:
+        """The device of this stack at a place, or a disk opened there."""
+        name = place.name
+        if place.number is not None:
+            name = "{}:{}".format(*place.number)
+        elif place.path:
+            name = f"file-{hashlib.sha256(os.fsencode(place.path)).hexdigest()[:12]}"
         try:
             return self._stack.system.device(name)
         except StackError as error:
-            raise StackError(str(error), errno.ENOENT) from None
+            if place.name:
+                raise StackError(str(error), errno.ENOENT) from None
+        return await self._open(name, place, read_only)
 
     async def _open(self, name: str, place: Place, read_only: bool) -> BlockDevice:
         """Open a disk; one that may not be written will do for a table that is read-only."""
@@ -145,17 +142,17 @@ def _look_up(found: dict[str, BlockDevice | FusedmError], word: str) -> BlockDev
     return device
 
 
-def find_place(word: str, mount_point: str) -> Place:
+def find_place(word: str, mount_point: str, folder: str = "/") -> Place:
     """Where a word of a table leads; it asks the machine, so not for a thread that serves.
 
+    folder is where relative paths begin.
     Raises: StackError with the errno the kernel would give: ENOENT, ENOTBLK, ENXIO, EACCES,
             EOVERFLOW.
     """
     number = _NUMBER.fullmatch(word)
     if number is not None:
         return _place_of_number(int(number[1]), int(number[2]), mount_point)
-    if not word.startswith("/"):
-        raise StackError(f"{word}: {os.strerror(errno.ENOENT)}", errno.ENOENT)
+    word = os.path.join(folder, word)
     inside = _inside(os.path.normpath(word), mount_point)
     if inside:
         return Place(name=inside)

@@ -238,7 +238,7 @@ class Stack:
 
         Raises: TableError, StackError; the device is not there then.
         """
-        await self.dm.add(spec.name, spec.table, spec.uuid, spec.read_only, outside=False)
+        await self.dm.add(spec.name, spec.table, spec.uuid, spec.read_only, folder=None)
 
     async def add_key(self, spec: KeySpec, raw: bytes | bytearray | None = None) -> None:
         """Add a key; its bytes come from its source unless they are given.

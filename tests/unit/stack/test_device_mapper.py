@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from fusedm.block.device_mapper import Which
-from fusedm.block.errors import FusedmError
-from fusedm.stack import Stack, parse_spec
+from fusedm.block.errors import FusedmError, SpecError
+from fusedm.stack import Stack, format_spec, parse_spec
 from fusedm.stack.device_mapper import DeviceMapper
 from tests.helpers.commands import TOML
 
@@ -149,6 +149,28 @@ async def test_a_table_may_lie_over_a_file_which_is_closed_with_the_last_table(
         # Nobody has it locked any more.
         async with mapper(tmp_path) as other:
             await other.add("n", f"0 8 linear {image} 0")
+
+
+async def test_what_lies_outside_is_saved_as_a_disk(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    spec = parse_spec("version = 1\n", "stack.toml")
+    async with Stack(spec, tmp_path) as stack:
+        await stack.dm.add("n", "0 8 linear disk.img 0", folder=str(tmp_path))
+        saved = format_spec(stack.spec())
+    async with Stack(parse_spec(saved, "saved.toml"), tmp_path) as again:
+        assert format_spec(again.spec()) == saved
+        (disk,) = again.system.disks.values()
+        assert again.dm.table("n")[0].words == f"{disk.name} 0"
+
+
+async def test_the_table_of_a_stack_file_names_devices_of_the_stack_only(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(4096))
+    text = f'version = 1\nmapper.n.table = "0 8 linear {image} 0"\n'
+    with pytest.raises(SpecError, match="is not a device of this stack"):
+        async with mapper(tmp_path, text):
+            pass
 
 
 async def test_a_device_whose_table_cannot_be_is_not_there_and_nothing_is_open(

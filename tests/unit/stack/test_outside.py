@@ -137,6 +137,29 @@ def test_a_link_to_a_file_leads_to_the_file(tmp_path: Path) -> None:
     assert find_place(f"{tmp_path}/link", MOUNT) == Place(path=os.path.realpath(file))
 
 
+async def test_a_relative_path_begins_in_the_folder_of_who_asks(
+    stack: Stack, tmp_path: Path
+) -> None:
+    outside = OutsideDevices(stack, Path(MOUNT))
+    (tmp_path / "sub").mkdir()
+    image(tmp_path)
+    stack.system.add_mapped("a")
+    words = ("disk.img", "./disk.img", "sub/../disk.img", f"{tmp_path}/disk.img")
+    text = "".join(f"{8 * at} 8 linear {word} 0\n" for at, word in enumerate(words))
+    await outside.load("a", text, False, str(tmp_path))
+    assert names_of_disks(stack) == 1
+    for word in words[:3]:
+        with pytest.raises(TableError) as refused:
+            await outside.load("a", f"0 8 linear {word} 0", False, str(tmp_path / "sub"))
+        assert refused.value.errno == errno.ENOENT
+    # A device of the stack comes first.
+    stack.system.add_mapped("disk.img")
+    await outside.load("disk.img", "0 8 zero", False)
+    await stack.system.resume("disk.img")
+    await outside.load("a", "0 8 linear disk.img 0", False, str(tmp_path))
+    assert names_of_disks(stack) == 0
+
+
 def test_the_path_of_a_node_that_cannot_be_is_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
