@@ -16,7 +16,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from fusedm.block.errors import FusedmError
+from fusedm.block.units import SECTOR_SIZE
 from fusedm.fuse import device_file
+from fusedm.fuse.allocation import allocated_bytes
 from fusedm.fuse.emptying import empty
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.nodes import DeviceFile, Directory, Link, Node, TextFile
@@ -298,7 +300,7 @@ class Operations(pyfuse3.Operations):
                 view = self._system.view(name)
                 entry.st_mode = stat.S_IFREG | (0o400 if view.read_only else 0o600)
                 entry.st_size = view.size
-                entry.st_blocks = view.size // 512
+                entry.st_blocks = -(-allocated_bytes(view) // SECTOR_SIZE)
                 entry.st_ctime_ns = int(self._system.names.created[name] * 1e9)
                 entry.st_mtime_ns = int(self._system.names.written[name] * 1e9)
                 entry.st_atime_ns = entry.st_mtime_ns

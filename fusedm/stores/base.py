@@ -28,6 +28,10 @@ class Store(Protocol):
     def read_only(self) -> bool:
         """Whether the medium refuses change."""
 
+    @property
+    def allocated_bytes(self) -> int:
+        """How much of the medium is taken, at most its size, as far as is known without waiting."""
+
     def may_block(self, op: Op) -> bool:
         """Whether this operation may block its thread for long."""
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from fusedm.stores.geometry import check_writable
-from fusedm.stores.host import punch_hole
+from fusedm.stores.host import allocated_bytes, punch_hole
 
 #: Zeros are written in pieces of this size where the host cannot make holes.
 _ZEROS = memoryview(bytes(1 << 20))
@@ -22,6 +22,11 @@ class DescriptorStore(ABC):
     @abstractmethod
     def _descriptor(self) -> int:
         """The descriptor, open until close."""
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the file takes at the host, which may be more than the part that is used."""
+        return min(allocated_bytes(self._descriptor(), self.size), self.size)
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer; EIO if the file has become shorter meanwhile."""

@@ -151,6 +151,11 @@ class FaultyStore:
         """Let the calls that hang go on."""
         self._released.set()
 
+    @property
+    def allocated_bytes(self) -> int:
+        """As much as the inner store."""
+        return self.inner.allocated_bytes
+
     def may_block(self, op: Op) -> bool:
         """Whether the inner store may, a rule adds latency, or calls hang now."""
         return (

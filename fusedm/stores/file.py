@@ -72,6 +72,14 @@ class FileStore(DescriptorStore):
             raise StoreError(text, error.errno) from None
         return store
 
+    @property
+    def allocated_bytes(self) -> int:
+        """What the file takes, never nothing but in memory: other hosts tell of writes late.
+
+        tar reads none of a file that takes nothing.
+        """
+        return max(super().allocated_bytes, SECTOR_SIZE if self._has_slow_data else 0)
+
     def may_block(self, op: Op) -> bool:
         """Whether the host may take long: a file in memory (tmpfs) only for what frees pages."""
         return self._has_slow_data or op in (Op.DISCARD, Op.WRITE_ZEROES)

@@ -4,14 +4,24 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import struct
+
+from fusedm.block.units import SECTOR_SIZE
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_libc.statx.argtypes = (
+    ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p,
+)  # fmt: skip
 _libc.fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
 
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
+_AT_EMPTY_PATH = 0x1000
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_TYPE = 0x01
+_STATX_BLOCKS = 0x400
 _BLKSSZGET = 0x1268
 
 # From the kernel's magic.h.
@@ -31,6 +41,23 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
         number = ctypes.get_errno()
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
+
+
+def allocated_bytes(fd: int, size: int) -> int:
+    """How much a file takes, as the host remembers it, which asks no server and so never waits.
+
+    It is size where the host cannot tell, and for a block device.
+    Source: statx(2); in struct statx stx_mask is first, stx_mode at 28 and stx_blocks at 48.
+    """
+    statx = (ctypes.c_uint8 * 256)()
+    if _libc.statx(
+        fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_TYPE | _STATX_BLOCKS, statx
+    ):
+        return size
+    mask, mode = struct.unpack_from("I", statx)[0], struct.unpack_from("H", statx, 28)[0]
+    if not mask & _STATX_BLOCKS or not stat.S_ISREG(mode):
+        return size
+    return int(struct.unpack_from("Q", statx, 48)[0]) * SECTOR_SIZE
 
 
 def is_in_memory(fd: int) -> bool:

@@ -31,7 +31,7 @@ class MemoryStore(DescriptorStore):
     @property
     def allocated_bytes(self) -> int:
         """Memory taken by pages."""
-        return os.fstat(self._fd).st_blocks * SECTOR_SIZE if self._fd is not None else 0
+        return super().allocated_bytes if self._fd is not None else 0
 
     def may_block(self, op: Op) -> bool:
         """Never."""

@@ -43,6 +43,11 @@ class VolatileCacheStore:
         self._dirty: dict[int, list[bytes]] = {}
         self._lock = Lock()
 
+    @property
+    def allocated_bytes(self) -> int:
+        """As much as the inner store, and what is cached."""
+        return min(self.inner.allocated_bytes + self._dirty_bytes, self.size)
+
     def may_block(self, op: Op) -> bool:
         """Whether any operation of the inner store may."""
         return any(self.inner.may_block(each) for each in Op)

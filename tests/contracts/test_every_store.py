@@ -74,6 +74,15 @@ def test_what_was_never_written_reads_as_zeros(store: Store) -> None:
 
 
 @every_store
+def test_what_is_allocated_is_what_was_written_and_not_more_than_all(store: Store) -> None:
+    assert store.allocated_bytes <= SECTOR
+    store.pwrite(0, pattern(CHUNK_SIZE))
+    assert CHUNK_SIZE <= store.allocated_bytes < SIZE
+    store.pwrite(0, pattern(SIZE))
+    assert store.allocated_bytes == SIZE
+
+
+@every_store
 def test_the_geometry_is_what_was_asked_for(store: Store) -> None:
     assert (store.size, store.logical_block_size, store.read_only) == (SIZE, SECTOR, False)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,44 @@ def test_a_sparse_copy_is_equal(stack: Mounted, tmp_path: Path) -> None:
     subprocess.run(["cp", "--sparse=always", stack.view("home"), copy], check=True)
     assert copy.read_bytes() == stack.view("home").read_bytes()
     assert copy.stat().st_blocks * 512 < 3 * MIB
+
+
+@pytest.mark.parametrize("path", ["disks/m0", "disks/f0", "mapper/data", "views/home"])
+def test_a_file_shows_the_blocks_that_are_taken_below(stack: Mounted, path: str, way: str) -> None:
+    file = stack.mount_point / path
+    write_at(file, 0, os.urandom(MIB))
+    sync(file)
+    info = file.stat()
+    if way == "lane":
+        assert MIB <= info.st_blocks * 512 < MIB + 65536
+    write_at(file, 0, os.urandom(info.st_size))
+    sync(file)
+    assert file.stat().st_blocks * 512 == info.st_size
+
+
+#: Each puts a copy of FILE into the folder OUT.
+COPIES = {
+    "cp": "cp FILE OUT",
+    "cp --sparse=always": "cp --sparse=always FILE OUT",
+    "tar": "tar -C / -Scf - .FILE | tar -C OUT --strip-components=DEPTH -xSf -",
+    "rsync": "rsync -S FILE OUT",
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_tools_make_sparse_copies(stack: Mounted, name: str, way: str, tmp_path: Path) -> None:
+    if name == "rsync" and shutil.which("rsync") is None:
+        pytest.skip("rsync is not installed")
+    file = stack.view("home")
+    write_at(file, 5 * MIB, os.urandom(MIB))
+    words = {"FILE": str(file), "OUT": str(tmp_path), "DEPTH": str(len(file.parts) - 1)}
+    command = COPIES[name]
+    for word, value in words.items():
+        command = command.replace(word, value)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert (tmp_path / "home").read_bytes() == file.read_bytes()
+    if way == "lane" or name in ("cp --sparse=always", "rsync"):
+        assert (tmp_path / "home").stat().st_blocks * 512 < 2 * MIB
 
 
 def test_a_hole_in_a_view_frees_the_blocks_of_the_file_below(stack: Mounted, way: str) -> None:

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from fusedm.stores.host import is_in_memory, punch_hole
+from fusedm.stores.host import allocated_bytes, is_in_memory, punch_hole
 
 
 def test_a_hole_reads_as_zeros_and_keeps_the_size() -> None:
@@ -21,6 +21,17 @@ def test_a_hole_refused_by_the_host_raises_its_errno() -> None:
     with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="Invalid") as refused:
         punch_hole(file.fileno(), 0, 0)
     assert refused.value.errno == errno.EINVAL
+
+
+def test_a_file_takes_what_was_written_and_what_is_none_all_of_its_size() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(1 << 30)
+        file.write(b"x" * 8192)
+        file.flush()
+        assert 8192 <= allocated_bytes(file.fileno(), 1 << 30) < 1 << 20
+    with open("/dev/null", "rb") as device:
+        assert allocated_bytes(device.fileno(), 4096) == 4096
+    assert allocated_bytes(-1, 4096) == 4096
 
 
 def test_a_file_of_the_kernel_s_memory_is_in_memory() -> None:
