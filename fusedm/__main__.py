@@ -3,6 +3,8 @@
 import signal
 import sys
 
+from fusedm.host.streams import open_closed_streams
+
 
 def main() -> None:
     """Run the command line; dmsetup, which scripts call many times, without loading all of it.
@@ -11,6 +13,7 @@ def main() -> None:
     nothing to undo, and a traceback of imports helps nobody. One that came while Python itself was
     starting may have been held until now (see scripts/setup.sh).
     """
+    open_closed_streams()
     heard = signal.getsignal(signal.SIGINT)
     quiet = signal.SIG_DFL if heard is signal.default_int_handler else heard
     signal.signal(signal.SIGINT, quiet)

@@ -41,6 +41,7 @@ class DeviceInfo:
     target_count: int
     sector_count: int
     block_size: int
+    takes_discards: bool
     path: str
     below: tuple[Number, ...]
     holders: tuple[str, ...]

@@ -78,16 +78,24 @@ def _attach_loop(told: DeviceInfo) -> LoopDevice:
     if not found:
         return loop.attach(told.path, told.block_size, told.is_read_only)
     device = found[0]
-    if not told.is_read_only and _is_open_read_only(device) and loop.busy_reason(device) is None:
-        # It has its file open for reading only, which cannot be changed while it is attached.
+    is_outdated = _takes_discards(device) != told.takes_discards or (
+        not told.is_read_only and _is_open_read_only(device)
+    )
+    if is_outdated and loop.busy_reason(device) is None:
+        # How it has its file open, and what it asked of it, is settled while it is attached.
         loop.detach(device)
-        return loop.attach(told.path, told.block_size)
+        return loop.attach(told.path, told.block_size, told.is_read_only)
     size = Path(f"/sys/block/{os.path.basename(device.node)}/size").read_text()
     if int(size) != told.sector_count:
         loop.set_capacity(device)
     if device.read_only != told.is_read_only:
         _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told.is_read_only)))
     return device
+
+
+def _takes_discards(device: LoopDevice) -> bool:
+    name = os.path.basename(device.node)
+    return Path(f"/sys/block/{name}/queue/discard_max_hw_bytes").read_text() != "0\n"
 
 
 def _is_open_read_only(device: LoopDevice) -> bool:

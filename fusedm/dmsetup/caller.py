@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
 
+from fusedm.host.streams import open_closed_descriptors
+
 #: The kernel's SCM_MAX_FD: so many descriptors one message may carry.
 MAX_DESCRIPTORS = 253
 
@@ -71,6 +73,7 @@ class Caller:
         if not pid or Kind.of(process) != kind:
             raise ValueError("another kind of process")
         self.connection = _take_descriptors(connection)
+        open_closed_descriptors()
         for limit in _LIMITS:
             told = resource.prlimit(pid, limit)
             if resource.getrlimit(limit) != told:
@@ -122,12 +125,12 @@ def _take_descriptors(connection: socket.socket) -> socket.socket:
     return own
 
 
-def _stream(number: int, mode: str) -> TextIO | None:
-    """A standard stream as Python makes it in its UTF-8 mode; None for a closed descriptor."""
+def _stream(number: int, mode: str) -> TextIO:
+    """A standard stream as Python makes it in its UTF-8 mode."""
     try:
         raw = io.FileIO(number, mode, closefd=False)
-    except OSError:
-        return None
+    except OSError:  # A folder, as in `< .`.
+        raw = io.FileIO(os.devnull, mode)
     errors = "backslashreplace" if number == 2 else "surrogateescape"
     is_line = number == 2 or raw.isatty()
     buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)

@@ -237,12 +237,30 @@ def _defer(command: Command, told: DeviceInfo) -> None:
 
 
 def remove_all(command: Command) -> None:
-    """remove_all: everything that is not in use, from the top."""
+    """remove_all: everything that is not in use, from the top; forced, the rest gets no I/O."""
     try:
-        while _remove_some(command):
-            pass
+        _remove_unused(command)
+        if command.options.has("force"):
+            _wipe_all(command)
+            _remove_unused(command)
+            left = len(command.session.devices())
+            if left:
+                command.error(f"Unable to remove {left} device(s).")
     finally:
         command.session.end_if_empty()
+
+
+def _wipe_all(command: Command) -> None:
+    for told in command.session.devices():
+        try:
+            _wipe(command, Named(told.name), lockfs=False)
+        except UsageError as error:
+            command.error(str(error))
+
+
+def _remove_unused(command: Command) -> None:
+    while _remove_some(command):
+        pass
 
 
 def _remove_some(command: Command) -> bool:

@@ -78,7 +78,8 @@ class Lane:
     """The lane of one mount.
 
     Owns: device, the non-blocking descriptor of /dev/fuse, and both ends of the socket pair but for
-    the one libfuse is given. empty is done to the inode of a file before it is opened truncated.
+    the one libfuse is given. empty is done to the inode of a file before it is opened truncated;
+    takes_discards tells of an inode whether space can be given up in its file.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Lane:
         handles: Handles,
         system: System,
         empty: Callable[[int], Awaitable[None]],
+        takes_discards: Callable[[int], bool],
     ) -> None:
         self._device = device
         self._libfuse, self._libfuse_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -94,6 +96,7 @@ class Lane:
         self._handles = handles
         self._system = system
         self._empty = empty
+        self._takes_discards = takes_discards
         routes = Routes(handles, system)
         self._express = Express(
             device, MAX_DATA_SIZE, routes.find, routes.end_batch, log_refused_reply
@@ -165,7 +168,11 @@ class Lane:
 
         Raises: struct.error if it is shorter than such a request is.
         """
-        _, opcode, unique, *_ = wire.IN_HEADER.unpack_from(request)
+        _, opcode, unique, inode, *_ = wire.IN_HEADER.unpack_from(request)
+        if opcode == Opcode.STATFS and not self._takes_discards(inode):
+            # A loop device that is being attached asks, and has no discards where this fails.
+            self._reply_error(unique, errno.EOPNOTSUPP)
+            return True
         layout = _OURS.get(opcode)
         if layout is None:
             return False

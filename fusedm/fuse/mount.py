@@ -49,7 +49,13 @@ async def serve(
     mounted = mounts.mount_at(str(mount_point))
     lane = None
     if options.lane:
-        lane = Lane(device, operations.handles, system, operations.empty)
+        lane = Lane(
+            device,
+            operations.handles,
+            system,
+            operations.empty,
+            operations.takes_discards,
+        )
     try:
         _start_libfuse(operations, device if lane is None else lane.libfuse_end(), options)
         try:

@@ -211,6 +211,11 @@ class Operations(pyfuse3.Operations):
         if isinstance(node, DeviceFile):
             await empty(self._system, self._system.view(node.name))
 
+    def takes_discards(self, inode: int) -> bool:
+        """Whether space can be given up in a file; all others have nothing against it."""
+        node = self._tree.node(self._inodes.path(inode))
+        return not isinstance(node, DeviceFile) or self._system.view(node.name).takes_discards
+
     @handler
     async def read(  # type: ignore[override]  # any buffer will do, whatever the stub says
         self, fh: int, off: int, size: int

@@ -44,6 +44,7 @@ class Opcode(IntEnum):
     OPEN = 14
     READ = 15
     WRITE = 16
+    STATFS = 17
     FSYNC = 20
     INIT = 26
     READDIR = 28

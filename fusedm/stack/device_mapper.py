@@ -231,7 +231,7 @@ class DeviceMapper:
         return tuple(self._system.numbers.of(device) for device in reversed(devices))
 
     def _tell(self, mapped: MappedDevice) -> DeviceInfo:
-        live, system = mapped.live, self._system
+        live, system, view = mapped.live, self._system, self._system.view(mapped.name)
         return DeviceInfo(
             name=mapped.name,
             uuid=mapped.uuid,
@@ -246,7 +246,8 @@ class DeviceMapper:
             event_number=mapped.event_number,
             target_count=len(live.entries) if live is not None else 0,
             sector_count=mapped.sector_count,
-            block_size=system.view(mapped.name).block_size,
+            block_size=view.block_size,
+            takes_discards=view.takes_discards,
             path=str(self._mapper / mapped.name) if self._mapper is not None else "",
             below=self._below(live),
             holders=tuple(system.holders(mapped.name)),

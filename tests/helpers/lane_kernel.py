@@ -46,7 +46,7 @@ class Ends:
             handle: OpenDevice(system.view(name), False) for handle, name in names.items()
         }
         self.handles[TEXT] = memoryview(b"0123456789\n")
-        self.lane = Lane(device.detach(), self.handles, system, self.empty)
+        self.lane = Lane(device.detach(), self.handles, system, self.empty, self.takes_discards)
         self.libfuse = socket.socket(fileno=self.lane.libfuse_end())
         self.libfuse.setblocking(False)
 
@@ -55,6 +55,11 @@ class Ends:
         opened = self.handles[inode]
         if isinstance(opened, OpenDevice):
             await empty(self.system, opened.view)
+
+    def takes_discards(self, inode: int) -> bool:
+        """Whether space can be given up in a file, whose inode is its handle here."""
+        opened = self.handles.get(inode)
+        return not isinstance(opened, OpenDevice) or opened.view.takes_discards
 
     def let_go(self) -> None:
         """End what is held on purpose."""
@@ -134,6 +139,11 @@ class Kernel(Ends):
         opened = self.handles[inode]
         if isinstance(opened, OpenDevice):
             await empty(self.system, opened.view)
+
+    def takes_discards(self, inode: int) -> bool:
+        """Whether space can be given up in a file, whose inode is its handle here."""
+        opened = self.handles.get(inode)
+        return not isinstance(opened, OpenDevice) or opened.view.takes_discards
 
     def let_go(self) -> None:
         """Let the calls that hang go on."""

@@ -12,8 +12,8 @@ from fusedm.control.wire import decode, decode_arguments, encode
 INFO = DeviceInfo(
     name="a", uuid="u", number=(253, 0), minor=0, is_live=True, is_inactive=False,
     is_suspended=False, is_read_only=False, is_deferred=False, open_count=1, event_number=2,
-    target_count=1, sector_count=8, block_size=512, path="/m/mapper/a",
-    below=((7, 1), (253, 5)), holders=("b",),
+    target_count=1, sector_count=8, block_size=512, takes_discards=True,
+    path="/m/mapper/a", below=((7, 1), (253, 5)), holders=("b",),
 )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from fusedm.dmsetup.device import (
 TOLD = DeviceInfo(
     name="c", uuid="", number=(254, 0), minor=0, is_live=True, is_inactive=False,
     is_suspended=False, is_read_only=False, is_deferred=False, open_count=3, event_number=2,
-    target_count=1, sector_count=8, block_size=512, path="/m/mapper/c", below=((254, 1), (1, 0)),
-    holders=(),
+    target_count=1, sector_count=8, block_size=512, takes_discards=True,
+    path="/m/mapper/c", below=((254, 1), (1, 0)), holders=(),
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -258,6 +259,19 @@ async def test_what_is_not_ours_is_passed_on_as_it_came_and_its_reply_brought_ba
     assert await kernel.passed_on() == sent
     kernel.libfuse.send(done(7, b"attributes"))
     assert await kernel.reply() == done(7, b"attributes")
+
+
+async def test_statfs_fails_for_a_file_that_takes_no_discards_only(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for inode in (1, D0, TEXT):
+        sent = request(Opcode.STATFS, 7, inode=inode)
+        kernel.socket.send(sent)
+        assert await kernel.passed_on() == sent
+    disk = kernel.system.disks["d0"]
+    monkeypatch.setattr(disk, "limits", replace(disk.limits, discard=False))
+    kernel.socket.send(request(Opcode.STATFS, 8, inode=D0))
+    assert await kernel.reply() == failed(8, errno.EOPNOTSUPP)
 
 
 async def test_fsync_of_a_text_file_is_passed_on(kernel: Kernel) -> None:
