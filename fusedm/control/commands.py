@@ -14,7 +14,7 @@ from typing import Any
 
 from fusedm.block import BlockDevice
 from fusedm.block.errors import ControlError, StackError
-from fusedm.control.device_commands import DiskVerbs, ViewVerbs
+from fusedm.control.device_commands import DeviceVerbs
 from fusedm.control.key_commands import KeyVerbs
 from fusedm.control.looking import Looking, Verifying
 from fusedm.control.protocol import Request
@@ -31,20 +31,27 @@ class Commands:
     def __init__(
         self, stack: Stack, mount_point: Path, stop: Callable[[], None], has_lane: bool = True
     ) -> None:
-        telling = Telling(stack.system, mount_point)
+        devices, telling = DeviceVerbs(stack), Telling(stack.system, mount_point)
         looking = Looking(stack, has_lane)
         #: What carries out each.
         self.verbs: dict[str, Callable[..., object]] = {
             **_methods("", StackVerbs(stack, mount_point, stop)),
-            **_methods("disk.", DiskVerbs(stack)),
             **_methods("dm.", stack.dm),
             **_methods("key.", KeyVerbs(stack)),
-            **_methods("view.", ViewVerbs(stack)),
             **_methods("verify.", Verifying(stack)),
             "ls": telling.ls,
             "file": telling.file,
+            "disk.add": devices.add_disk,
+            "disk.remove": stack.remove_disk,
             "disk.show": telling.disk,
+            "disk.losepower": stack.lose_power,
+            "disk.loseengine": stack.lose_engine,
+            "disk.gainengine": devices.gain_engine,
+            "disk.resetengine": stack.reset_engine,
             "dm.show": telling.mapped,
+            "key.remove": stack.remove_key,
+            "view.add": devices.add_view,
+            "view.remove": stack.system.remove_view,
             "view.show": telling.view,
             "why": looking.why,
             "why.table": looking.swap,

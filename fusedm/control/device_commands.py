@@ -1,7 +1,6 @@
-"""Verbs on disks with their engines, and on views."""
+"""Adding disks, their engines and views."""
 
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from fusedm.block.errors import ControlError
 from fusedm.stack import DiskSpec, Stack, ViewSpec, engine_from
@@ -9,13 +8,13 @@ from fusedm.stack import DiskSpec, Stack, ViewSpec, engine_from
 Json = dict[str, Any]
 
 
-class DiskVerbs:
-    """The verbs disk.*; each public method is one."""
+class DeviceVerbs:
+    """Verbs whose arguments are put together before they are the stack's."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
 
-    async def add(
+    async def add_disk(
         self,
         name: str,
         store: str,
@@ -30,36 +29,11 @@ class DiskVerbs:
             raise ControlError("disk.add: engine.secret is not file:/PATH or random")
         await self._stack.add_disk(DiskSpec(name, size, store, told, read_only))
 
-    async def remove(self, name: str) -> None:
-        """Remove a disk."""
-        await self._stack.remove_disk(name)
-
-    async def losepower(
-        self, name: str, keep: Literal["nothing", "random", "everything"] = "random"
-    ) -> None:
-        """Lose what a disk's volatile cache has not flushed."""
-        await self._stack.lose_power(name, keep)
-
-    async def loseengine(self, name: str) -> None:
-        """Take the engine of a disk away under I/O."""
-        await self._stack.lose_engine(name)
-
-    async def gainengine(self, name: str, engine: dict[str, Any]) -> None:
+    async def gain_engine(self, name: str, engine: dict[str, Any]) -> None:
         """Give a disk without engine one under I/O; engine as for disk.add."""
         await self._stack.gain_engine(name, engine_from(engine))
 
-    async def resetengine(self, name: str) -> Json:
-        """Reset a disk's engine; the names of keys that are programmed anew, and that failed."""
-        return asdict(await self._stack.reset_engine(name))
-
-
-class ViewVerbs:
-    """The verbs view.*; each public method is one."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-
-    def add(
+    def add_view(
         self,
         name: str,
         device: str,
@@ -70,7 +44,3 @@ class ViewVerbs:
     ) -> None:
         """Add a view; start and size in bytes."""
         self._stack.add_view(ViewSpec(name, device, key, dun_base, start, size))
-
-    def remove(self, name: str) -> None:
-        """Remove a view."""
-        self._stack.system.remove_view(name)

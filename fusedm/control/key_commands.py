@@ -42,10 +42,6 @@ class KeyVerbs:
         given = _decode_bytes("key.add: raw", raw) if raw is not None else None
         await self._stack.add_key(spec, given)
 
-    def remove(self, name: str) -> None:
-        """Remove a key."""
-        self._stack.remove_key(name)
-
     def list(self) -> Sequence[Json]:
         """Every key, without its bytes."""
         return [

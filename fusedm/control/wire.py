@@ -34,13 +34,13 @@ def decode_arguments(verb: str, method: Callable[..., object], args: dict[str, A
 
     Raises: ControlError naming one that is missing, unknown or of the wrong type.
     """
-    parameters = inspect.signature(method).parameters
+    parameters, hints = inspect.signature(method).parameters, get_type_hints(method)
     decoded = {}
     for name, value in args.items():
         if name not in parameters:
             raise ControlError(f"{verb}: argument {name!r} is unknown")
         try:
-            decoded[name] = _decode(get_type_hints(method)[name], value)
+            decoded[name] = _decode(hints[name], value)
         except TypeError:
             raise ControlError(f"{verb}: argument {name} is of the wrong type") from None
     for name, parameter in parameters.items():

@@ -5,6 +5,7 @@ import errno
 
 import pytest
 
+from fusedm.control.wire import encode
 from fusedm.crypto import ENGINE_PROFILES
 from tests.helpers.builders import pattern, write
 from tests.helpers.commands import refusal, verbs
@@ -14,7 +15,7 @@ async def test_a_reset_engine_has_its_keys_again(tmp_path):
     async with verbs(tmp_path) as stack:
         view = stack.stack.system.view("v")
         await write(view.device, 0, pattern(4096), view.key)
-        assert await stack.call("disk.resetengine", name="d0") == {
+        assert encode(await stack.call("disk.resetengine", name="d0")) == {
             "reprogrammed": ("k",), "failed": ()
         }  # fmt: skip
         (first, second) = (await stack.call("disk.show", name="d0"))["slots"]
