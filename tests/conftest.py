@@ -1,6 +1,7 @@
 """What every test run gets: the tier header, loud skips, hypothesis profiles and the leak check."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,9 @@ PROBLEMS = problems()
 
 
 def pytest_configure() -> None:
+    # Under nohup or in the background of a shell they are ignored, and every program inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         required_tiers(os.environ.get("FUSEDM_REQUIRE", ""))
     except ValueError as error:

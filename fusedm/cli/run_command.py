@@ -24,6 +24,7 @@ from fusedm.control import (
     start_detached,
 )
 from fusedm.fuse import MountOptions
+from fusedm.host import mounts
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
 from fusedm.host.process import end_with
 from fusedm.host.run_folder import run_folder
@@ -40,7 +41,9 @@ def run_with_stack(stack_file: str, command: Sequence[str], options: MountOption
     """
     hold()
     with _mount_point() as mount_point, running_stack(stack_file, mount_point, options):
-        return _run(command, {**os.environ, **environment(mount_point)})
+        code = _run(command, {**os.environ, **environment(mount_point)})
+    # That it could not be torn down has been told.
+    return code or int(mounts.mount_at(mount_point) is not None)
 
 
 @contextlib.contextmanager

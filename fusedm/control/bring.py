@@ -131,11 +131,11 @@ def _refuse_open_files(client: Client, mount_point: str) -> None:
 
 def _wait_until_ended(mount_point: str) -> None:
     deadline = time.monotonic() + END_SECONDS
-    while time.monotonic() < deadline:
-        stack = run_dir.stack_at(mount_point)
-        if (stack is None or not stack.is_alive) and mounts.mount_at(mount_point) is None:
-            return
+    while (stack := run_dir.stack_at(mount_point)) is not None and stack.is_alive:
+        if time.monotonic() > deadline:
+            text = f"{mount_point}: the daemon has not ended in {END_SECONDS:g} seconds"
+            raise StackError(text, errno.EBUSY)
         time.sleep(POLL_SECONDS)
-    raise StackError(
-        f"{mount_point}: the daemon has not ended in {END_SECONDS:g} seconds", errno.EBUSY
-    )
+    if mounts.mount_at(mount_point) is not None and mounts.is_stale(mount_point):
+        # It could not, and here it is said why.
+        mounts.unmount(mount_point, lazy=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from fusedm.block.device_mapper import DeviceInfo, Name, Which
-from fusedm.block.errors import FusedmError, UsageError
+from fusedm.block.errors import ControlError, FusedmError, UsageError
 from fusedm.control import MapperClient
 from fusedm.dmsetup import attachment
 from fusedm.dmsetup.device import (
@@ -139,6 +139,9 @@ class Command:
         if self.options.verbosity:
             self.error(str(error))
         line = ioctl_error(ioctl, error.errno, device.name, device.uuid, device.at)
+        if isinstance(error, ControlError) and not self.options.verbosity:
+            # It is not the devices' answer, and no kernel log has it: the machine lacks something.
+            line += f"\nfusedm: {error}"
         return UsageError(line, error.errno)
 
     @contextmanager

@@ -109,10 +109,11 @@ class Session:
         try:
             command = [sys.executable, "-X", "utf8", "-m", "fusedm.dmsetup", self.dev_dir]
             run_tool(*command, seconds=START_SECONDS)
-        except FusedmError:
+        except FusedmError as error:
             with suppress(OSError):
                 os.rmdir(self.mount_point)
-            raise
+            text = str(error).removeprefix(f"{sys.executable}: ")
+            raise ControlError(text, error.errno) from None
 
     def _clear(self) -> None:
         """End the daemon, or clear what a killed one has left."""

@@ -2,11 +2,11 @@
 
 from fusedm.fuse.device_file import read, read_requests, write_requests
 from fusedm.fuse.holes import seek
-from fusedm.fuse.kernel_mount import MountOptions
 from fusedm.fuse.lane import MAX_DATA_SIZE
 from fusedm.fuse.mount import serve
 from fusedm.fuse.routes import Stretch, find_stretch
 from fusedm.fuse.sysfs import crypto_extents, keyslot_count, keyslots
+from fusedm.host.kernel_mount import MountOptions
 
 __all__ = [
     "MAX_DATA_SIZE",

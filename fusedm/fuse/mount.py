@@ -3,18 +3,19 @@
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyfuse3
 import trio
 
 from fusedm.block.errors import StackError
-from fusedm.fuse.kernel_mount import MountOptions, mount, unmount
 from fusedm.fuse.lane import MAX_BACKGROUND, Lane
 from fusedm.fuse.operations import Operations
 from fusedm.host import mounts
+from fusedm.host.kernel_mount import MountOptions, mount, unmount
 from fusedm.system import System
 
 #: Requests handled at once. Held requests (a suspended device, a hung store) each keep one, so this
@@ -42,7 +43,7 @@ async def serve(
 
     Ready (as a trio task) when the mount answers. It is unmounted in every case, after the requests
     in hand are answered or have been waited for.
-    Raises: UsageError or StackError if it cannot be mounted.
+    Raises: UsageError or StackError if it cannot be mounted, or unmounted.
     """
     operations = Operations(system)
     device = mount(mount_point, options)
@@ -56,23 +57,22 @@ async def serve(
             operations.empty,
             operations.takes_discards,
         )
-    try:
-        _start_libfuse(operations, device if lane is None else lane.libfuse_end(), options)
-        try:
-            await _serve_until(stopping, lane, mount_point, task_status)
-        finally:
-            _unmount_if(mounted, mount_point)
-            pyfuse3.close(unmount=False)
-    finally:
-        _unmount_if(mounted, mount_point)
+    with ExitStack() as undo:
+        # What who answers cannot undo can be undone when nobody answers, or it is told why not.
+        undo.callback(_if_still, mounted, partial(mounts.unmount, str(mount_point), lazy=True))
         if lane is not None:
-            lane.close()
+            undo.callback(lane.close)
+        undo.callback(_if_still, mounted, partial(unmount, mount_point))
+        _start_libfuse(operations, device if lane is None else lane.libfuse_end(), options)
+        undo.callback(pyfuse3.close, unmount=False)
+        undo.callback(_if_still, mounted, partial(unmount, mount_point))
+        await _serve_until(stopping, lane, mount_point, task_status)
 
 
-def _unmount_if(mounted: mounts.Mount | None, mount_point: Path) -> None:
+def _if_still(mounted: mounts.Mount | None, unmounting: Callable[[], None]) -> None:
     """Unmount what was mounted; somebody may have, and even mounted something else there."""
-    if mounted is not None and mounts.mount_at(str(mount_point)) == mounted:
-        unmount(mount_point)
+    if mounted is not None and mounts.mount_at(mounted.mount_point) == mounted:
+        unmounting()
 
 
 def _start_libfuse(operations: Operations, descriptor: int, options: MountOptions) -> None:

@@ -1,21 +1,29 @@
 """The doctor: what this machine lacks for FUSE, for loop devices and for use without root.
 
-Each check looks at one thing and gives a Finding with one line that repairs it. The same checks say
-why a tier of tests cannot run, so that the tests and `fusedm doctor` never disagree.
+Each check looks at one thing and gives a Finding with one line that repairs it. Where looking is
+not enough it tries what the verbs do: mounts FUSE, attaches a loop device. The same checks say why
+a tier of tests cannot run, so that the tests and `fusedm doctor` never disagree.
 """
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import shutil
+import socket
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
-from fusedm.host.mounts import parse_mountinfo, tool_path
+from fusedm.block.errors import FusedmError
+from fusedm.host import kernel_mount, loop, mounts
+from fusedm.host.mounts import parse_mountinfo, run_tool, tool_path
+from fusedm.host.run_folder import candidates, choose
 
 #: The first kernel whose loop devices are set up in one step (LOOP_CONFIGURE).
 OLDEST_KERNEL = (5, 8)
@@ -34,6 +42,11 @@ class Machine:
     root: Path = Path("/")
     uid: int = field(default_factory=os.geteuid)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the machine this runs on, where things can be tried."""
+        return self.root == Path("/") and self.uid == os.geteuid()
 
     def path(self, name: str) -> Path:
         """A path of the machine."""
@@ -114,19 +127,81 @@ def fuse_device(machine: Machine) -> Finding:
 
 
 def mount_permission(machine: Machine) -> Finding:
-    """Whether we may mount: root by itself, others through a setuid fusermount3."""
+    """Whether we may mount and unmount: root by itself, others through setuid programs."""
+    found = _mount_by_root(machine) if machine.uid == 0 else _mount_by_user(machine)
+    if found.ok and machine.is_here and machine.open_error("/dev/fuse") is None:
+        problem = _tried(_mount_fuse)
+        if problem is not None:
+            fix = "in a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
+            return Finding("mount", False, problem, fix)
+    return found
+
+
+def _mount_by_root(machine: Machine) -> Finding:
+    ok = machine.may(CAP_SYS_ADMIN)
+    text = "root may mount" if ok else "root may not mount: CAP_SYS_ADMIN is missing"
+    return Finding("mount", ok, text, "in a container: --cap-add SYS_ADMIN")
+
+
+def _mount_by_user(machine: Machine) -> Finding:
     fix = "apt-get install fuse3"
-    if machine.uid == 0:
-        ok = machine.may(CAP_SYS_ADMIN)
-        text = "root may mount" if ok else "root may not mount: CAP_SYS_ADMIN is missing"
-        return Finding("mount", ok, text, "in a container: --cap-add SYS_ADMIN")
     found = machine.which("fusermount3")
     if found is None:
         return Finding("mount", False, "fusermount3 is not installed", fix)
-    status = os.stat(found)
-    if not status.st_mode & stat.S_ISUID:
+    if not _is_setuid(found):
         return Finding("mount", False, f"{found} is not setuid root", f"chmod u+s {found}")
+    umount = machine.which("umount")
+    if not machine.path("/etc/mtab").exists() and not (umount and _is_setuid(umount)):
+        text = "users may mount but not unmount: there is no /etc/mtab, and no umount setuid root"
+        return Finding("mount", False, text, "ln -s /proc/self/mounts /etc/mtab")
     return Finding("mount", True, f"{found} mounts for users", fix)
+
+
+def _is_setuid(program: str) -> bool:
+    return bool(os.stat(program).st_mode & stat.S_ISUID)
+
+
+def _mount_fuse(folder: Path) -> None:
+    """Mount FUSE on a folder, with nobody to answer, and unmount it."""
+    device = kernel_mount.mount(folder, kernel_mount.MountOptions())
+    os.close(device)
+    mounts.unmount(str(folder), lazy=True)
+
+
+def _attach_loop(folder: Path) -> None:
+    """Attach a loop device to a new file in a folder, and detach it."""
+    file = folder / "image"
+    file.write_bytes(bytes(4096))
+    loop.make_free_node()
+    try:
+        node = run_tool("losetup", "--find", "--show", "--read-only", "--", str(file)).strip()
+        run_tool("losetup", "--detach", node)
+    finally:
+        file.unlink()
+
+
+def _tried(what: Callable[[Path], None]) -> str | None:
+    """What went wrong when something was tried on a new folder; None if nothing did."""
+    try:
+        folder = tempfile.mkdtemp(prefix="doctor-", dir=choose_run_folder(Machine()))
+        try:
+            what(Path(folder))
+        finally:
+            with suppress(OSError):
+                os.rmdir(folder)
+    except FusedmError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or what.__name__}: {error.strerror}"
+    return None
+
+
+def choose_run_folder(machine: Machine) -> Path:
+    """The folder for sockets and locks, as every verb chooses it.
+
+    Raises: UsageError.
+    """
+    return choose(os.geteuid(), map(machine.path, candidates(machine.uid, machine.environ)))
 
 
 def pyfuse3(machine: Machine) -> Finding:
@@ -165,16 +240,25 @@ def fusectl(machine: Machine) -> Finding:
     return Finding("fusectl", ok, text, fix, needed=False)
 
 
-def runtime_dir(machine: Machine) -> Finding:
-    """Where the control sockets of a user go; without the variable they go to /tmp."""
-    if machine.uid == 0:
-        return Finding("runtime directory", True, "root uses /run", "")
-    directory = machine.environ.get("XDG_RUNTIME_DIR", "")
-    ok = bool(directory) and machine.path(directory).is_dir()
-    what = f"XDG_RUNTIME_DIR={directory}" if directory else "XDG_RUNTIME_DIR is not set"
-    text = what if ok or not directory else f"{what} is not a directory"
-    fix = "loginctl enable-linger, then log in again"
-    return Finding("runtime directory", ok, text, fix, needed=bool(directory))
+def run_folder(machine: Machine) -> Finding:
+    """Where sockets, locks and logs go: a lock and a socket are tried there."""
+    fix = "mkdir -m 700 DIR && export XDG_RUNTIME_DIR=DIR"
+    try:
+        folder = choose_run_folder(machine)
+        path = folder / f"doctor-{os.getpid()}.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            try:
+                listener.bind(os.fspath(path))
+                with path.with_suffix(".lock").open("w") as file:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+    except FusedmError as error:
+        return Finding("run folder", False, str(error), fix)
+    except OSError as error:
+        return Finding("run folder", False, f"{folder}: {error.strerror}", fix)
+    return Finding("run folder", True, f"sockets and locks are in {folder}", fix)
 
 
 def io_flusher(machine: Machine) -> Finding:
@@ -190,7 +274,7 @@ def root(machine: Machine) -> Finding:
     if machine.uid != 0:
         text = f"loop devices need root, this is uid {machine.uid}"
         return Finding("root", False, text, "run it with sudo")
-    return replace(mount_permission(machine), name="root")
+    return replace(_mount_by_root(machine), name="root")
 
 
 def loop_control(machine: Machine) -> Finding:
@@ -207,6 +291,11 @@ def loop_control(machine: Machine) -> Finding:
     text = f"/dev/loop-control opens, {len(free)} of {len(devices)} devices are free"
     if without_node:
         text += f", {len(without_node)} of them lack a node, which attach makes"
+    if machine.is_here and machine.uid == 0 and machine.which("losetup"):
+        problem = _tried(_attach_loop)
+        if problem is not None:
+            fix = "in a container: --privileged, or --device-cgroup-rule 'b 7:* rmw'"
+            return Finding("loop devices", False, problem, fix)
     return Finding("loop devices", True, text, "")
 
 
@@ -242,7 +331,7 @@ CHECKS: tuple[Check, ...] = (
     *TIERS["fuse"],
     user_allow_other,
     fusectl,
-    runtime_dir,
+    run_folder,
     io_flusher,
     *TIERS["loop"],
     program("mkfs.xfs", "xfsprogs", needed=False),

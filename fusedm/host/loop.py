@@ -99,7 +99,7 @@ def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopD
     path = os.path.realpath(path)
     _check_root()
     _check_reachable(path)
-    _make_free_node()
+    make_free_node()
     options = ["--direct-io=on", f"--sector-size={logical_block_size}"]
     options += ["--read-only"] if read_only else []
     try:
@@ -285,7 +285,11 @@ def _check_reachable(path: str) -> None:
         raise UsageError(f"{path}: {error.strerror}", error.errno) from None
 
 
-def _make_free_node() -> None:
+def make_free_node() -> None:
+    """Make the nodes that losetup needs next and /dev lacks.
+
+    Raises: UsageError if there is no free loop device, or they may not be made.
+    """
     control = "/dev/loop-control"
     make_missing_node(control, "/sys/class/misc/loop-control/dev", stat.S_IFCHR)
     try:

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusedm.block.errors import StackError, UsageError
+from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.host.interrupts import held
 
 #: Where a plain user's PATH (or that of `su` without a dash) does not look for losetup and mkfs.
@@ -56,6 +56,10 @@ class Mount:
         return self.fs_type == "btrfs" and device_of_node(self.source) == device
 
 
+#: What a path is seen through where the table does not say: a root that is no mount point.
+UNKNOWN = Mount(0, "0:0", "/", "/", "", "", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """A process that keeps something busy; what is the links that do: "cwd, fd 3"."""
@@ -82,9 +86,12 @@ def mount_at(path: str) -> Mount | None:
 
 
 def mount_over(path: str) -> Mount:
-    """The mount that shows a path, by the names alone: the innermost, and the topmost of those."""
+    """The mount that shows a path, by the names alone: the innermost, and the topmost of those.
+
+    Below a root that is no mount point, as after chroot, it may be unknown.
+    """
     above = [mount for mount in reversed(read_mounts()) if lies_under(path, mount.mount_point)]
-    return max(above, key=lambda mount: len(mount.mount_point))
+    return max(above, key=lambda mount: len(mount.mount_point), default=UNKNOWN)
 
 
 def mounts_of_source(source: str) -> list[Mount]:
@@ -168,22 +175,42 @@ def check_mount_point(path: str) -> None:
 def unmount(path: str, lazy: bool = False) -> None:
     """Unmount what is on top at path; lazy takes it out of sight and leaves the rest to its users.
 
+    Who is not root may unmount FUSE mounts of his own.
     Raises: StackError, with EBUSY and who holds it if it is busy.
     """
     if mount_at(path) is None:
         raise StackError(f"nothing is mounted at {path}")
     point = resolve(path)
-    if os.geteuid() == 0:
-        # Making the path canonical would stat it, and a hung daemon would hang us.
-        command = ["umount", "--no-canonicalize", *(["--lazy"] if lazy else []), "--", point]
-    else:
-        command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", point]
     try:
-        run_tool(*command, seconds=UNMOUNT_SECONDS)
+        if os.geteuid() == 0:
+            # Making the path canonical would stat it, and a hung daemon would hang us.
+            options = ["--no-canonicalize", *(["--lazy"] if lazy else [])]
+            run_tool("umount", *options, "--", point, seconds=UNMOUNT_SECONDS)
+        else:
+            _unmount_as_user(point, lazy)
     except StackError as error:
         if error.errno != errno.EBUSY:
             raise
         raise StackError(f"{path} is busy: {_why_busy(point)}", errno.EBUSY) from None
+
+
+def _unmount_as_user(point: str, lazy: bool) -> None:
+    """Have fusermount3 unmount it, or umount, which needs no /etc/mtab to know whose it is."""
+    options = ["-z"] if lazy else []
+    try:
+        run_tool("fusermount3", "-u", *options, "--", point, seconds=UNMOUNT_SECONDS)
+        return
+    except FusedmError as error:
+        first = error
+    try:
+        options = ["-l"] if lazy else []
+        run_tool("umount", *options, "--", point, seconds=UNMOUNT_SECONDS)
+    except FusedmError as second:
+        if errno.EBUSY in (first.errno, second.errno):
+            raise StackError(str(second), errno.EBUSY) from None
+        by_root = f"umount {shlex.quote(point)}"
+        text = f"{point} cannot be unmounted: {first}; {second}; have root run: {by_root}"
+        raise StackError(text, errno.EPERM) from None
 
 
 def holders_of(path: str, proc: Path = Path("/proc")) -> list[Holder]:

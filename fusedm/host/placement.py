@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusedm.block.errors import StoreError
-from fusedm.host.mounts import Mount, parse_mountinfo
+from fusedm.host.mounts import UNKNOWN, Mount, parse_mountinfo
 
 
 def check_not_on(
@@ -75,16 +75,12 @@ def _device(place: Path, mounts: list[Mount]) -> str:
     return _block_device_number(Path(mount.source)) or mount.device
 
 
-#: What a file is seen through where the table does not say, as below a changed root.
-_UNKNOWN = Mount(0, "0:0", "/", "/", "", "", "")
-
-
 def _mount_of(place: Path, mounts: list[Mount]) -> Mount:
     """The mount a file is seen through: the innermost, and of those at one place the topmost.
 
     All that are asked about lie above one place, so the inner of two has the greater path.
     """
-    found = _UNKNOWN
+    found = UNKNOWN
     for mount in mounts:
         if place.is_relative_to(mount.mount_point) and mount.mount_point >= found.mount_point:
             found = mount

@@ -87,7 +87,8 @@ ONLY_IN = {
     ),
     "matplotlib": ("bench/plot.py",),
     "socket": (
-        "fuse/kernel_mount.py",
+        "host/doctor.py",
+        "host/kernel_mount.py",
         "fuse/lane.py",
         "control/server.py",
         "control/client.py",
@@ -98,7 +99,7 @@ ONLY_IN = {
         "control/detached.py",
     ),
     "subprocess": (
-        "fuse/kernel_mount.py",
+        "host/kernel_mount.py",
         "host/luks.py",
         "host/mounts.py",
         "bench/processes.py",
@@ -109,7 +110,7 @@ ONLY_IN = {
     "ctypes": (
         "stores/host.py",
         "host/keyring.py",
-        "fuse/kernel_mount.py",
+        "host/kernel_mount.py",
         "fuse/mount.py",
         "host/doctor.py",
         "host/process.py",
@@ -118,7 +119,6 @@ ONLY_IN = {
         "stores/file.py",
         "stores/descriptor.py",
         "stack/key_sources.py",
-        "fuse/kernel_mount.py",
         "fuse/lane.py",
         "host/*",
         "control/*",

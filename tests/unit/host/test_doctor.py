@@ -1,10 +1,14 @@
 """The doctor on made-up machines, and what the tests' own header says of the real one."""
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fusedm.host import doctor
+from fusedm.block.errors import StackError
+from fusedm.host import doctor, kernel_mount, loop
 from fusedm.host.doctor import Machine
 from tests.helpers.tiers import header_lines, required_tiers
 
@@ -12,7 +16,14 @@ ALL_CAPABILITIES = "CapEff:\t000001ffffffffff\n"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def folder() -> Iterator[Path]:
+    """A folder with a short path: names of sockets are limited."""
+    with tempfile.TemporaryDirectory(prefix="fusedm-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def machine(folder: Path) -> Machine:
     """A machine that lacks nothing, used by root."""
     files = {
         "proc/sys/kernel/osrelease": "6.1.0-18-amd64\n",
@@ -21,6 +32,7 @@ def machine(tmp_path: Path) -> Machine:
         "dev/fuse": "",
         "dev/loop-control": "",
         "dev/loop0": "",
+        "etc/mtab": "",
         "etc/fuse.conf": "# a comment\nuser_allow_other\n",
         "sys/block/loop0/ro": "0\n",
         "sys/block/loop1/ro": "0\n",
@@ -28,19 +40,20 @@ def machine(tmp_path: Path) -> Machine:
     }
     programs = (
         "bin/fusermount3",
+        "bin/umount",
         "usr/sbin/losetup",
         "usr/sbin/mkfs.ext4",
         "sbin/mkfs.xfs",
         "bin/fio",
     )
     for name, text in files.items() | {(name, "") for name in programs}:
-        file = tmp_path / name
+        file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     for name in programs:
-        (tmp_path / name).chmod(0o4755)
-    (tmp_path / "run/user/1000").mkdir(parents=True)
-    return Machine(tmp_path, 0, {"PATH": "/bin", "XDG_RUNTIME_DIR": "/run/user/1000"})
+        (folder / name).chmod(0o4755)
+    (folder / "run/user/1000").mkdir(parents=True)
+    return Machine(folder, 0, {"PATH": "/bin", "XDG_RUNTIME_DIR": "/run/user/1000"})
 
 
 def as_user(machine: Machine, **environ: str) -> Machine:
@@ -116,18 +129,40 @@ def test_fusectl_must_be_mounted(machine: Machine) -> None:
     assert bad(machine) == {"fusectl": "/sys/fs/fuse/connections is not mounted"}
 
 
-def test_a_user_needs_a_runtime_directory(machine: Machine) -> None:
-    assert bad(as_user(machine, XDG_RUNTIME_DIR=""))["runtime directory"] == (
-        "XDG_RUNTIME_DIR is not set"
-    )
-    assert bad(as_user(machine, XDG_RUNTIME_DIR="/gone"))["runtime directory"] == (
-        "XDG_RUNTIME_DIR=/gone is not a directory"
-    )
+def test_sockets_and_locks_are_tried_in_the_folder_that_every_verb_takes(machine: Machine) -> None:
+    for user, path in ((machine, "run/fusedm"), (as_user(machine), "run/user/1000/fusedm")):
+        found = doctor.run_folder(user)
+        assert (found.ok, found.text) == (True, f"sockets and locks are in {machine.root / path}")
+        assert list((machine.root / path).iterdir()) == []
 
 
-def test_a_runtime_directory_is_needed_only_where_one_is_named(machine: Machine) -> None:
-    assert not doctor.runtime_dir(as_user(machine, XDG_RUNTIME_DIR="")).needed
-    assert doctor.runtime_dir(as_user(machine, XDG_RUNTIME_DIR="/gone")).needed
+def test_where_no_folder_serves_each_is_named(machine: Machine) -> None:
+    text = bad(as_user(machine, XDG_RUNTIME_DIR="/gone"))["run folder"]
+    assert text.startswith("no folder for sockets and locks: ")
+    assert f"{machine.root}/gone/fusedm: No such file or directory" in text
+    assert f"{machine.root}/tmp/fusedm-1000: No such file or directory" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED: root mounts and attaches")
+def test_what_looks_well_but_cannot_be_done_is_found(monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StackError("not in this container")
+
+    monkeypatch.setattr(kernel_mount, "mount", refuse)
+    monkeypatch.setattr(loop, "make_free_node", refuse)
+    here = Machine()
+    assert doctor.mount_permission(here).text == "not in this container"
+    assert doctor.loop_control(here).text == "not in this container"
+
+
+def test_a_user_who_could_mount_but_not_unmount_is_told_so(machine: Machine) -> None:
+    (machine.root / "etc/mtab").unlink()
+    (machine.root / "bin/umount").chmod(0o755)
+    assert bad(as_user(machine))["mount"] == (
+        "users may mount but not unmount: there is no /etc/mtab, and no umount setuid root"
+    )
+    (machine.root / "bin/umount").chmod(0o4755)
+    assert "mount" not in bad(as_user(machine))
 
 
 def test_free_loop_devices_are_counted(machine: Machine) -> None:

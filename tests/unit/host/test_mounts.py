@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,58 @@ def test_a_tool_begins_as_it_is_told_to() -> None:
 def test_the_mount_over_a_path_is_the_innermost() -> None:
     assert mounts.mount_over("/proc/self/no-such-file").mount_point == "/proc"
     assert mounts.mount_over("/no-such-folder").mount_point == "/"
+
+
+def test_below_a_root_that_is_no_mount_point_it_is_unknown(monkeypatch) -> None:
+    told = mounts.parse_mountinfo(MOUNTINFO)
+    monkeypatch.setattr(mounts, "read_mounts", lambda: told)
+    assert mounts.mount_over("/proc/self").fs_type == "proc"
+    assert mounts.mount_over("/home").fs_type == ""
+
+
+#: What fusermount3 says in a root of debootstrap.
+NO_MTAB = "echo 'fusermount3: failed to open /etc/mtab: No such file or directory' >&2; exit 1"
+
+
+@pytest.fixture
+def as_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Unmount /proc as a user does, with tools that are scripts; the words each was called with."""
+
+    def unmount(lazy: bool = False, **tools: str) -> list[str]:
+        for name, script in tools.items():
+            (tmp_path / name).write_text(
+                f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/log\n{script}\n'
+            )
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setattr(mounts, "tool_path", lambda _: str(tmp_path))
+        mounts.unmount("/proc", lazy=lazy)
+        return (tmp_path / "log").read_text().splitlines()
+
+    return unmount
+
+
+def test_a_user_unmounts_by_fusermount3(as_user) -> None:
+    assert as_user(fusermount3="", umount="") == ["fusermount3 -u -- /proc"]
+
+
+def test_without_a_table_of_mounts_a_user_unmounts_by_umount(as_user) -> None:
+    assert as_user(lazy=True, fusermount3=NO_MTAB, umount="") == [
+        "fusermount3 -u -z -- /proc",
+        "umount -l -- /proc",
+    ]
+
+
+def test_what_only_root_can_unmount_is_told_with_the_words_of_both(as_user) -> None:
+    with pytest.raises(StackError) as caught:
+        as_user(fusermount3=NO_MTAB, umount="echo 'umount: must be superuser' >&2; exit 1")
+    assert str(caught.value) == (
+        "/proc cannot be unmounted: fusermount3: failed to open /etc/mtab: No such file or "
+        "directory; umount: must be superuser; have root run: umount /proc"
+    )
+
+
+def test_what_is_busy_is_told_with_who_holds_it(as_user) -> None:
+    with pytest.raises(StackError, match="^/proc is busy: ") as caught:
+        as_user(fusermount3=NO_MTAB, umount="echo 'umount: target is busy.' >&2; exit 32")
+    assert caught.value.errno == errno.EBUSY

@@ -51,7 +51,10 @@ def mount(mount_point: Path, options: MountOptions) -> int:
 
 
 def unmount(mount_point: Path) -> None:
-    """Undo mount, lazily; nothing happens if somebody else has undone it."""
+    """Undo mount, lazily; nothing happens if somebody else has undone it, or if that cannot be.
+
+    The mount is not looked at: whoever calls this may be who answers.
+    """
     if os.geteuid() == 0:
         _libc.umount2(os.fsencode(mount_point), _MNT_DETACH)
         return
@@ -111,7 +114,9 @@ def _mount_as_root(mount_point: Path, options: MountOptions) -> int:
     if _libc.mount(b"fusedm", where, b"fuse.fusedm", flags, ",".join(told).encode()):
         number = ctypes.get_errno()
         os.close(device)
-        raise StackError(f"{mount_point}: cannot be mounted: {os.strerror(number)}", number)
+        hint = "; see `fusedm doctor`" if number in (errno.EPERM, errno.EACCES) else ""
+        text = f"{mount_point}: cannot be mounted: {os.strerror(number)}{hint}"
+        raise StackError(text, number)
     return device
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StackError, UsageError
-from fusedm.fuse.kernel_mount import MountOptions, mount, mount_through_helper, unmount
+from fusedm.host.kernel_mount import MountOptions, mount, mount_through_helper, unmount
 
 
 def open_descriptors() -> list[str]:
