@@ -13,7 +13,14 @@ import click
 from fusedm.block.errors import StackError, UsageError
 from fusedm.cli import listing
 from fusedm.cli.devices import stack_option
-from fusedm.control import Client, bring_down, bring_down_all, which_stack
+from fusedm.control import (
+    Client,
+    bring_down,
+    bring_down_all,
+    loops_over,
+    name_in_mount,
+    which_stack,
+)
 from fusedm.host import loop
 from fusedm.host.writing import write_whole
 
@@ -46,10 +53,11 @@ def ls(stack: str | None, as_json: bool, as_tree: bool) -> None:
 
     Exit codes: 0, 1 the daemon cannot be reached, 2 it is not clear which stack.
     """
-    mount_point = which_stack(stack)
-    with Client(mount_point) as client:
+    with Client(which_stack(stack)) as client:
         files = client.call("ls")
-    nodes = {device.backing_file: device.node for device in loop.attached(mount_point)}
+        loops = {name_in_mount(one.backing_file): one.node for one in loops_over(client)}
+    paths = [file["path"] for file in files]
+    nodes = {path: loops[name_in_mount(path)] for path in paths if name_in_mount(path) in loops}
     if as_json:
         click.echo(json.dumps(listing.lsblk(files, nodes), indent=2))
     elif as_tree:
@@ -113,7 +121,8 @@ def attach(stack: str | None, name: str) -> None:
     """
     with Client(which_stack(stack)) as client:
         file = client.call("file", name=name)
-    click.echo(loop.attach(file["path"], file["log_sec"], file["ro"]).node)
+        path = client.root() + file["path"]
+    click.echo(loop.attach(path, file["log_sec"], file["ro"]).node)
 
 
 @click.command()
@@ -126,7 +135,7 @@ def detach(stack: str | None, name: str) -> None:
     """
     with Client(which_stack(stack)) as client:
         file = client.call("file", name=name)
-    devices = loop.attached(file["path"])
+        devices = loop.attached_to([client.root() + file["path"]])
     if not devices:
         raise StackError(f"{name!r} is not attached to a loop device")
     for device in devices:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fusedm import door
 
 if TYPE_CHECKING:
-    from fusedm.control.bring import bring_down, bring_down_all
+    from fusedm.control.bring import bring_down, bring_down_all, loops_over, name_in_mount
     from fusedm.control.client import Client, which_stack
     from fusedm.control.daemon import DaemonConfig
     from fusedm.control.detached import reap, start_detached
@@ -27,6 +27,8 @@ __all__ = [
     "daemon_config",
     "lock_path",
     "log_path",
+    "loops_over",
+    "name_in_mount",
     "reap",
     "serve_here",
     "stack_at",
@@ -37,7 +39,7 @@ __all__ = [
 __getattr__ = door(
     __name__,
     {
-        "bring": "bring_down bring_down_all",
+        "bring": "bring_down bring_down_all loops_over name_in_mount",
         "client": "Client which_stack",
         "daemon": "DaemonConfig",
         "detached": "reap start_detached",

@@ -5,16 +5,22 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import run_dir
 from fusedm.control.client import Client
 from fusedm.control.run_dir import RunningStack
-from fusedm.host import loop, mounts
+from fusedm.host import loop, mounts, nodes
+from fusedm.host.loop import LoopDevice
+from fusedm.host.process import send_signal
+from fusedm.host.run_folder import run_folders
 
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
 END_SECONDS = 60.0
+#: How long it may take to hear that a loop device has closed its file.
+CLOSE_SECONDS = 2.0
 POLL_SECONDS = 0.02
 
 FS_TYPE = "fuse.fusedm"
@@ -59,12 +65,20 @@ def clear_dead(mount_point: str) -> list[str]:
 
 
 def _clear(mount_point: str, force: bool, lazy: bool) -> list[str]:
-    """Clear what a dead daemon has left."""
-    done = loop.release_all(mount_point, force)
-    done += run_dir.clear_stale_nodes()
+    """Clear what a dead daemon has left.
+
+    Raises: ControlError if the mount there is that of a daemon that lives, StackError(EBUSY).
+    """
     mounted = mounts.mount_at(mount_point)
     is_ours = mounted is not None and mounted.fs_type == FS_TYPE
-    if is_ours and (lazy or mounts.is_stale(mount_point)):
+    if is_ours and not mounts.is_stale(mount_point):
+        text = f"{mount_point}: its daemon lives, but no lock file of it is to be found here"
+        raise ControlError(text, errno.EBUSY)
+    done = loop.release_all(mount_point, force)
+    for folder in run_folders():
+        done += nodes.release_dead(folder, force)
+    done += run_dir.clear_stale_nodes()
+    if is_ours:
         mounts.unmount(mount_point, lazy)
         done.append(f"cleared the stale mount {mount_point}")
     run_dir.forget(mount_point)
@@ -100,19 +114,19 @@ def _end(stack: RunningStack, force: bool) -> list[str]:
             if force:
                 client.call("dm.resumeall")
             else:
-                _refuse_open_files(client, stack.mount_point)
+                _in_a_moment(lambda: _refuse_open_files(client))
             try:
-                done += loop.release_all(stack.mount_point, force)
+                done += loop.release(loops_over(client), force)
             except FusedmError as error:
                 if not force:
                     raise
                 held = error
-            client.call("stop", force=force)
+            _in_a_moment(lambda: client.call("stop", force=force))
     except ControlError:
         # It is there, but not to be talked to: not yet, or no more.
         if not force:
             raise
-        os.kill(stack.pid, signal.SIGTERM)
+        send_signal(stack.pid, stack.started, signal.SIGTERM)
     _wait_until_ended(stack.mount_point)
     done.append(f"ended daemon {stack.pid}")
     if held is not None:
@@ -120,13 +134,44 @@ def _end(stack: RunningStack, force: bool) -> list[str]:
     return done
 
 
-def _refuse_open_files(client: Client, mount_point: str) -> None:
+def _in_a_moment(step: Callable[[], object]) -> None:
+    """Do a step that may be refused for what is open, again for a moment if no process has it open.
+
+    A loop device is gone a little before the daemon hears that it has closed its file.
+    Raises: as the step.
+    """
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while True:
+        try:
+            step()
+            return
+        except FusedmError as error:
+            is_held = error.errno != errno.EBUSY or "(pid " in str(error)
+            if is_held or time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _refuse_open_files(client: Client) -> None:
     """Refuse if a file is open other than by a loop device of ours, which can be detached."""
-    loops = Counter(device.backing_file for device in loop.attached(mount_point))
+    loops = Counter(name_in_mount(device.backing_file) for device in loops_over(client))
     for file in client.call("ls"):
-        if file["open"] > loops[file["path"]]:
+        if file["open"] > loops[name_in_mount(file["path"])]:
             holders = mounts.describe(mounts.holders_of(file["path"])) or "somebody"
             raise StackError(f"{file['path']} is held by {holders}", errno.EBUSY)
+
+
+def loops_over(client: Client) -> list[LoopDevice]:
+    """The loop devices over the files of a living stack, whoever attached them."""
+    root = client.root()
+    if not root:
+        return loop.attached(client.mount_point)
+    return loop.attached_on(os.stat(root + client.mount_point).st_dev)
+
+
+def name_in_mount(path: str) -> tuple[str, ...]:
+    """The folder and the name that a path in a mount ends with, whatever leads to the mount."""
+    return tuple(path.split("/")[-2:])
 
 
 def _wait_until_ended(mount_point: str) -> None:
@@ -137,5 +182,5 @@ def _wait_until_ended(mount_point: str) -> None:
             raise StackError(text, errno.EBUSY)
         time.sleep(POLL_SECONDS)
     if mounts.mount_at(mount_point) is not None and mounts.is_stale(mount_point):
-        # It could not, and here it is said why.
+        # It could not, and here it is said why; or this is a copy in another namespace than its.
         mounts.unmount(mount_point, lazy=True)

@@ -3,13 +3,16 @@
 import errno
 import os
 import socket
+import stat
+import struct
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from fusedm.block.errors import ControlError, UsageError
+from fusedm.block.errors import ControlError, StackError, UsageError
 from fusedm.control.protocol import LineReader, Request, decode_reply, encode_request
 from fusedm.control.run_dir import DMSETUP, find_socket, running_stacks
+from fusedm.host import mounts
 
 
 class Client:
@@ -19,7 +22,7 @@ class Client:
     """
 
     def __init__(self, mount_point: str) -> None:
-        self._mount_point = mount_point
+        self.mount_point = mount_point
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._reader = LineReader(limit=None)
         try:
@@ -34,18 +37,67 @@ class Client:
 
         Raises: FusedmError as the daemon refuses it; ControlError if it goes away.
         """
+        if args.get("table"):
+            self._check_paths(str(args["table"]))
         self.send(verb, **args)
         with suppress(ConnectionResetError):
             while data := self._socket.recv(1 << 16):
                 for line in self._reader.feed(data):
                     return decode_reply(line)
-        raise ControlError(f"{self._mount_point}: the daemon went away", errno.ECONNRESET)
+        raise ControlError(f"{self.mount_point}: the daemon went away", errno.ECONNRESET)
 
     def send(self, verb: str, **args: object) -> None:
         """Ask for a verb without waiting for it; hanging up then takes it back."""
         # A request that is too long is answered before it is read to its end.
         with suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(encode_request(Request(verb, args)))
+
+    def root(self) -> str:
+        """What leads to the daemon's files here when put before their paths there.
+
+        It is nothing, unless the daemon is in another mount namespace than we are.
+        Raises: StackError if its mount cannot be seen from here at all.
+        """
+        root = f"{self._process()}/root"
+        try:
+            theirs = os.stat(root + self.mount_point)
+        except OSError:  # Its process is out of sight, or not for us to look into.
+            own = mounts.mount_at(self.mount_point)
+            if own is not None and own.fs_type == "fuse.fusedm":
+                return ""
+            text = f"{self.mount_point} is mounted in another namespace, not to be seen from here"
+            raise StackError(text, errno.ENXIO) from None
+        with suppress(OSError):
+            if os.path.samestat(theirs, os.stat(self.mount_point)):
+                return ""
+        return root
+
+    def _check_paths(self, table: str) -> None:
+        """Refuse a table with a path that leads to another file where the daemon is.
+
+        Raises: StackError for the first of them; where that cannot be looked into, never.
+        """
+        process = self._process()
+        try:
+            seen = [(f"{process}/{link}", f"/proc/self/{link}") for link in ("ns/mnt", "root")]
+            if all(os.path.samestat(os.stat(theirs), os.stat(own)) for theirs, own in seen):
+                return
+        except OSError:
+            return
+        from fusedm.tables import devices_named  # It takes longer to load than most commands.
+
+        for path in (os.path.abspath(word) for word in devices_named(table) if "/" in word):
+            with suppress(OSError):
+                here, there = os.stat(path), os.stat(f"{process}/root{path}")
+                is_same_device = stat.S_ISBLK(here.st_mode) and here.st_rdev == there.st_rdev
+                if not (is_same_device or os.path.samestat(here, there)):
+                    text = f"{path}: is another file in the mount namespace of the daemon"
+                    raise StackError(text, errno.ENXIO)
+
+    def _process(self) -> str:
+        """The folder of the daemon's process, which is there where we may see it."""
+        told = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return f"/proc/{struct.unpack('3i', told)[0]}"
 
     def close(self) -> None:
         """Hang up."""

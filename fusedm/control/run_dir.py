@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fusedm.block.errors import ControlError
 from fusedm.host import nodes
+from fusedm.host.process import start_time
 from fusedm.host.run_folder import folders_of_users, run_folder, run_folders
 
 #: How what is said of a stack's file begins where dmsetup started it: the folder of nodes follows.
@@ -28,12 +29,13 @@ _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """A stack as its lock file tells of it."""
+    """A stack as its lock file tells of it; a pid means something in its own namespace only."""
 
     mount_point: str
     pid: int
     stack_file: str
     is_alive: bool = True
+    started: int = 0
 
 
 def socket_path(mount_point: str) -> Path:
@@ -70,7 +72,8 @@ class RunFile:
         while fd is None:
             fd = _open_locked(_path(mount_point, "json"), mount_point)
         self._fd = fd
-        stack = RunningStack(mount_point, os.getpid(), stack_file)
+        pid = os.getpid()
+        stack = RunningStack(mount_point, pid, stack_file, started=start_time(pid))
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(asdict(stack)).encode(), 0)
 

@@ -18,18 +18,12 @@ from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.dmsetup.device import number_of
 from fusedm.dmsetup.session import Session
-from fusedm.host import loop, mounts, nodes
+from fusedm.host import loop, loop_control, mounts, nodes
 from fusedm.host.loop import LoopDevice
 
 #: Source: include/uapi/linux/fs.h. The argument of the first is an int, of the second in sectors.
 BLKROSET = 0x125D
 BLKRASET = 0x1262
-
-#: Source: include/uapi/linux/loop.h, struct loop_info64.
-LOOP_GET_STATUS64 = 0x4C05
-LOOP_INFO_SIZE = 232
-LOOP_FLAGS_OFFSET = 52
-LO_FLAGS_READ_ONLY = 1
 
 #: How long the daemon may take to hear that the loop device has closed its file.
 CLOSE_SECONDS = 2.0
@@ -58,7 +52,7 @@ def attach(session: Session, told: DeviceInfo, options: NodeOptions) -> str | No
     if os.geteuid() != 0 or not told.is_live:
         return None
     try:
-        device = _attach_loop(told)
+        device = _attach_loop(session, told)
     except UsageError as error:
         return str(error)
     node = nodes.make(told.name, device, session.records, session.dev_dir)
@@ -73,10 +67,10 @@ def attach(session: Session, told: DeviceInfo, options: NodeOptions) -> str | No
     return None
 
 
-def _attach_loop(told: DeviceInfo) -> LoopDevice:
-    found = _loops(told)
+def _attach_loop(session: Session, told: DeviceInfo) -> LoopDevice:
+    found, path = _loops(session, told), session.path(told)
     if not found:
-        return loop.attach(told.path, told.block_size, told.is_read_only)
+        return loop.attach(path, told.block_size, told.is_read_only)
     device = found[0]
     is_outdated = _takes_discards(device) != told.takes_discards or (
         not told.is_read_only and _is_open_read_only(device)
@@ -84,10 +78,10 @@ def _attach_loop(told: DeviceInfo) -> LoopDevice:
     if is_outdated and loop.busy_reason(device) is None:
         # How it has its file open, and what it asked of it, is settled while it is attached.
         loop.detach(device)
-        return loop.attach(told.path, told.block_size, told.is_read_only)
+        return loop.attach(path, told.block_size, told.is_read_only)
     size = Path(f"/sys/block/{os.path.basename(device.node)}/size").read_text()
     if int(size) != told.sector_count:
-        loop.set_capacity(device)
+        loop.set_capacity(device, path)
     if device.read_only != told.is_read_only:
         _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told.is_read_only)))
     return device
@@ -99,10 +93,8 @@ def _takes_discards(device: LoopDevice) -> bool:
 
 
 def _is_open_read_only(device: LoopDevice) -> bool:
-    status = bytearray(LOOP_INFO_SIZE)
-    _set(device.node, lambda fd: fcntl.ioctl(fd, LOOP_GET_STATUS64, status))
-    flags: int = struct.unpack_from("I", status, LOOP_FLAGS_OFFSET)[0]
-    return bool(flags & LO_FLAGS_READ_ONLY)
+    with loop_control.opened(device.node) as descriptor:
+        return bool(loop_control.status(descriptor).flags & loop_control.READ_ONLY)
 
 
 def _set(node: str, change: Callable[[int], object]) -> None:
@@ -115,14 +107,14 @@ def _set(node: str, change: Callable[[int], object]) -> None:
 
 def open_count(session: Session, told: DeviceInfo) -> int:
     """How often a device is in use: by mapped devices, mounts and open files, ours aside."""
-    devices = _loops(told)
+    devices = _loops(session, told)
     count = len(told.holders) + max(0, told.open_count - len(devices))
     return count + sum(_users(session, device) for device in devices)
 
 
-def _loops(told: DeviceInfo) -> list[LoopDevice]:
-    """The loop devices over a device; another one's path may begin like its own."""
-    return [one for one in loop.attached(told.path) if one.backing_file == told.path]
+def _loops(session: Session, told: DeviceInfo) -> list[LoopDevice]:
+    """The loop devices over a device: over its file in the mount, whatever that is called."""
+    return loop.attached_to([session.path(told)])
 
 
 def _users(session: Session, device: LoopDevice) -> int:
@@ -135,11 +127,11 @@ def _users(session: Session, device: LoopDevice) -> int:
     return count or int(loop.busy_reason(device) is not None)
 
 
-def read_ahead(told: DeviceInfo) -> int | None:
+def read_ahead(session: Session, told: DeviceInfo) -> int | None:
     """How much is read ahead, in sectors; None for a device that had no table yet."""
     if not told.is_live and not told.is_inactive:
         return None
-    for device in _loops(told):
+    for device in _loops(session, told):
         with suppress(OSError, ValueError):
             name = os.path.basename(device.node)
             kilobytes = int(Path(f"/sys/block/{name}/queue/read_ahead_kb").read_text())
@@ -154,7 +146,7 @@ def remove(session: Session, told: DeviceInfo, is_patient: bool = True) -> None:
     one is not patient.
     Raises: StackError(EBUSY) while it is in use, as it was before then; FusedmError.
     """
-    devices = _loops(told)
+    devices = _loops(session, told)
     if told.holders or told.open_count > len(devices):
         raise StackError(f"{told.name}: in use", errno.EBUSY)
     for device in devices:

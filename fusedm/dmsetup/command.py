@@ -167,7 +167,7 @@ class Command:
             name=unmangle(told.name, self.mangling),
             uuid=unmangle(told.uuid, self.mangling),
             open_count=attachment.open_count(self.session, told) if counts else 0,
-            read_ahead=attachment.read_ahead(told),
+            read_ahead=attachment.read_ahead(self.session, told),
             block_name=name_of_ours(told.number) if has_table else None,
         )
 

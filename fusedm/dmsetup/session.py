@@ -36,6 +36,7 @@ class Session:
         self.mount_point = mount_point or place_of(self.dev_dir)
         self.records = Path(self.mount_point).parent
         self.mapper = MapperClient(self.call)
+        self._found_root: str | None = None
 
     def call(self, verb: str, **args: object) -> Any:
         """Have a verb of the daemon carried out.
@@ -49,6 +50,19 @@ class Session:
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                 raise StackError("there is no device", errno.ENXIO) from None
             raise
+
+    def path(self, told: DeviceInfo) -> str:
+        """The file of a device, as it can be opened here: the daemon may be in another namespace.
+
+        Raises: StackError where it cannot.
+        """
+        return self._root() + told.path
+
+    def _root(self) -> str:
+        if self._found_root is None:
+            with Client(self.mount_point) as client:
+                self._found_root = client.root()
+        return self._found_root
 
     def devices(self) -> list[DeviceInfo]:
         """What the daemon tells of every device."""
@@ -66,6 +80,8 @@ class Session:
         """
         with self.locked():
             self._start()
+            if os.geteuid() == 0:
+                self._root()  # Where it cannot be seen, there would be no node.
             return self.mapper.add(name, uuid=uuid, minor=minor)
 
     def end_if_empty(self) -> None:

@@ -21,8 +21,9 @@ from importlib import metadata
 from pathlib import Path
 
 from fusedm.block.errors import FusedmError
-from fusedm.host import kernel_mount, loop, mounts
-from fusedm.host.mounts import parse_mountinfo, run_tool, tool_path
+from fusedm.host import kernel_mount, mounts
+from fusedm.host.loop_control import READ_ONLY, clear, configured
+from fusedm.host.mounts import parse_mountinfo, tool_path
 from fusedm.host.run_folder import candidates, choose
 
 #: The first kernel whose loop devices are set up in one step (LOOP_CONFIGURE).
@@ -172,10 +173,12 @@ def _attach_loop(folder: Path) -> None:
     """Attach a loop device to a new file in a folder, and detach it."""
     file = folder / "image"
     file.write_bytes(bytes(4096))
-    loop.make_free_node()
     try:
-        node = run_tool("losetup", "--find", "--show", "--read-only", "--", str(file)).strip()
-        run_tool("losetup", "--detach", node)
+        with (
+            file.open("rb") as opened,
+            configured(str(file), opened.fileno(), 512, READ_ONLY) as (_, descriptor),
+        ):
+            clear(descriptor)
     finally:
         file.unlink()
 

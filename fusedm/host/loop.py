@@ -1,28 +1,34 @@
-"""Loop devices over our files: attach, find, detach, and leave none behind.
+"""Loop devices over our files: attach, detach, and leave none behind (loop_finding: find).
 
-What is ours is told by the backing file, never by a count: others on the machine have loop devices
-too. The kernel detaches a busy loop device lazily and reports success (LOOP_CLR_FD), so busy is
-found out before, and gone is waited for after.
+The kernel detaches a busy loop device lazily and reports success (LOOP_CLR_FD), so busy is found
+out before, and gone is waited for after.
 """
 
 import errno
 import fcntl
 import os
-import stat
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.host import loop_control
+from fusedm.host.loop_control import SYS_BLOCK, make_missing_node, opened
+from fusedm.host.loop_finding import (
+    LoopDevice,
+    attached,
+    attached_on,
+    attached_to,
+    is_attached,
+    loop_device,
+)
 from fusedm.host.mounts import (
     UNMOUNT_SECONDS,
     describe,
     device_of_node,
     holders_of_device,
-    lies_under,
+    is_remote,
     mount_over,
     mounts_of_source,
     read_mounts,
@@ -31,7 +37,21 @@ from fusedm.host.mounts import (
     unmount,
 )
 
-SYS_BLOCK = Path("/sys/block")
+__all__ = [
+    "LoopDevice",
+    "attach",
+    "attached",
+    "attached_on",
+    "attached_to",
+    "busy_reason",
+    "detach",
+    "loop_device",
+    "make_missing_node",
+    "refuse_busy",
+    "release",
+    "release_all",
+    "set_capacity",
+]
 
 #: A device just closed may be open for a moment more: udev looks at every one that changes.
 GRACE_SECONDS = 0.5
@@ -39,55 +59,10 @@ GRACE_SECONDS = 0.5
 DETACH_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
-#: Source: include/uapi/linux/loop.h.
-LOOP_SET_CAPACITY = 0x4C07
-LOOP_CTL_GET_FREE = 0x4C82
-#: Source: include/uapi/linux/fs.h. Its argument is in sectors.
-BLKRASET = 0x1262
-
 #: What the kernel reads ahead on our loop devices: as much as one request through FUSE may carry.
 #: Its own 128 KiB makes eight requests of that; readahead of the mount itself has no effect, since
 #: its files are opened for direct I/O.
 READAHEAD_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class LoopDevice:
-    """An attached loop device; logical_block_size is in bytes."""
-
-    node: str
-    backing_file: str
-    logical_block_size: int
-    direct_io: bool
-    read_only: bool
-
-
-def loop_device(node: str, sys_block: Path = SYS_BLOCK) -> LoopDevice | None:
-    """The loop device of a node, if something is attached to it."""
-    device = sys_block / os.path.basename(node)
-    try:
-        # The kernel marks a file whose name is gone, which a FUSE file's may be for a moment.
-        backing_file = _read(device / "loop/backing_file").removesuffix(" (deleted)")
-        return LoopDevice(
-            node=f"/dev/{device.name}",
-            backing_file=backing_file,
-            logical_block_size=int(_read(device / "queue/logical_block_size")),
-            direct_io=_read(device / "loop/dio") == "1",
-            read_only=_read(device / "ro") == "1",
-        )
-    except OSError:
-        return None
-
-
-def attached(prefix: str, sys_block: Path = SYS_BLOCK) -> list[LoopDevice]:
-    """Every loop device whose backing file is this path or lies below it, in order of number."""
-    path = resolve(prefix)
-    return [d for d in _all_attached(sys_block) if lies_under(d.backing_file, path)]
-
-
-def attached_to(files: Collection[str], sys_block: Path = SYS_BLOCK) -> list[LoopDevice]:
-    """Every loop device over one of these files, given by their real paths: none is looked at."""
-    return [device for device in _all_attached(sys_block) if device.backing_file in files]
 
 
 def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopDevice:
@@ -96,38 +71,40 @@ def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopD
     Units:  logical_block_size in bytes.
     Raises: UsageError where the machine or the user cannot, StackError if it did not take exactly.
     """
-    path = os.path.realpath(path)
     _check_root()
-    _check_reachable(path)
-    make_free_node()
-    options = ["--direct-io=on", f"--sector-size={logical_block_size}"]
-    options += ["--read-only"] if read_only else []
+    file = _open_file(path, read_only)
+    flags = loop_control.DIRECT_IO | (loop_control.READ_ONLY if read_only else 0)
     try:
-        node = run_tool("losetup", "--find", "--show", *options, "--", path).strip()
-    except StackError as error:
-        if logical_block_size > os.sysconf("SC_PAGE_SIZE"):
-            raise StackError(
-                f"{path}: loop devices here do not take a logical block size of "
-                f"{logical_block_size}: more than a page of {os.sysconf('SC_PAGE_SIZE')}"
-            ) from error
-        raise
-    wanted = LoopDevice(node, path, logical_block_size, direct_io=True, read_only=read_only)
-    problem = difference(wanted, loop_device(node))
-    if problem:
-        run_tool("losetup", "--detach", node)
-        raise StackError(problem, errno.EIO)
-    _set_readahead(node)
-    return wanted
+        with loop_control.configured(path, file, logical_block_size, flags) as (node, descriptor):
+            got = loop_device(node)
+            wanted = (logical_block_size, True, read_only)
+            problem = difference(node, wanted, got)
+            if problem or got is None:
+                loop_control.clear(descriptor)
+                raise StackError(problem or node, errno.EIO)
+            # Without it a device is only slower.
+            with suppress(OSError):
+                ahead = READAHEAD_BYTES >> SECTOR_SHIFT
+                fcntl.ioctl(descriptor, loop_control.BLKRASET, ahead)
+            return got
+    except OSError as error:
+        raise loop_control.refused(path, logical_block_size, error) from None
+    finally:
+        os.close(file)
 
 
-def difference(wanted: LoopDevice, got: LoopDevice | None) -> str | None:
-    """The first thing in which an attached device is not what was asked for; None if nothing."""
+def difference(node: str, wanted: tuple[int, bool, bool], got: LoopDevice | None) -> str | None:
+    """The first thing in which an attached device is not what was asked for; None if nothing.
+
+    wanted are its logical block size, whether direct I/O, and whether read-only.
+    """
     if got is None:
-        return f"{wanted.node} is not attached, though losetup reported success"
-    for name, asked in asdict(wanted).items():
+        return f"{node} is not attached, though the kernel reported success"
+    names = ("logical_block_size", "direct_io", "read_only")
+    for name, asked in zip(names, wanted, strict=True):
         is_now = getattr(got, name)
         if is_now != asked:
-            return f"{wanted.node}: {name} is {is_now}, {asked} was asked for"
+            return f"{node}: {name} is {is_now}, {asked} was asked for"
     return None
 
 
@@ -138,41 +115,49 @@ def detach(device: LoopDevice, force: bool = False) -> None:
     Raises: StackError(EBUSY) saying who uses it.
     """
     _check_root()
-    if not _is_attached(device):
+    if not is_attached(device):
         return
     if not force:
         refuse_busy(device)
+    # Whoever has it open exclusively, as a mount has, keeps us out: nobody comes in between.
+    exclusively = 0 if force else os.O_EXCL
     try:
-        run_tool("losetup", "--detach", device.node)
-    except StackError:
-        if _is_attached(device):
-            raise
+        with opened(device.node, os.O_RDONLY | exclusively) as descriptor:
+            # From here on it cannot be attached to anything else.
+            if not is_attached(device):
+                return
+            loop_control.clear(descriptor)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return
+        reason = busy_reason(device) or f"cannot be detached: {error.strerror}"
+        raise StackError(f"{device.node} {reason}", error.errno) from None
     deadline = time.monotonic() + (GRACE_SECONDS if force else DETACH_SECONDS)
-    while _is_attached(device):
+    while is_attached(device):
         if time.monotonic() >= deadline:
             reason = busy_reason(device) or "is in use"
             raise StackError(f"{device.node} {reason}: it goes when that ends", errno.EBUSY)
         time.sleep(POLL_SECONDS)
 
 
-def set_capacity(device: LoopDevice) -> int:
-    """Have a loop device take the size its file has by now; that size in bytes.
+def set_capacity(device: LoopDevice, path: str) -> int:
+    """Have a loop device take the size that its file, at a path, has by now; that size in bytes.
 
     The file is asked first: the kernel may go by the size it saw last. That needs the daemon, so a
     thread that serves the mount must not call this.
     Raises: StackError if it did not take.
     """
     try:
-        size = os.stat(device.backing_file).st_size
-        with _opened(device.node) as descriptor:
-            if _is_attached(device):
-                fcntl.ioctl(descriptor, LOOP_SET_CAPACITY)
+        size = os.stat(path).st_size
+        with opened(device.node) as descriptor:
+            if is_attached(device):
+                fcntl.ioctl(descriptor, loop_control.LOOP_SET_CAPACITY)
     except OSError as error:
         raise StackError(f"{device.node}: set capacity: {error.strerror}", error.errno) from None
     told = _read(SYS_BLOCK / os.path.basename(device.node) / "size")
     # The part of a last sector cannot be had.
-    if int(told) != size >> SECTOR_SHIFT or not _is_attached(device):
-        text = f"{device.node}: has {told} sectors, {device.backing_file} {size >> SECTOR_SHIFT}"
+    if int(told) != size >> SECTOR_SHIFT or not is_attached(device):
+        text = f"{device.node}: has {told} sectors, {path} {size >> SECTOR_SHIFT}"
         raise StackError(text, errno.EIO)
     return size
 
@@ -213,13 +198,17 @@ def refuse_busy(device: LoopDevice) -> None:
 
 
 def release_all(prefix: str, force: bool = False) -> list[str]:
-    """Detach every loop device over a path and what is below it; says what was done.
+    """Release every loop device over a path and what is below it. Raises: as release."""
+    return release(attached(prefix), force)
+
+
+def release(devices: list[LoopDevice], force: bool = False) -> list[str]:
+    """Detach loop devices; says what was done.
 
     Nothing is done if one of them is busy, except with force: that unmounts what is mounted on
     them, lazily if need be, and goes on with the others before it reports what would not go.
     Raises: StackError(EBUSY) naming the first that is busy.
     """
-    devices = attached(prefix)
     if devices:
         _check_root()
     if not force:
@@ -238,33 +227,6 @@ def release_all(prefix: str, force: bool = False) -> list[str]:
     return done
 
 
-def make_missing_node(node: str, numbers_file: str, kind: int) -> None:
-    """Make a device node that /dev lacks, as in a container, from the numbers sysfs shows.
-
-    Raises: UsageError if there is no such device or it may not be made.
-    """
-    if os.path.exists(node):
-        return
-    try:
-        major, minor = _read(Path(numbers_file)).split(":")
-        os.mknod(node, kind | 0o600, os.makedev(int(major), int(minor)))
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        raise UsageError(
-            f"{node} is missing and so is {numbers_file}: try modprobe loop", errno.ENODEV
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"{node} is missing and cannot be made: {error.strerror}", error.errno
-        ) from None
-
-
-def _all_attached(sys_block: Path) -> list[LoopDevice]:
-    nodes = sorted((entry.name for entry in sys_block.glob("loop*")), key=lambda n: (len(n), n))
-    return [device for node in nodes if (device := loop_device(node, sys_block))]
-
-
 def _check_root() -> None:
     if os.geteuid() != 0:
         raise UsageError(
@@ -272,52 +234,20 @@ def _check_root() -> None:
         )
 
 
-def _check_reachable(path: str) -> None:
+def _open_file(path: str, read_only: bool) -> int:
     try:
-        os.stat(path)
+        return os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.EACCES and mount_over(path).fs_type.startswith("fuse"):
+        if error.errno == errno.EACCES and is_remote(mount_over(resolve(path))):
             raise UsageError(
                 f"{path}: root cannot see into this mount: bring it up with --allow-root or "
                 "--allow-other, and user_allow_other in /etc/fuse.conf",
                 errno.EACCES,
             ) from None
+        if error.errno == errno.EROFS:
+            text = f"{path}: read_only is True, False was asked for"
+            raise StackError(text, error.errno) from None
         raise UsageError(f"{path}: {error.strerror}", error.errno) from None
-
-
-def make_free_node() -> None:
-    """Make the nodes that losetup needs next and /dev lacks.
-
-    Raises: UsageError if there is no free loop device, or they may not be made.
-    """
-    control = "/dev/loop-control"
-    make_missing_node(control, "/sys/class/misc/loop-control/dev", stat.S_IFCHR)
-    try:
-        with _opened(control) as descriptor:
-            number = fcntl.ioctl(descriptor, LOOP_CTL_GET_FREE)
-    except OSError as error:
-        raise UsageError(f"no free loop device: {control}: {error.strerror}", error.errno) from None
-    make_missing_node(f"/dev/loop{number}", f"{SYS_BLOCK}/loop{number}/dev", stat.S_IFBLK)
-
-
-def _set_readahead(node: str) -> None:
-    """Have the kernel read ahead as far as pays off; without it a device is only slower."""
-    with suppress(OSError), _opened(node) as descriptor:
-        fcntl.ioctl(descriptor, BLKRASET, READAHEAD_BYTES >> SECTOR_SHIFT)
-
-
-@contextmanager
-def _opened(node: str) -> Iterator[int]:
-    descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _is_attached(device: LoopDevice) -> bool:
-    now = loop_device(device.node)
-    return now is not None and now.backing_file == device.backing_file
 
 
 def _opens_exclusively(node: str) -> bool:

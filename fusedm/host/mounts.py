@@ -85,13 +85,19 @@ def mount_at(path: str) -> Mount | None:
     return next((mount for mount in reversed(read_mounts()) if mount.mount_point == point), None)
 
 
-def mount_over(path: str) -> Mount:
+def mount_over(path: str, table: list[Mount] | None = None) -> Mount:
     """The mount that shows a path, by the names alone: the innermost, and the topmost of those.
 
     Below a root that is no mount point, as after chroot, it may be unknown.
     """
-    above = [mount for mount in reversed(read_mounts()) if lies_under(path, mount.mount_point)]
+    mounts = read_mounts() if table is None else table
+    above = [mount for mount in reversed(mounts) if lies_under(path, mount.mount_point)]
     return max(above, key=lambda mount: len(mount.mount_point), default=UNKNOWN)
+
+
+def is_remote(mount: Mount) -> bool:
+    """Whether its file system is served by somebody who may hang."""
+    return mount.fs_type.startswith(REMOTE_FS_TYPES)
 
 
 def mounts_of_source(source: str) -> list[Mount]:
@@ -233,7 +239,7 @@ def holders_of_device(device: str, proc: Path = Path("/proc")) -> list[Holder]:
 
     A link is only followed where it cannot lead to a daemon that hangs.
     """
-    remote = [m.mount_point for m in read_mounts() if m.fs_type.startswith(REMOTE_FS_TYPES)]
+    remote = [mount.mount_point for mount in read_mounts() if is_remote(mount)]
     found = []
     for pid in _pids(proc):
         process = proc / str(pid)

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from fusedm.block.errors import StackError, UsageError
 from fusedm.block.names import MAX_NAME_BYTES, check_name
-from fusedm.host.loop import LoopDevice, loop_device
+from fusedm.host import loop
+from fusedm.host.loop_finding import LoopDevice, has_sequence, loop_device
 from fusedm.host.mounts import device_of_node
 
 #: Where nodes are unless the environment names another folder.
@@ -41,23 +42,29 @@ _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 @dataclass(frozen=True, slots=True)
 class DeviceNode:
-    """A node of ours: device is its number ("7:3"), file what the loop device lies over."""
+    """A node of ours: device is its number ("7:3"), sequence that of its loop device's attaching.
+
+    inode is the node's own, 0 where whoever made it was stopped before it could be recorded.
+    """
 
     path: str
     device: str
     loop_node: str
-    file: str
+    sequence: int
+    inode: int = 0
 
     @property
     def is_there(self) -> bool:
         """Whether the node at its path is still the one that was made."""
-        return not os.path.islink(self.path) and device_of_node(self.path) == self.device
+        with suppress(OSError):
+            is_same = not self.inode or os.lstat(self.path).st_ino == self.inode
+            return is_same and _device_of(self.path) == self.device
+        return False
 
     @property
     def is_stale(self) -> bool:
-        """Whether its loop device is free by now, or over something else."""
-        now = loop_device(self.loop_node)
-        return now is None or now.backing_file != self.file
+        """Whether its loop device is free by now, or was attached anew by anybody."""
+        return not has_sequence(self.loop_node, self.sequence)
 
 
 def dev_dir() -> str:
@@ -110,7 +117,7 @@ def make(name: str, device: LoopDevice, records: Path, directory: str | None = N
     number = device_of_node(device.node)
     if number is None:
         raise StackError(f"{device.node}: is no block device", errno.ENODEV)
-    node = DeviceNode(path, number, device.node, device.backing_file)
+    node = DeviceNode(path, number, device.node, device.sequence)
     before = find(path, records)
     if before is not None and before.is_there and before.device != number:
         os.unlink(path)
@@ -121,6 +128,8 @@ def make(name: str, device: LoopDevice, records: Path, directory: str | None = N
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if not node.is_there:
             _make_node(path, number)
+        node = replace(node, inode=os.lstat(path).st_ino)
+        _write_record(node, records)
     except OSError as error:
         # What came there meanwhile is not ours.
         _forget(node, records)
@@ -172,13 +181,28 @@ def find(path: str, records: Path) -> DeviceNode | None:
 
 
 def clear_stale(records: Path) -> list[str]:
-    """Remove the nodes of ours below which there is no loop device over our file; what was done."""
+    """Remove the nodes of ours whose loop device has gone; what was done."""
     done = []
     for node in ours(records):
         if node.is_stale:
             if node.is_there:
                 done.append(f"removed the stale node {node.path}")
             remove(node, records)
+    return done
+
+
+def release_dead(records: Path, force: bool = False) -> list[str]:
+    """Detach the loop devices of our nodes whose daemon has died; what was done.
+
+    The record proves that a device is ours, in whatever mount namespace its daemon was.
+    Raises: StackError(EBUSY).
+    """
+    done = []
+    for node in ours(records):
+        device = None if node.is_stale else loop_device(node.loop_node)
+        if device is not None and device.file is None and os.geteuid() == 0:
+            loop.detach(device, force)
+            done.append(f"detached {device.node} from {device.backing_file}")
     return done
 
 
@@ -189,6 +213,10 @@ def _make_node(path: str, number: str) -> None:
     with suppress(KeyError, PermissionError):
         os.chown(path, 0, grp.getgrnam(NODE_GROUP).gr_gid)
         os.chmod(path, NODE_MODE)
+
+
+def _device_of(path: str) -> str | None:
+    return None if os.path.islink(path) else device_of_node(path)
 
 
 def _record_of(path: str, records: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusedm.block.errors import StoreError
+from fusedm.host.loop_finding import loop_device
 from fusedm.host.mounts import UNKNOWN, Mount, parse_mountinfo
 
 
@@ -39,9 +40,9 @@ def check_not_on(
             through = "" if place is places[0] else f" through a loop device over {place}"
             text = f"{path}: lies inside the mount point {mountpoint}{through}"
             raise StoreError(text, errno.ELOOP)
-        for file in _backing_files(sysfs / "dev/block" / _device(place, mounts)):
+        for node, file in _loops_below(sysfs / "dev/block" / _device(place, mounts)):
             below = Path(os.path.realpath(file))
-            if below not in places:
+            if below not in places and not _is_elsewhere(node, below, mounts):
                 places.append(below)
 
 
@@ -98,15 +99,28 @@ def _block_device_number(path: Path) -> str | None:
     return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
 
 
-def _backing_files(device: Path) -> Iterator[str]:
-    """The files of the loop devices at or below a device, found in its sysfs directory."""
+def _is_elsewhere(node: str, below: Path, mounts: list[Mount]) -> bool:
+    """Whether the name of a loop device's file leads to a FUSE mount here that does not have it.
+
+    Then it has that name in another mount namespace, as there are in containers.
+    """
+    mount = _mount_of(below, mounts)
+    device = loop_device(node) if mount.fs_type.startswith("fuse") else None
+    if device is None or device.file is None:
+        return False
+    number = f"{os.major(device.file.device)}:{os.minor(device.file.device)}"
+    return number != mount.device
+
+
+def _loops_below(device: Path) -> Iterator[tuple[str, str]]:
+    """The loop devices at or below a device and their files, found in its sysfs directory."""
     device = device.resolve()
     if (device / "partition").exists():
         device = device.parent
     backing_file = device / "loop/backing_file"
     if backing_file.exists():
         # A deleted file's path ends in " (deleted)" and still says where it lies.
-        yield backing_file.read_text().rstrip("\n")
+        yield f"/dev/{device.name}", backing_file.read_text().rstrip("\n")
     if (device / "slaves").is_dir():
         for slave in (device / "slaves").iterdir():
-            yield from _backing_files(slave)
+            yield from _loops_below(slave)

@@ -116,8 +116,9 @@ class Freezing:
 
 def _take_size(files: list[str]) -> None:
     """Have the loop devices over files take their size; one that does not is no reason to fail."""
-    for device in loop.attached_to(files):
-        try:
-            loop.set_capacity(device)
-        except FusedmError as error:
-            log.warning("%s", error)
+    for file in files:
+        for device in loop.attached_to([file]):
+            try:
+                loop.set_capacity(device, file)
+            except FusedmError as error:
+                log.warning("%s", error)

@@ -23,7 +23,8 @@ import trio
 from fusedm.block import BlockDevice
 from fusedm.block.device_numbers import MINOR_LIMIT
 from fusedm.block.errors import FusedmError, StackError
-from fusedm.host import nodes
+from fusedm.host import loop, nodes
+from fusedm.host.loop_control import FileId
 from fusedm.host.mounts import lies_under
 from fusedm.stack.spec import DiskSpec
 from fusedm.tables import devices_named
@@ -39,6 +40,10 @@ MAJOR_LIMIT = 1 << 12
 _NUMBER = re.compile(r"(\d{1,10}):(\d{1,10})", re.ASCII)
 
 
+#: Where in the mount the devices are that a table may name.
+FOLDERS = ("mapper", "disks")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a word leads: to a name of this stack, or to a file or block device at a path."""
@@ -46,6 +51,7 @@ class Place:
     name: str = ""
     path: str = ""
     number: tuple[int, int] | None = None
+    file: FileId | None = None
 
 
 class OutsideDevices:
@@ -101,7 +107,7 @@ class OutsideDevices:
         if place.number is not None:
             name = "{}:{}".format(*place.number)
         elif place.path:
-            name = f"file-{hashlib.sha256(os.fsencode(place.path)).hexdigest()[:12]}"
+            name = f"file-{hashlib.sha256(repr(place.file).encode()).hexdigest()[:12]}"
         try:
             return self._stack.system.device(name)
         except StackError as error:
@@ -170,7 +176,8 @@ def find_place(word: str, mount_point: str, folder: str = "/") -> Place:
         raise StackError(f"{word}: {os.strerror(errno.ENOTBLK)}", errno.ENOTBLK)
     path = os.path.realpath(word)
     inside = _inside(path, mount_point)
-    return Place(name=inside) if inside else Place(path=path)
+    # A path may be another file's by the next time it is named.
+    return Place(name=inside) if inside else Place(path=path, file=FileId(info.st_dev, info.st_ino))
 
 
 def _place_of_number(major: int, minor: int, mount_point: str) -> Place:
@@ -194,12 +201,17 @@ def _place_of_number(major: int, minor: int, mount_point: str) -> Place:
 def _over_ours(number: tuple[int, int], mount_point: str) -> Place | None:
     """The device below a loop device over one of our files: its I/O need not go through the kernel.
 
-    The kernel marks a backing file whose name is gone.
+    One that shows a part of the file only is another device.
     """
     with suppress(OSError):
-        told = Path(f"/sys/dev/block/{number[0]}:{number[1]}/loop/backing_file").read_bytes()
-        name = _inside(os.fsdecode(told).rstrip("\n").removesuffix(" (deleted)"), mount_point)
-        return Place(name=name) if name else None
+        device = Path(f"/sys/dev/block/{number[0]}:{number[1]}").resolve()
+        told = os.fsdecode((device / "loop/backing_file").read_bytes())
+        # Whichever mount shows it to whoever attached it, its name within ours ends it.
+        folder, name = told.rstrip("\n").removesuffix(" (deleted)").split("/")[-2:]
+        if folder in FOLDERS and mount_point:
+            found = loop.attached_to([os.path.join(mount_point, folder, name)])
+            if any(one.node == f"/dev/{device.name}" and one.is_whole for one in found):
+                return Place(name=name)
     return None
 
 
@@ -208,4 +220,4 @@ def _inside(path: str, mount_point: str) -> str:
     if not mount_point or not lies_under(path, mount_point):
         return ""
     folder, _, name = path[len(mount_point) :].strip("/").partition("/")
-    return name if folder in ("mapper", "disks") else ""
+    return name if folder in FOLDERS else ""

@@ -171,12 +171,13 @@ def sectors(device: LoopDevice) -> int:
 
 @pytest.mark.fuse
 def test_a_loop_device_takes_the_size_its_file_has_grown_or_shrunk_to(stack: Mounted) -> None:
-    device = loop.attach(str(stack.mapper("vol")), 512)
+    path = str(stack.mapper("vol"))
+    device = loop.attach(path, 512)
     for count in (131072, 8192):
         stack.call("dm.load", name="vol", table=f"0 {count} linear m0 0")
         stack.call("dm.resume", name="vol")
-        assert loop.set_capacity(device) == count * 512
+        assert loop.set_capacity(device, path) == count * 512
         assert sectors(device) == count
     loop.detach(device)
     with pytest.raises(StackError):
-        loop.set_capacity(device)
+        loop.set_capacity(device, path)

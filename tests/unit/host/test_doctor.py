@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StackError
-from fusedm.host import doctor, kernel_mount, loop
+from fusedm.host import doctor, kernel_mount
 from fusedm.host.doctor import Machine
 from tests.helpers.tiers import header_lines, required_tiers
 
@@ -149,7 +149,7 @@ def test_what_looks_well_but_cannot_be_done_is_found(monkeypatch) -> None:
         raise StackError("not in this container")
 
     monkeypatch.setattr(kernel_mount, "mount", refuse)
-    monkeypatch.setattr(loop, "make_free_node", refuse)
+    monkeypatch.setattr(doctor, "configured", refuse)
     here = Machine()
     assert doctor.mount_permission(here).text == "not in this container"
     assert doctor.loop_control(here).text == "not in this container"

@@ -62,7 +62,7 @@ def record(records: Path, node: DeviceNode) -> None:
 
 
 def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
-    node = DeviceNode("/dev/mapper/a", "7:999", "/dev/loop999", "/m/a")
+    node = DeviceNode("/dev/mapper/a", "7:999", "/dev/loop999", 1)
     record(tmp_path, node)
     (tmp_path / "0.node").write_text("{")
     (tmp_path / "1.node").write_text(json.dumps({"path": "/dev/sda"}))
@@ -79,7 +79,7 @@ def test_clearing_what_is_stale_leaves_what_others_put_there(tmp_path: Path) -> 
     file.write_text("others'")
     link.symlink_to("/dev/null")
     for path in (file, link, tmp_path / "gone"):
-        record(records, DeviceNode(str(path), "7:999", "/dev/loop999", "/m/a"))
+        record(records, DeviceNode(str(path), "7:999", "/dev/loop999", 1))
     assert nodes.clear_stale(records) == []
     assert nodes.ours(records) == []
     assert file.read_text() == "others'"

@@ -11,6 +11,7 @@ import pytest
 from fusedm import system
 from fusedm.block.errors import FusedmError, StackError, TableError
 from fusedm.dm import Table, parse_table
+from fusedm.host.loop_control import FileId
 from fusedm.stack import Stack, parse_spec
 from fusedm.stack.outside import OutsideDevices, Place, find_place
 
@@ -134,7 +135,9 @@ def test_a_path_in_the_mount_is_a_name(tmp_path: Path) -> None:
 def test_a_link_to_a_file_leads_to_the_file(tmp_path: Path) -> None:
     file = image(tmp_path)
     (tmp_path / "link").symlink_to(file)
-    assert find_place(f"{tmp_path}/link", MOUNT) == Place(path=os.path.realpath(file))
+    assert find_place(f"{tmp_path}/link", MOUNT) == Place(
+        path=os.path.realpath(file), file=FileId.of(str(file))
+    )
 
 
 async def test_a_relative_path_begins_in_the_folder_of_who_asks(
