@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher as _Cipher
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.plan import Cipher
-from fusedm.crypto.adiantum import Adiantum
+from fusedm.crypto.adiantum import Adiantum, AdiantumUnits
 from fusedm.crypto.blocks import BLOCK_BYTES, Blocks
 from fusedm.crypto.cipher_spec import DIGESTS, CipherSpec
 from fusedm.crypto.essiv import CbcEssiv
@@ -83,7 +83,11 @@ def aes_cbc_essiv(key: CryptoKey) -> Cipher:
 
 def adiantum(key: CryptoKey) -> Cipher:
     """Adiantum with XChaCha12 and AES-256."""
-    return Adiantum(key.config, key.raw, lambda raw: _EcbBlocks(algorithms.AES(bytes(raw))))
+    return Adiantum(key.config, key.raw, _aes)
+
+
+def _aes(raw: memoryview) -> _EcbBlocks:
+    return _EcbBlocks(algorithms.AES(bytes(raw)))
 
 
 def sector_arrays(
@@ -98,6 +102,10 @@ def sector_arrays(
     zero_under: Encrypt | None = None
     for index in range(spec.key_count):
         key = bytes(raw[index * size : (index + 1) * size])
+        if spec.rounds:
+            units = AdiantumUnits(sector_size, memoryview(key), _aes, spec.rounds)
+            keys.append((make_iv_maker(spec, sector_size, None), units))
+            continue
         mode, own_zero_under = _unit_mode(spec.chain, key)
         zero_under = zero_under or own_zero_under
         salted = _salted(spec.digest, key) if spec.digest else zero_under

@@ -19,6 +19,12 @@ from fusedm.block.units import is_power_of_two
 #: Sizes of AES keys in bytes; XTS has two of them.
 _AES_KEYS = (16, 24, 32)
 CHAINS = ("xts", "cbc", "ecb")
+#: Adiantum has a stream cipher beside AES, and these words for its rounds; and one size of key.
+STREAMS: Mapping[str, int] = {"xchacha12,aes": 12, "xchacha20,aes": 20}
+_ADIANTUM = "adiantum"
+_ADIANTUM_KEYS = (32,)
+#: Its IVs have 32 bytes: essiv and eboiv, which encrypt IVs with AES, make 16.
+_ADIANTUM_IVS = ("plain", "plain64", "plain64be", "benbi", "null")
 IV_MODES = ("plain", "plain64", "plain64be", "essiv", "benbi", "null", "eboiv")
 
 #: The largest number of keys: loop-AES, for which they were made, has 64.
@@ -36,21 +42,27 @@ DIGESTS: Mapping[str, Callable[[bytes | bytearray], bytes]] = {
 _UNFIT_DIGESTS = {"sha1": 20, "rmd160": 20, "sha224": 28, "sha384": 48, "sha512": 64}
 
 _KEY_COUNT = re.compile(r"[0-9]{1,4}")
-_TEMPLATE = re.compile(r"(?:essiv\((?=.*,))?(\w+)\((\w+)\)(?:,([\w-]+)\))?")
+_TEMPLATE = re.compile(r"(?:essiv\((?=.*\),))?(\w+)\((\w+(?:,\w+)?)\)(?:,([\w-]+)\))?")
 
 
 @dataclass(frozen=True, slots=True)
 class CipherSpec:
-    """A cipher for sectors; digest is that of essiv, iv_mode is empty where there are no IVs."""
+    """A cipher for sectors; digest is that of essiv, iv_mode is empty where there are no IVs.
+
+    rounds are those of adiantum's stream cipher.
+    """
 
     chain: str
     iv_mode: str = ""
     digest: str = ""
     key_count: int = 1
+    rounds: int = 0
 
     @property
     def key_sizes(self) -> tuple[int, ...]:
         """How many bytes all keys together may have."""
+        if self.rounds:
+            return tuple(size * self.key_count for size in _ADIANTUM_KEYS)
         factor = 2 * self.key_count if self.chain == "xts" else self.key_count
         return tuple(size * factor for size in _AES_KEYS)
 
@@ -112,10 +124,12 @@ def _parse_key_count(word: str) -> int:
 
 
 def _checked(cipher: str, chain: str, iv_mode: str, options: str, key_count: int) -> CipherSpec:
+    if chain == _ADIANTUM:
+        return _checked_adiantum(cipher, iv_mode, options, key_count)
     if cipher != "aes":
         raise CryptoError(f"cipher {cipher!r} is not known here: use aes", errno.ENOENT)
     if chain not in CHAINS:
-        text = f"chaining mode {chain!r} is not known here: use {', '.join(CHAINS)}"
+        text = f"chaining mode {chain!r} is not known here: use {', '.join((*CHAINS, _ADIANTUM))}"
         raise CryptoError(text, errno.ENOENT)
     if iv_mode and iv_mode not in IV_MODES:
         text = f"IV mode {iv_mode!r} is not known here: use {', '.join(IV_MODES)}"
@@ -129,6 +143,18 @@ def _checked(cipher: str, chain: str, iv_mode: str, options: str, key_count: int
             raise CryptoError("ecb has no IVs that essiv could encrypt")
         iv_mode = ""
     return CipherSpec(chain, iv_mode, options, key_count)
+
+
+def _checked_adiantum(cipher: str, iv_mode: str, options: str, key_count: int) -> CipherSpec:
+    if cipher not in STREAMS:
+        text = f"adiantum with {cipher!r} is not known here: use {' or '.join(STREAMS)}"
+        raise CryptoError(text, errno.ENOENT)
+    if iv_mode not in _ADIANTUM_IVS:
+        text = f"adiantum has IVs of {', '.join(_ADIANTUM_IVS)}, not of {iv_mode!r}"
+        raise CryptoError(text)
+    if options:
+        raise CryptoError(f"IV mode {iv_mode} takes no options, {options!r} given")
+    return CipherSpec(_ADIANTUM, iv_mode, "", key_count, STREAMS[cipher])
 
 
 def _check_digest(name: str) -> None:

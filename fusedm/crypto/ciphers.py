@@ -212,10 +212,10 @@ class _PlainXts:
 class _ArraySectors:
     """Any cipher of dm-crypt, on arrays."""
 
-    def __init__(self, cipher: Cipher, sector_size: int) -> None:
+    def __init__(self, cipher: Cipher, most_bytes: int) -> None:
         self.encrypt = cipher.encrypt
         self.decrypt = cipher.decrypt
-        self._most = _SECTORS_ON_THE_SPOT * sector_size
+        self._most = most_bytes
 
     def is_slow(self, length_bytes: int) -> bool:
         """Whether transforming so much belongs in a worker thread."""
@@ -264,4 +264,6 @@ def _sector_cipher(
         return _PlainXts(raw, sector_size, counts_large)
     from fusedm.crypto.array_modes import sector_arrays
 
-    return _ArraySectors(sector_arrays(spec, raw, sector_size, counts_large), sector_size)
+    # A call of adiantum costs as much before its first byte as a hop to a thread.
+    on_the_spot = 0 if spec.rounds else _SECTORS_ON_THE_SPOT * sector_size
+    return _ArraySectors(sector_arrays(spec, raw, sector_size, counts_large), on_the_spot)

@@ -35,34 +35,39 @@ class IvCiphers:
     zero_under: Encrypt
 
 
-def make_iv_maker(spec: CipherSpec, sector_size: int, ciphers: IvCiphers) -> IvMaker:
-    """The maker of a cipher's IVs; for one without IVs they are zeros."""
+def make_iv_maker(spec: CipherSpec, sector_size: int, ciphers: IvCiphers | None) -> IvMaker:
+    """The maker of a cipher's IVs; for one without IVs they are zeros. Adiantum's have 32 bytes."""
+    limbs = 4 if spec.rounds else 2
     match spec.iv_mode:
         case "plain":
-            return lambda numbers: _in_low_limb(numbers & _LOW_WORD)
+            return lambda numbers: _in_low_limb(numbers & _LOW_WORD, limbs)
         case "plain64":
-            return _in_low_limb
+            return lambda numbers: _in_low_limb(numbers, limbs)
         case "plain64be":
-            return _big_endian
+            return lambda numbers: _big_endian(numbers, limbs)
         case "benbi":
-            return lambda numbers: _big_endian((numbers << _BENBI_SHIFT) + np.uint64(1))
+            return lambda numbers: _big_endian((numbers << _BENBI_SHIFT) + np.uint64(1), limbs)
         case "essiv":
-            return lambda numbers: ciphers.salted(_in_low_limb(numbers))
+            assert ciphers is not None, "essiv is for modes that have such a cipher"
+            salted = ciphers.salted
+            return lambda numbers: salted(_in_low_limb(numbers))
         case "eboiv":
             size = np.uint64(sector_size)
-            return lambda numbers: ciphers.zero_under(_in_low_limb(numbers * size))
+            assert ciphers is not None, "eboiv is for modes that have such a cipher"
+            zero_under = ciphers.zero_under
+            return lambda numbers: zero_under(_in_low_limb(numbers * size))
         case _:
-            return lambda numbers: np.zeros((len(numbers), 2), "<u8")
+            return lambda numbers: np.zeros((len(numbers), limbs), "<u8")
 
 
-def _in_low_limb(numbers: NDArray[np.uint64]) -> Blocks:
-    ivs = np.zeros((len(numbers), 2), "<u8")
+def _in_low_limb(numbers: NDArray[np.uint64], limbs: int = 2) -> Blocks:
+    ivs = np.zeros((len(numbers), limbs), "<u8")
     ivs[:, 0] = numbers
     return ivs
 
 
-def _big_endian(numbers: NDArray[np.uint64]) -> Blocks:
+def _big_endian(numbers: NDArray[np.uint64], limbs: int) -> Blocks:
     """In the last eight bytes."""
-    ivs = np.zeros((len(numbers), 2), "<u8")
-    ivs[:, 1] = numbers.astype("<u8").byteswap()
+    ivs = np.zeros((len(numbers), limbs), "<u8")
+    ivs[:, -1] = numbers.astype("<u8").byteswap()
     return ivs

@@ -69,6 +69,8 @@ _OTHERS = (
 #: What fusedm's own crypt has.
 _FUSEDM_CHAINS = ("xts", "cbc", "ecb")
 _FUSEDM_IV_MODES = IV_MODES[:7]
+_FUSEDM_STREAMS = ("xchacha12,aes", "xchacha20,aes")
+_FUSEDM_ADIANTUM_IVS = ("plain", "plain64", "plain64be", "benbi", "null")
 _FUSEDM_KEY_COUNT = 1024
 
 _ESSIV = re.compile(r"essiv\((\w+)\((\w+)\),([\w-]+)\)")
@@ -154,6 +156,8 @@ def unknown_part(spec: Spec) -> str:
 
 def fusedm_lacks(spec: Spec) -> str:
     """What of a cipher fusedm does not have; empty if it has all of it."""
+    if spec.chain == "adiantum":
+        return _lacks_of_adiantum(spec)
     if spec.cipher != "aes":
         return f"cipher {spec.cipher}"
     if spec.chain not in _FUSEDM_CHAINS:
@@ -168,4 +172,12 @@ def fusedm_lacks(spec: Spec) -> str:
         return f"digest {spec.iv_options}"
     if spec.iv != "essiv" and spec.iv_options:
         return f"option {spec.iv_options} of {spec.iv}"
+    return "a key count so large" if spec.key_count > _FUSEDM_KEY_COUNT else ""
+
+
+def _lacks_of_adiantum(spec: Spec) -> str:
+    if spec.cipher not in _FUSEDM_STREAMS:
+        return f"adiantum with {spec.cipher}"
+    if spec.iv not in _FUSEDM_ADIANTUM_IVS or spec.iv_options:
+        return f"adiantum with IV mode {':'.join(filter(None, (spec.iv, spec.iv_options)))}"
     return "a key count so large" if spec.key_count > _FUSEDM_KEY_COUNT else ""

@@ -1,4 +1,4 @@
-"""Adiantum (XChaCha12, AES-256) written from its definition in integers: slow, obvious.
+"""Adiantum (XChaCha12 or XChaCha20, AES-256) from its definition in integers: slow, obvious.
 
 It shares no code with fusedm, and takes data units of any length from 16 bytes on.
 Source: the Adiantum paper (Crowley and Biggers 2018); RFC 8439 for the quarter round and Poly1305.
@@ -25,27 +25,28 @@ def decrypt(key: bytes, unit: int, dun: int, data: bytes) -> bytes:
 
 
 def _units(key: bytes, unit: int, dun: int, data: bytes, forward: bool) -> bytes:
-    derived = _derived(key)
     result = b""
     for at in range(0, len(data), unit):
         tweak = (dun + at // unit).to_bytes(32, "little")
-        result += _unit(key, derived, tweak, data[at : at + unit], forward)
+        result += one_unit(key, tweak, data[at : at + unit], forward)
     return result
 
 
 @cache
-def _derived(key: bytes) -> bytes:
+def _derived(key: bytes, rounds: int) -> bytes:
     """The keys of AES, of both polynomials, and of NH."""
-    return xchacha12(key, b"\x01" + bytes(23), 32 + 16 + 16 + NH_KEY)
+    return xchacha(key, b"\x01" + bytes(23), 32 + 16 + 16 + NH_KEY, rounds)
 
 
-def _unit(key: bytes, derived: bytes, tweak: bytes, data: bytes, forward: bool) -> bytes:
+def one_unit(key: bytes, tweak: bytes, data: bytes, forward: bool, rounds: int = 12) -> bytes:
+    """One data unit under a tweak of 32 bytes."""
+    derived = _derived(key, rounds)
     aes = Cipher(algorithms.AES(derived[:32]), modes.ECB())
     left, right = data[:-BLOCK], data[-BLOCK:]
     middle = _add(right, _hash(derived[32:], tweak, left), 1)
     other = (aes.encryptor() if forward else aes.decryptor()).update(middle)
     nonce = (other if forward else middle) + b"\x01" + bytes(7)
-    stream = xchacha12(key, nonce, len(left))
+    stream = xchacha(key, nonce, len(left), rounds)
     left = bytes(a ^ b for a, b in zip(left, stream, strict=True))
     return left + _add(other, _hash(derived[32:], tweak, left), -1)
 
@@ -89,15 +90,15 @@ def nh(key: bytes, message: bytes) -> bytes:
     return result
 
 
-def xchacha12(key: bytes, nonce: bytes, length: int) -> bytes:
+def xchacha(key: bytes, nonce: bytes, length: int, rounds: int = 12) -> bytes:
     """The keystream of a 24-byte nonce."""
-    state = _rounds(_constants() + _words(key) + _words(nonce[:16]))
+    state = _rounds(_constants() + _words(key) + _words(nonce[:16]), rounds)
     subkey = state[:4] + state[12:]
     stream = b""
     counter = 0
     while len(stream) < length:
         start = _constants() + subkey + [counter, 0] + _words(nonce[16:])
-        total = [(a + b) % 2**32 for a, b in zip(_rounds(start), start, strict=True)]
+        total = [(a + b) % 2**32 for a, b in zip(_rounds(start, rounds), start, strict=True)]
         stream += b"".join(word.to_bytes(4, "little") for word in total)
         counter += 1
     return stream[:length]
@@ -107,9 +108,9 @@ def _constants() -> list[int]:
     return _words(b"expand 32-byte k")
 
 
-def _rounds(start: list[int]) -> list[int]:
+def _rounds(start: list[int], rounds: int) -> list[int]:
     state = list(start)
-    for _ in range(6):
+    for _ in range(rounds // 2):
         for column in range(4):
             _quarter(state, column, column + 4, column + 8, column + 12)
         for column in range(4):

@@ -7,6 +7,8 @@ import hashlib
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from tests.helpers import reference_adiantum
+
 BLOCK = 16
 WRAP = 1 << 64
 
@@ -16,7 +18,7 @@ def encrypt(
 ) -> bytes:
     """Data of whole sectors of a size; sector is the number of the first one, in 512 bytes.
 
-    cipher is in the old form, aes[:keys]-chain-iv[:digest]; large is iv_large_sectors.
+    cipher is in the old form, name[:keys]-chain-iv[:digest]; large is iv_large_sectors.
     """
     return _sectors(cipher, key, sector, data, size, large, True)
 
@@ -41,6 +43,12 @@ def _sectors(
         own = key[index * each : (index + 1) * each]
         iv = iv_of(chain, ending, key[:each], own, number // (size // 512 if large else 1), size)
         unit = data[at : at + size]
+        if chain == "adiantum":
+            rounds = 12 if names.startswith("xchacha12,aes") else 20
+            far = bytes(BLOCK)
+            tweak = far + iv if ending in ("plain64be", "benbi") else iv + far
+            result += reference_adiantum.one_unit(own, tweak, unit, forward, rounds)
+            continue
         result += {"xts": _xts, "cbc": _cbc, "ecb": _ecb_unit}[chain](own, iv, unit, forward)
     return result
 

@@ -40,6 +40,7 @@ def examples() -> list[str]:
     return [
         f"aes-xts-plain64 {key} 0 d0 0",
         f"aes-cbc-essiv:sha256 {key[:64]} 7 d1 2048 1 allow_discards",
+        f"xchacha12,aes-adiantum-plain64 {key[:64]} 8 d0 8 1 sector_size:4096",
         f"capi:xts(aes)-plain64 {key} 16 d0 8 3 same_cpu_crypt sector_size:4096 iv_large_sectors",
     ]
 

@@ -26,6 +26,8 @@ from fusedm.tables.sector_size import (
 )
 from fusedm.tables.words import whole_number
 
+#: Bytes of a key of adiantum, whatever its ciphers.
+_ADIANTUM_KEYS = (32,)
 #: IV modes that take a part of the key for themselves, so that sizes are another matter.
 _IVS_WITH_KEYS = ("lmk", "tcw", "elephant")
 
@@ -88,8 +90,9 @@ class _Integrity:
 def _key_fits(line: Reader) -> None:
     spec, key = spec_of(line), line.get("key")
     assert key is not None, "it has been read"
-    sizes = CIPHERS.get(spec.cipher)
-    if sizes is None or spec.chain not in SIMPLE_CHAINS:
+    is_adiantum = spec.chain == "adiantum"
+    sizes = _ADIANTUM_KEYS if is_adiantum else CIPHERS.get(spec.cipher)
+    if sizes is None or not (is_adiantum or spec.chain in SIMPLE_CHAINS):
         return  # Whatever it is, the key cannot be measured.
     if spec.iv in _IVS_WITH_KEYS or line.get("integrity"):
         return
@@ -102,7 +105,7 @@ def _key_fits(line: Reader) -> None:
     if spec.chain == "xts" and spec.key_count == 1 and key.value and has_equal_halves(line):
         line.warn("key: its halves are equal, which makes XTS weak", key)
     digest = DIGEST_SIZES.get(spec.iv_options)
-    if spec.iv == "essiv" and digest is not None and digest not in sizes:
+    if spec.iv == "essiv" and not is_adiantum and digest is not None and digest not in sizes:
         line.error(
             f"cipher: {spec.iv_options} gives {digest} bytes, which are no key of {spec.cipher}",
             line.get("cipher"),

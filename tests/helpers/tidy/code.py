@@ -17,7 +17,7 @@ COPIES = {
     ("crypto/ciphers.py", "AesXts.__init__"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
-    ("crypto/array_modes.py", "adiantum"): "the key of its AES, once for each cipher made",
+    ("crypto/array_modes.py", "_aes"): "the key of Adiantum's AES, once for each cipher made",
     ("crypto/array_modes.py", "sector_arrays"): "a key, once for each cipher made",
     ("crypto/array_modes.py", "_unit_mode"): "a zero IV, once for each cipher made",
     ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",

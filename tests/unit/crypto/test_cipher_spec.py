@@ -28,6 +28,10 @@ from fusedm.crypto import CipherSpec, parse_cipher_spec
         ("capi:essiv(cbc(aes),sha3-256)-plain64", CipherSpec("cbc", "essiv", "sha3-256")),
         ("capi:ecb(aes)", CipherSpec("ecb")),
         ("capi:ecb(aes)-null", CipherSpec("ecb")),
+        ("xchacha12,aes-adiantum-plain64", CipherSpec("adiantum", "plain64", rounds=12)),
+        ("xchacha20,aes:2-adiantum-null", CipherSpec("adiantum", "null", "", 2, 20)),
+        ("capi:adiantum(xchacha12,aes)-plain64", CipherSpec("adiantum", "plain64", rounds=12)),
+        ("capi:adiantum(xchacha20,aes)-benbi", CipherSpec("adiantum", "benbi", rounds=20)),
     ],
 )
 def test_a_word_names_a_cipher(text, spec):
@@ -59,6 +63,17 @@ def test_a_word_names_a_cipher(text, spec):
         ("capi:gcm(aes)-random", errno.ENOENT, "chaining mode 'gcm' is not known here"),
         ("capi:essiv(cbc(aes),sha256)-null", errno.EINVAL, "IVs of plain64, not of null"),
         ("capi:", errno.EINVAL, "'' is no template"),
+        ("aes-adiantum-plain64", errno.ENOENT, "adiantum with 'aes' is not known here: use xcha"),
+        ("xchacha8,aes-adiantum-plain64", errno.ENOENT, "adiantum with 'xchacha8,aes' is not"),
+        ("xchacha12,aes-xts-plain64", errno.ENOENT, "cipher 'xchacha12,aes' is not known here"),
+        ("xchacha12,aes-adiantum", errno.EINVAL, "adiantum needs an IV mode: plain"),
+        ("xchacha12,aes-adiantum-eboiv", errno.EINVAL, "adiantum has IVs of plain, plain64, pla"),
+        ("xchacha12,aes-adiantum-plain64:x", errno.EINVAL, "plain64 takes no options, 'x' given"),
+        (
+            "capi:essiv(adiantum(xchacha12,aes),sha256)-plain64",
+            errno.EINVAL,
+            "not of 'essiv'",
+        ),
         ("", errno.ENOENT, "cipher '' is not known here"),
     ],
 )

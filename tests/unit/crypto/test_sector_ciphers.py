@@ -6,10 +6,14 @@ from hypothesis import strategies as st
 
 from fusedm.block.errors import CryptoError
 from fusedm.crypto import make_sector_cipher, parse_cipher_spec
-from tests.helpers import reference_dm_crypt
+from tests.helpers import reference_adiantum, reference_dm_crypt
 
 IVS = ("plain", "plain64", "plain64be", "essiv:sha256", "essiv:md5", "benbi", "null", "eboiv")
 CIPHERS = [f"aes-{chain}-{iv}" for chain in ("cbc", "xts") for iv in IVS] + ["aes-ecb"]
+CIPHERS += [
+    f"xchacha12,aes-adiantum-{iv}" for iv in ("plain", "plain64", "plain64be", "benbi", "null")
+]
+CIPHERS += ["xchacha20,aes-adiantum-plain64", "xchacha20,aes:2-adiantum-plain64be"]
 WITH_KEYS = [*CIPHERS, "aes:4-cbc-essiv:sha256", "aes:2-xts-eboiv", "aes:64-ecb", "aes:8-cbc-null"]
 WRAP = (1 << 64) - 9
 
@@ -31,7 +35,8 @@ def pattern(length: int) -> bytes:
 
 
 def key_for(cipher: str, which: int = -1) -> bytes:
-    size = parse_cipher_spec(cipher).key_sizes[which]
+    sizes = parse_cipher_spec(cipher).key_sizes
+    size = sizes[min(which, len(sizes) - 1)]
     return bytes((index * 89 + 7) % 256 for index in range(size))
 
 
@@ -55,6 +60,30 @@ def test_known_answers_of_every_iv_mode(iv, start):
     data = encrypt(f"aes-cbc-{iv}", key, KNOWN_SECTOR, pattern(512), 512, False)
     assert data[:16].hex() == start
     assert data == reference_dm_crypt.encrypt(f"aes-cbc-{iv}", key, KNOWN_SECTOR, pattern(512))
+
+
+#: Adiantum with XChaCha20 and no tweak, from github.com/google/adiantum, "Random ( 1)": key,
+#: plaintext, ciphertext. The kernel's vectors of XChaCha12 are in tests/vectors.
+XCHACHA20 = [
+    (
+        "7fc7152ae1f5fda4176769aec92bba82a314e7cfadfd8540da7b7d24bdf17d07",
+        "9be382c65ac19fad4659b80bacc857a0",
+        "8899bb928f2bf9264eafdee237d431aa",
+    ),
+    (
+        "4260244fcf1dc13d3132cb3fb7a49c7b88e575bd726d052a6a5cd7264ad24a7a",
+        "7912c8f77406549a2d23df49a163046a3f7990b3da30b94395043a8a8fba19",
+        "ac39a4c2b4dec2399a825ff4d079c4386ab3d87a6979839a3332be807b2263",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "plain", "coded"), XCHACHA20)
+def test_the_reference_of_adiantum_with_twenty_rounds_gives_known_answers(key, plain, coded):
+    found = reference_adiantum.one_unit(
+        bytes.fromhex(key), b"", bytes.fromhex(plain), True, rounds=20
+    )
+    assert found.hex() == coded
 
 
 @pytest.mark.parametrize("cipher", WITH_KEYS)
