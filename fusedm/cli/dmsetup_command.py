@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import click
 
-from fusedm.dmsetup import main_dmsetup, write_shim
+from fusedm.dmsetup import main_dmsetup, remove_shim, write_shim
+from fusedm.host import nodes
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -19,10 +20,20 @@ def dmsetup(words: Sequence[str]) -> None:
 
 
 @click.command()
+@click.option("--links", is_flag=True, help="/dev/mapper/NAME are links to ../loopN.")
+@click.option("--remove", is_flag=True, help="Take it away again, and /dev/mapper/control.")
 @click.argument("folder", metavar="DIR")
-def shim(folder: str) -> None:
+def shim(links: bool, remove: bool, folder: str) -> None:
     """Write a `dmsetup` into DIR, for scripts: PATH=DIR:$PATH.
+
+    As root it makes /dev/mapper/control as well, by which scripts tell whether there is device
+    mapper: it stays until --remove.
 
     Exit codes: 0 it is there, 1 it cannot be written, or one that is not ours is in its place.
     """
-    click.echo(write_shim(folder))
+    if remove:
+        remove_shim(folder)
+        nodes.remove_control(nodes.dev_dir())
+    else:
+        click.echo(write_shim(folder, links))
+        nodes.make_control(nodes.dev_dir())

@@ -2,6 +2,6 @@
 
 from fusedm.dmsetup.node_mapper import NodeMapper
 from fusedm.dmsetup.run import main_dmsetup
-from fusedm.dmsetup.shim import write_shim
+from fusedm.dmsetup.shim import remove_shim, write_shim
 
-__all__ = ["NodeMapper", "main_dmsetup", "write_shim"]
+__all__ = ["NodeMapper", "main_dmsetup", "remove_shim", "write_shim"]

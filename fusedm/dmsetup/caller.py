@@ -84,11 +84,11 @@ class Caller:
         os.fchdir(folder)
         os.close(folder)
         self.environ = _environ(_read(f"{process}/environ"))
-        os.environ.clear()
-        os.environ.update(self.environ)
         # The interpreter of the script, and the script, come before the words.
-        words = _read(f"{process}/cmdline").split(b"\0")[2:-1]
+        _, script, *words = _read(f"{process}/cmdline").split(b"\0")[:-1]
         self.words = [os.fsdecode(word) for word in words]
+        os.environ.clear()
+        os.environ.update(self.environ | _exports(os.fsdecode(script)))
         sys.stdin, sys.stdout, sys.stderr = _stream(0, "r"), _stream(1, "w"), _stream(2, "w")
 
     def listen(self) -> None:
@@ -145,6 +145,13 @@ def _environ(block: bytes) -> dict[str, str]:
         if equals and name:
             found.setdefault(os.fsdecode(name), os.fsdecode(value))
     return found
+
+
+def _exports(script: str) -> dict[str, str]:
+    """What the script would add to the environment."""
+    lines = _read(script).decode().splitlines()
+    added = [line.removeprefix("export ") for line in lines if line.startswith("export ")]
+    return dict(line.split("=", 1) for line in added)
 
 
 def _read(path: str) -> bytes:

@@ -1,7 +1,8 @@
 """Device nodes of mapped devices: DIR/mapper/NAME, with the number of the loop device below.
 
 They are nodes of their own, not links: libmount and test suites compare names, and a link would be
-followed to the loop device. Others may have theirs in the same folder. So what is ours is told by a
+followed to the loop device. Who wants what udev makes, links to names that sysfs knows, says so by
+FUSEDM_NODES=links. Others may have theirs in the same folder. So what is ours is told by a
 record of each, in a folder that only its user may write to, and by the number it was made with;
 a record is written before its node is made and removed after it.
 """
@@ -28,6 +29,12 @@ from fusedm.host.mounts import device_of_node
 DEV_DIR = "/dev"
 DEV_DIR_VARIABLE = "DM_DEV_DIR"
 
+#: The number of device mapper's own node.
+CONTROL = (10, 236)
+
+#: What has nodes be links, and how that is said.
+LINKS_VARIABLE, LINKS = "FUSEDM_NODES", "links"
+
 #: As those of udev's rules for disks.
 NODE_MODE = 0o660
 NODE_GROUP = "disk"
@@ -45,6 +52,7 @@ class DeviceNode:
     """A node of ours: device is its number ("7:3"), sequence that of its loop device's attaching.
 
     inode is the node's own, 0 where whoever made it was stopped before it could be recorded.
+    is_link: it is a link to the loop device's own node.
     """
 
     path: str
@@ -52,13 +60,15 @@ class DeviceNode:
     loop_node: str
     sequence: int
     inode: int = 0
+    is_link: bool = False
 
     @property
     def is_there(self) -> bool:
         """Whether the node at its path is still the one that was made."""
         with suppress(OSError):
             is_same = not self.inode or os.lstat(self.path).st_ino == self.inode
-            return is_same and _device_of(self.path) == self.device
+            is_same &= os.path.islink(self.path) == self.is_link
+            return is_same and device_of_node(self.path) == self.device
         return False
 
     @property
@@ -110,16 +120,17 @@ def node_path(name: str, directory: str | None = None) -> str:
 def make(name: str, device: LoopDevice, records: Path, directory: str | None = None) -> DeviceNode:
     """Make the node of a mapped device over an attached loop device.
 
-    One of ours that is there already is used, or replaced if it has another number.
+    One of ours that is there already is used, or replaced if it is to be another one.
     Raises: StackError(EEXIST) for what is there and not ours; UsageError where it may not be made.
     """
     path = node_path(name, directory)
     number = device_of_node(device.node)
     if number is None:
         raise StackError(f"{device.node}: is no block device", errno.ENODEV)
-    node = DeviceNode(path, number, device.node, device.sequence)
+    is_link = os.environ.get(LINKS_VARIABLE) == LINKS
+    node = DeviceNode(path, number, device.node, device.sequence, is_link=is_link)
     before = find(path, records)
-    if before is not None and before.is_there and before.device != number:
+    if before is not None and before.is_there and not node.is_there:
         os.unlink(path)
     elif os.path.lexists(path) and (before is None or not before.is_there):
         raise StackError(f"{path}: is there already and not ours", errno.EEXIST)
@@ -127,7 +138,7 @@ def make(name: str, device: LoopDevice, records: Path, directory: str | None = N
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if not node.is_there:
-            _make_node(path, number)
+            _make(node)
         node = replace(node, inode=os.lstat(path).st_ino)
         _write_record(node, records)
     except OSError as error:
@@ -180,6 +191,30 @@ def find(path: str, records: Path) -> DeviceNode | None:
     return _read_record(_record_of(path, records))
 
 
+def make_control(directory: str) -> None:
+    """Make DIR/mapper/control, by which scripts tell whether there is device mapper.
+
+    Nothing is behind it. Only root makes it, and where it cannot be made there is none.
+    """
+    path = os.path.join(directory, "mapper", "control")
+    if os.geteuid() == 0 and not os.path.lexists(path):
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(*CONTROL))
+
+
+def remove_control(directory: str) -> None:
+    """Remove it, unless it leads to something: a kernel that has device mapper."""
+    folder = os.path.join(directory, "mapper")
+    path = os.path.join(folder, "control")
+    with suppress(OSError):
+        info = os.lstat(path)
+        is_ours = stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(*CONTROL)
+        if is_ours and "device-mapper" not in Path("/proc/misc").read_text():
+            os.unlink(path)
+            os.rmdir(folder)
+
+
 def clear_stale(records: Path) -> list[str]:
     """Remove the nodes of ours whose loop device has gone; what was done."""
     done = []
@@ -206,17 +241,23 @@ def release_dead(records: Path, force: bool = False) -> list[str]:
     return done
 
 
-def _make_node(path: str, number: str) -> None:
-    """Make a node that nobody but root may open until it is as it should be."""
-    major, minor = map(int, number.split(":"))
+def link_target(path: str, loop_node: str) -> str:
+    """What a link at a path says: as udev's do, where the loop devices are in the folder above."""
+    folder, name = os.path.split(loop_node)
+    return f"../{name}" if folder == os.path.dirname(os.path.dirname(path)) else loop_node
+
+
+def _make(node: DeviceNode) -> None:
+    """Make a node that nobody but root may open until it is as it should be, or a link."""
+    path = node.path
+    if node.is_link:
+        os.symlink(link_target(path, node.loop_node), path)
+        return
+    major, minor = map(int, node.device.split(":"))
     os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(major, minor))
     with suppress(KeyError, PermissionError):
         os.chown(path, 0, grp.getgrnam(NODE_GROUP).gr_gid)
         os.chmod(path, NODE_MODE)
-
-
-def _device_of(path: str) -> str | None:
-    return None if os.path.islink(path) else device_of_node(path)
 
 
 def _record_of(path: str, records: Path) -> Path:

@@ -23,11 +23,11 @@ Kind = TypeVar("Kind", bound="Dmsetup")
 class Dmsetup:
     """What a script finds: PATH begins with the shim, DM_DEV_DIR is folder/dev."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, links: bool = False) -> None:
         self.folder = folder
         self.dev = folder / "dev"
         self.dev.mkdir()
-        shim = Path(write_shim(str(folder / "shim"))).parent
+        shim = Path(write_shim(str(folder / "shim"), links)).parent
         self.environ = {
             **os.environ,
             "DM_DEV_DIR": str(self.dev),

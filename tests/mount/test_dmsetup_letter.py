@@ -1,6 +1,7 @@
 """What scripts take for granted of dmsetup beyond its words: streams, limits, logs, nodes."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.host import mounts
+from fusedm.host import mounts, nodes
 from tests.helpers import write_log
 from tests.helpers.dmsetup import Dmsetup, dmsetup_in
-from tests.helpers.mounted import opened, read_at, write_at
+from tests.helpers.mounted import fusedm, opened, read_at, write_at
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
@@ -130,3 +131,61 @@ def test_the_streams_of_other_verbs_may_be_closed_too(tmp_path: Path) -> None:
             command = f"{sys.executable} -m fusedm {words} {closed}"
             done = subprocess.run(["sh", "-c", command], cwd=tmp_path)
             assert done.returncode == code, (words, closed)
+
+
+class Linked(Dmsetup):
+    """A dmsetup whose shim was written with --links."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, links=True)
+
+
+def test_nodes_are_links_to_names_that_sysfs_knows_if_asked_for(tmp_path: Path) -> None:
+    with dmsetup_in(tmp_path, Linked) as dmsetup:
+        for name in "ab":  # The first starts the daemon, the second is handed over.
+            dmsetup.ok("create", name, "--table", "0 8 zero")
+            leads_to = os.path.realpath(dmsetup.node(name))
+            assert os.path.islink(dmsetup.node(name))
+            assert Path("/sys/class/block", os.path.basename(leads_to), "queue").is_dir()
+            assert dmsetup.ok("info", "-c", "--noheadings", "-o", "name", leads_to) == f"{name}\n"
+        dmsetup.ok("rename", "b", "c")
+        assert os.path.islink(dmsetup.node("c"))
+        assert not os.path.lexists(dmsetup.node("b"))
+        dmsetup.ok("create", "d", "--table", f"0 8 linear {dmsetup.node('c')} 0")
+        assert dmsetup.ok("deps", "-o", "devname", "d") == "1 dependencies\t: (c)\n"
+        dmsetup.ok("remove", "d", "c", "a")
+
+
+def test_a_link_beside_the_nodes_of_loop_devices_is_relative() -> None:
+    for folder, target in (("/dev", "../loop0"), ("/elsewhere", "/dev/loop0")):
+        assert nodes.link_target(f"{folder}/mapper/a", "/dev/loop0") == target
+
+
+def test_the_shim_makes_the_control_node_and_takes_it_away(tmp_path: Path) -> None:
+    environ = {**os.environ, "DM_DEV_DIR": str(tmp_path / "dev")}
+    control = tmp_path / "dev/mapper/control"
+    for _ in range(2):
+        done = fusedm("shim", str(tmp_path / "shim"), environ=environ)
+        assert (done.stdout, done.returncode) == (f"{tmp_path}/shim/dmsetup\n", 0)
+        assert stat.S_ISCHR(control.lstat().st_mode)
+    assert fusedm("shim", "--remove", str(tmp_path / "shim"), environ=environ).returncode == 0
+    assert not (tmp_path / "shim").exists()
+    assert not (tmp_path / "dev/mapper").exists()
+    assert fusedm("shim", "--remove", str(tmp_path / "shim"), environ=environ).returncode == 0
+
+
+def test_what_is_not_ours_is_not_taken_away(tmp_path: Path) -> None:
+    environ = {**os.environ, "DM_DEV_DIR": str(tmp_path / "dev")}
+    (tmp_path / "dev/mapper").mkdir(parents=True)
+    control, other = tmp_path / "dev/mapper/control", tmp_path / "shim/dmsetup"
+    control.write_text("")
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    done = fusedm("shim", "--remove", str(tmp_path / "shim"), environ=environ)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"fusedm: {other}: is there already and not ours\n",
+    )
+    other.unlink()
+    assert fusedm("shim", "--remove", str(tmp_path / "shim"), environ=environ).returncode == 0
+    assert control.exists()
