@@ -16,11 +16,11 @@ from contextlib import suppress
 from fusedm.block.errors import StackError
 from fusedm.host.loop import LoopDevice, attached_to
 from fusedm.host.mounts import Mount, mounts_of_source, run_tool
+from fusedm.host.write_back import write_back
 
 #: Source: include/uapi/linux/fs.h.
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
-BLKFLSBUF = 0x1261
 
 
 class Freeze:
@@ -71,7 +71,7 @@ class Freeze:
             for mounts in by_file_system.values():
                 self._freeze_mounted(mounts)
             if not by_file_system and not device.read_only:
-                _sync_node(device.node)
+                write_back(device.node)
         except OSError as error:
             where = next((m[0].mount_point for m in by_file_system.values()), device.node)
             raise StackError(
@@ -117,15 +117,3 @@ def _open_one(mounts: list[Mount]) -> tuple[str, int]:
             return mount.mount_point, descriptor
         os.close(descriptor)
     raise OSError(errno.EBUSY, "something else is mounted upon it")
-
-
-def _sync_node(node: str) -> None:
-    """Write what the node has cached, without flushing: nobody has asked for that.
-
-    An error of writes before it was opened is not this one's, as fsync's would be.
-    """
-    descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(descriptor, BLKFLSBUF)
-    finally:
-        os.close(descriptor)

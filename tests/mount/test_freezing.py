@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.block.errors import StackError
+from fusedm.block.errors import FusedmError, StackError
 from fusedm.control.client import Client
 from fusedm.host import loop, mounts
 from tests.helpers.mounted import MIB, Mounted, fusedm, mounted_stack, opened, write_stack
@@ -322,3 +322,23 @@ def test_what_a_daemon_leaves_frozen_that_is_killed_can_be_cleared(
     # All that was dirty had been written before.
     with mounted_copy(kind, copy_of_store(tmp_path), tmp_path) as inside:
         assert (inside / "file").read_bytes() == b"d" * MIB
+
+
+def test_only_what_fails_now_fails_a_suspend_and_not_what_nobody_was_told_of_before(
+    stack: Mounted,
+) -> None:
+    device = loop.attach(str(stack.mapper("vol")), 512)
+    for table in (f"0 {SECTORS} error", f"0 {SECTORS} linear low 0"):
+        stack.call("dm.load", name="vol", table=table)
+        stack.call("dm.resume", name="vol")
+        if table.endswith("error"):
+            Path(device.node).write_bytes(b"lost" * 1024)
+    stack.call("dm.suspend", name="vol")
+    stack.call("dm.load", name="vol", table=f"0 {SECTORS} error")
+    stack.call("dm.resume", name="vol")
+    with open(device.node, "r+b", buffering=0) as file:
+        file.write(b"lost" * 1024)
+        with pytest.raises(FusedmError, match="cannot be frozen .*: Input/output error"):
+            stack.call("dm.suspend", name="vol")
+    stack.call("dm.suspend", name="vol")
+    stack.call("dm.resume", name="vol")

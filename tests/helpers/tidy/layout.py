@@ -114,6 +114,7 @@ ONLY_IN = {
         "fuse/mount.py",
         "host/doctor.py",
         "host/process.py",
+        "host/write_back.py",
     ),
     "os": (
         "stores/file.py",
