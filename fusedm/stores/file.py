@@ -11,6 +11,7 @@ from pathlib import Path
 from fusedm.block import Op
 from fusedm.block.errors import StoreError
 from fusedm.block.units import SECTOR_SIZE
+from fusedm.stores.aligned import read_in_pieces, write_in_pieces
 from fusedm.stores.descriptor import DescriptorStore
 from fusedm.stores.geometry import check_size
 from fusedm.stores.host import is_in_memory, logical_block_size
@@ -20,12 +21,14 @@ from fusedm.stores.image_lock import lock_image
 class FileStore(DescriptorStore):
     """A regular file, locked against a second user, or a block device.
 
+    A block device is read and written past the page cache: what lies below it may have other ways
+    to it, as the file of a loop device has, and what others write that way is to be seen here.
     Owns: the descriptor, from open until close. Calls keep no position: threads may call at once.
     """
 
     def __init__(self, fd: int, path: Path, size: int, read_only: bool) -> None:
         info = os.fstat(fd)
-        is_device = stat.S_ISBLK(info.st_mode)
+        self._is_device = is_device = stat.S_ISBLK(info.st_mode)
         self.path = path
         self.size = size
         self.logical_block_size = logical_block_size(fd) if is_device else SECTOR_SIZE
@@ -79,6 +82,20 @@ class FileStore(DescriptorStore):
         tar reads none of a file that takes nothing.
         """
         return max(super().allocated_bytes, SECTOR_SIZE if self._has_slow_data else 0)
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer; EIO if the file has become shorter meanwhile."""
+        if self._is_device:
+            read_in_pieces(super().pread_into, offset, buffer)
+        else:
+            super().pread_into(offset, buffer)
+
+    def pwrite(self, offset: int, data: memoryview) -> None:
+        """Write all of data; what the host took before an error stays written."""
+        if self._is_device:
+            write_in_pieces(super().pwrite, offset, data)
+        else:
+            super().pwrite(offset, data)
 
     def may_block(self, op: Op) -> bool:
         """Whether the host may take long: a file in memory (tmpfs) only for what frees pages."""
@@ -141,10 +158,11 @@ def _open(path: Path, size: int | None, create: bool, read_only: bool) -> tuple[
             raise
         return _create(path, size), True
     check_kind(path, mode)
+    direct = os.O_DIRECT if stat.S_ISBLK(mode) else 0
     if read_only:
-        return os.open(path, os.O_RDONLY), False
+        return os.open(path, os.O_RDONLY | direct), False
     # O_EXCL without O_CREAT refuses a block device that is mounted or held by another such opener.
-    return os.open(path, os.O_RDWR | (os.O_EXCL if stat.S_ISBLK(mode) else 0)), False
+    return os.open(path, os.O_RDWR | direct | (os.O_EXCL if direct else 0)), False
 
 
 def _create(path: Path, size: int | None) -> int:

@@ -359,3 +359,35 @@ def test_a_block_device_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with loop_device(tmp_path / "back") as device:
         error = refusal(lambda: FileStore.open(device, 2 * MIB))
     assert "too small: has 1048576 bytes, needs 2097152" in str(error)
+
+
+@pytest.mark.loop
+@needs_root
+def test_what_is_written_to_the_image_below_a_block_device_is_seen_and_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    image = tmp_path / "back"
+    image.write_bytes(b"old" * MIB)
+    with loop_device(image) as device, closing(FileStore.open(device)) as store:
+        assert b"oldold" in contents(store, 4096, 512)
+        with image.open("r+b", buffering=0) as below:
+            below.seek(4096)
+            below.write(b"damaged")
+        assert contents(store, 4096, 512).startswith(b"damaged")
+        store.pwrite(8192, memoryview(b"n" * 512))
+        assert image.read_bytes()[8192:8704] == b"n" * 512
+        store.write_zeroes(8192, 512)
+        assert image.read_bytes()[8192:8704] == bytes(512)
+
+
+@pytest.mark.loop
+@needs_root
+def test_a_block_device_takes_buffers_of_any_size_that_begin_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "back").write_bytes(bytes(4 * MIB))
+    data = os.urandom(2 * MIB + 512)
+    with loop_device(tmp_path / "back") as device, closing(FileStore.open(device)) as store:
+        store.pwrite(512, memoryview(b"x" + data)[1:])
+        buffer = memoryview(bytearray(len(data) + 3))[3:]
+        store.pread_into(512, buffer)
+        assert buffer == data
+        assert contents(store, len(data) + 512, 512) == bytes(512)
