@@ -99,6 +99,16 @@ class Client:
         told = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return f"/proc/{struct.unpack('3i', told)[0]}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the daemon has not hung up; nothing may be asked or waited for just now."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Hang up."""
         self._socket.close()

@@ -8,18 +8,21 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusedm.block.device_mapper import DeviceInfo
+from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.dmsetup.device import number_of
-from fusedm.dmsetup.session import Session
+from fusedm.dmsetup.session import Session, block_name
 from fusedm.host import loop, loop_control, mounts, nodes
 from fusedm.host.loop import LoopDevice
+from fusedm.host.loop_finding import file_ids
 
 #: Source: include/uapi/linux/fs.h. The argument of the first is an int, of the second in sectors.
 BLKROSET = 0x125D
@@ -27,7 +30,7 @@ BLKRASET = 0x1262
 
 #: How long the daemon may take to hear that the loop device has closed its file.
 CLOSE_SECONDS = 2.0
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.001
 
 #: What the kernel reads ahead unless it is told otherwise, in sectors.
 USUAL_READ_AHEAD = 256
@@ -105,33 +108,104 @@ def _set(node: str, change: Callable[[int], object]) -> None:
         os.close(fd)
 
 
-def open_count(session: Session, told: DeviceInfo) -> int:
-    """How often a device is in use: by mapped devices, mounts and open files, ours aside."""
-    devices = _loops(session, told)
-    count = len(told.holders) + max(0, told.open_count - len(devices))
-    return count + sum(_users(session, device) for device in devices)
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How a device is used: how often by others, and how far ahead it is read, in sectors.
+
+    read_ahead is None for a device that had no table yet.
+    """
+
+    open_count: int = 0
+    read_ahead: int | None = None
+
+
+def uses(
+    session: Session, told: Sequence[DeviceInfo], counts: bool = True, ahead: bool = True
+) -> list[Use]:
+    """Those of devices, in one pass over all that others have open; only what is asked for."""
+    if not counts and not ahead:
+        return [Use()] * len(told)
+    loops = _loops_of(session, told)
+    found = [loops[one.name] for one in told]
+    opened = _open_counts(session, told, found) if counts else [0] * len(told)
+    ahead_of = [
+        _read_ahead(one, its) if ahead else None for one, its in zip(told, found, strict=True)
+    ]
+    return list(map(Use, opened, ahead_of))
+
+
+def _open_counts(
+    session: Session, told: Sequence[DeviceInfo], loops: Sequence[Sequence[LoopDevice]]
+) -> list[int]:
+    """How often devices are in use: by mapped devices, mounts and open files, ours aside."""
+    each = list(zip(told, loops, strict=True))
+    users = _users(
+        {
+            device.node: {device.node, nodes.node_path(one.name, session.dev_dir)}
+            for one, its in each
+            for device in its
+        }
+    )
+    return [
+        len(one.holders)
+        + max(0, one.open_count - len(its))
+        + sum(users[device.node] for device in its)
+        for one, its in each
+    ]
+
+
+def _users(nodes_of: Mapping[str, Collection[str]]) -> dict[str, int]:
+    """How often loop devices are in use, by any of the nodes that each has; one pass for all."""
+    numbers = {node: mounts.device_of_node(node) or "" for node in nodes_of}
+    mounted = mounts.mounted_devices()
+    held = mounts.holders_of_devices(set(numbers.values()))
+    files = [path for paths in nodes_of.values() for path in paths]
+    stacked = Counter(device.file for device in loop.attached_to(files))
+    counts = {}
+    for node, number in numbers.items():
+        count = int(number in mounted)
+        count += sum(holder.what.count(",") + 1 for holder in held[number])
+        for file in {found for _, found in file_ids(nodes_of[node])}:
+            count += stacked[file]
+        counts[node] = count or int(loop.is_claimed(node))
+    return counts
 
 
 def _loops(session: Session, told: DeviceInfo) -> list[LoopDevice]:
     """The loop devices over a device: over its file in the mount, whatever that is called."""
-    return loop.attached_to([session.path(told)])
+    return _loops_of(session, [told])[told.name]
 
 
-def _users(session: Session, device: LoopDevice) -> int:
-    number = mounts.device_of_node(device.node) or ""
-    count = int(bool(mounts.mounts_of_source(device.node)))
-    for holder in mounts.holders_of_device(number):
-        count += holder.what.count(",") + 1
-    names = [device.node, *(n.path for n in nodes.ours(session.records) if n.device == number)]
-    count += sum(len(loop.attached(name)) for name in names)
-    return count or int(loop.busy_reason(device) is not None)
+def _loops_of(session: Session, told: Sequence[DeviceInfo]) -> dict[str, list[LoopDevice]]:
+    """The same for many, by name.
+
+    All loop devices of the machine are asked only for a device that somebody else has open.
+    """
+    found = {one.name: _known_loops(session, one) for one in told}
+    unclear = {session.path(one): one.name for one in told if len(found[one.name]) < one.open_count}
+    if unclear:
+        names = {found_id: unclear[path] for path, found_id in file_ids(unclear)}
+        found |= {name: [] for name in unclear.values()}
+        for device in loop.attached_to(unclear):
+            name = names[device.file] if device.file is not None else unclear[device.backing_file]
+            found[name].append(device)
+    return found
 
 
-def read_ahead(session: Session, told: DeviceInfo) -> int | None:
-    """How much is read ahead, in sectors; None for a device that had no table yet."""
+def _known_loops(session: Session, told: DeviceInfo) -> list[LoopDevice]:
+    """The loop device that a device is known by the number of, if it is over it."""
+    name = block_name(told.number) if told.open_count and told.number[0] != MAPPED_MAJOR else None
+    device = loop.loop_device(name) if name is not None else None
+    if device is None or device.file is None:
+        return []
+    is_over = [found for _, found in file_ids([session.path(told)])] == [device.file]
+    return [device] if is_over else []
+
+
+def _read_ahead(told: DeviceInfo, loops: Sequence[LoopDevice]) -> int | None:
     if not told.is_live and not told.is_inactive:
         return None
-    for device in _loops(session, told):
+    for device in loops:
         with suppress(OSError, ValueError):
             name = os.path.basename(device.node)
             kilobytes = int(Path(f"/sys/block/{name}/queue/read_ahead_kb").read_text())
@@ -149,16 +223,16 @@ def remove(session: Session, told: DeviceInfo, is_patient: bool = True) -> None:
     devices = _loops(session, told)
     if told.holders or told.open_count > len(devices):
         raise StackError(f"{told.name}: in use", errno.EBUSY)
-    for device in devices:
-        if not is_patient and loop.busy_reason(device) is not None:
-            raise StackError(f"{device.node}: in use", errno.EBUSY)
-        loop.refuse_busy(device)
+    if len(devices) > 1 or told.is_suspended:
+        # Of several none goes if one stays; and no more I/O may come when it is let in.
+        for device in devices:
+            loop.refuse_busy(device, is_patient)
     if devices and told.is_suspended:
         # Who closes the loop device would wait for ever if anything were still to be written.
         session.mapper.clear(told.name)
         session.mapper.resume(told.name)
     for device in devices:
-        loop.detach(device)
+        loop.detach(device, is_patient=is_patient)
     _call_remove(session, told.name, time.monotonic() + (CLOSE_SECONDS if devices else 0))
     forget_node(session, told.name)
 

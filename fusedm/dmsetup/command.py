@@ -159,17 +159,27 @@ class Command:
         with self.looking(device) as mapper:
             return mapper.info(device.which)
 
-    def device(self, told: DeviceInfo, counts: bool = True) -> Device:
-        """A device as it is told of to people; counting who has it open takes some time."""
-        has_table = told.is_live or told.is_inactive
-        return told_device(
-            told,
-            name=unmangle(told.name, self.mangling),
-            uuid=unmangle(told.uuid, self.mangling),
-            open_count=attachment.open_count(self.session, told) if counts else 0,
-            read_ahead=attachment.read_ahead(self.session, told),
-            block_name=name_of_ours(told.number) if has_table else None,
-        )
+    def device(self, told: DeviceInfo, counts: bool = True, ahead: bool = True) -> Device:
+        """A device as it is told of to people, with what is found out about its nodes if asked."""
+        (device,) = self.devices([told], counts, ahead)
+        return device
+
+    def devices(
+        self, told: Sequence[DeviceInfo], counts: bool = True, ahead: bool = True
+    ) -> list[Device]:
+        """The same for several; counting who has them open takes some time."""
+        uses = attachment.uses(self.session, told, counts, ahead)
+        return [
+            told_device(
+                one,
+                name=unmangle(one.name, self.mangling),
+                uuid=unmangle(one.uuid, self.mangling),
+                open_count=use.open_count,
+                read_ahead=use.read_ahead,
+                block_name=name_of_ours(one.number) if one.is_live or one.is_inactive else None,
+            )
+            for one, use in zip(told, uses, strict=True)
+        ]
 
     def print_info(self, told: DeviceInfo) -> None:
         """Tell all about a device, as `info` does."""

@@ -37,6 +37,7 @@ class Session:
         self.records = Path(self.mount_point).parent
         self.mapper = MapperClient(self.call)
         self._found_root: str | None = None
+        self._client: Client | None = None
 
     def call(self, verb: str, **args: object) -> Any:
         """Have a verb of the daemon carried out.
@@ -44,12 +45,27 @@ class Session:
         Raises: FusedmError as it refuses; ENXIO if there is none, since then there is no device.
         """
         try:
-            with Client(self.mount_point) as client:
-                return client.call(verb, **args)
-        except ControlError as error:
-            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-                raise StackError("there is no device", errno.ENXIO) from None
+            return self._connected().call(verb, **args)
+        except ControlError:
+            self.close()
             raise
+        except FusedmError:
+            raise
+        except BaseException:  # What comes now is not the answer to what is asked next.
+            self.close()
+            raise
+
+    def _connected(self) -> Client:
+        if self._client is not None and not self._client.is_open:
+            self.close()
+        if self._client is None:
+            try:
+                self._client = Client(self.mount_point)
+            except ControlError as error:
+                if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                    raise StackError("there is no device", errno.ENXIO) from None
+                raise
+        return self._client
 
     def path(self, told: DeviceInfo) -> str:
         """The file of a device, as it can be opened here: the daemon may be in another namespace.
@@ -60,9 +76,14 @@ class Session:
 
     def _root(self) -> str:
         if self._found_root is None:
-            with Client(self.mount_point) as client:
-                self._found_root = client.root()
+            self._found_root = self._connected().root()
         return self._found_root
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def devices(self) -> list[DeviceInfo]:
         """What the daemon tells of every device."""
@@ -87,7 +108,11 @@ class Session:
     def end_if_empty(self) -> None:
         """End the daemon if no device is left, and clear its folder."""
         with self.locked():
-            if not self.devices():
+            try:
+                count = self.call("status")["mapped"]
+            except StackError:
+                count = 0
+            if not count:
                 self._clear()
 
     @contextmanager
@@ -133,6 +158,7 @@ class Session:
 
     def _clear(self) -> None:
         """End the daemon, or clear what a killed one has left."""
+        self.close()
         if stack_at(self.mount_point) is not None or mounts.mount_at(self.mount_point) is not None:
             bring_down(self.mount_point, force=True)
         nodes.clear_stale(self.records)

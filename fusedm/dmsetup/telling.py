@@ -71,32 +71,37 @@ def _asked(command: Command) -> tuple[list[DeviceInfo], UsageError | None]:
 
 
 def _print_devices(command: Command, asked: Sequence[DeviceInfo], chosen: "_Report") -> None:
-    counts = chosen.mentions("open")
-    everything = [command.device(told, counts) for told in command.session.devices()]
-    wanted = {told.name for told in asked}
+    wanted, told = {one.name for one in asked}, command.session.devices()
+    everything = command.devices(told, counts=False, ahead=False)
+    users: dict[Number, list[Device]] = {}
+    for device in everything:
+        for number in dict.fromkeys(device.below):
+            users.setdefault(number, []).append(device)
+    mapped_names = {device.number: device.name for device in everything}
+    block_names = _block_names(everything)
+    shown = command.devices(
+        [one for one in told if one.name in wanted],
+        chosen.mentions("open"),
+        chosen.mentions("read_ahead"),
+    )
     rows = [
-        _row(command, device, everything)
-        for device in everything
-        if device.name in {unmangle(name, command.mangling) for name in wanted}
+        Row(
+            device,
+            tuple(users.get(device.number, ())),
+            mapped_names,
+            block_names,
+            command.mangling,
+        )
+        for device in shown
     ]
     _print_report(command, rows, chosen)
 
 
-def _row(command: Command, device: Device, everything: Sequence[Device]) -> Row:
-    users = tuple(one for one in everything if device.number in one.below)
-    return Row(
-        device,
-        users,
-        {one.number: one.name for one in everything},
-        _block_names(everything, device.below),
-        command.mangling,
-    )
-
-
-def _block_names(devices: Sequence[Device], numbers: Sequence[Number]) -> dict[Number, str]:
-    """What the kernel calls devices; those it does not know are called as it would call them."""
+def _block_names(devices: Sequence[Device]) -> dict[Number, str]:
+    """What the kernel calls devices and those below; one unknown is called as it would call it."""
     names = {one.number: name_of_ours(one.number) for one in devices}
-    return {number: block_name(number) or number_text(number) for number in numbers} | names
+    below = {number for device in devices for number in device.below} - names.keys()
+    return names | {number: block_name(number) or number_text(number) for number in below}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,9 @@ class _Report:
     def mentions(self, name: str) -> bool:
         """Whether a field is needed for it."""
         shown = any(field.name == name for field in self.columns or ())
-        return shown or name in f"{self.sort_keys} {self.select}".lower()
+        # There it may be written with underscores where it has none, and without.
+        words = f"{self.sort_keys} {self.select}".lower().replace("_", "")
+        return shown or name.replace("_", "") in words
 
 
 def _fields(command: Command, defaults: tuple[str, ...]) -> _Report | None:
@@ -286,9 +293,8 @@ def _execute(command: Command, program: list[str], told: DeviceInfo) -> None:
 
 def _tree(command: Command, told: Sequence[DeviceInfo]) -> None:
     counts = "open" in command.call.listed
-    devices = [command.device(one, counts) for one in told]
-    below = [number for device in devices for number in device.below]
-    names = _block_names(devices, below)
+    devices = command.devices(told, counts, ahead=False)
+    names = _block_names(devices)
     try:
         width = os.get_terminal_size(command.streams.stdout.fileno()).columns
     except (OSError, ValueError):

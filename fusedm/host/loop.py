@@ -45,6 +45,7 @@ __all__ = [
     "attached_to",
     "busy_reason",
     "detach",
+    "is_claimed",
     "loop_device",
     "make_missing_node",
     "refuse_busy",
@@ -55,8 +56,6 @@ __all__ = [
 
 #: A device just closed may be open for a moment more: udev looks at every one that changes.
 GRACE_SECONDS = 0.5
-#: How long a device that was not busy may take to go.
-DETACH_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
 #: What the kernel reads ahead on our loop devices: as much as one request through FUSE may carry.
@@ -108,36 +107,56 @@ def difference(node: str, wanted: tuple[int, bool, bool], got: LoopDevice | None
     return None
 
 
-def detach(device: LoopDevice, force: bool = False) -> None:
+def detach(device: LoopDevice, force: bool = False, is_patient: bool = True) -> None:
     """Detach and wait until it is gone; nothing is done if something else is attached by now.
 
-    force leaves a busy device to go with its last user, which is waited for only a moment.
+    force leaves a busy device to go with its last user. Either is waited for a moment, if patient.
     Raises: StackError(EBUSY) saying who uses it.
     """
     _check_root()
-    if not is_attached(device):
-        return
-    if not force:
-        refuse_busy(device)
-    # Whoever has it open exclusively, as a mount has, keeps us out: nobody comes in between.
-    exclusively = 0 if force else os.O_EXCL
+    deadline = time.monotonic() + (GRACE_SECONDS if is_patient else 0)
+    while is_attached(device):
+        if _let_go(device, force):
+            return
+        if time.monotonic() >= deadline:
+            more = ": it goes when that ends" if force else ""
+            raise _busy(device, f"{busy_reason(device) or 'is in use'}{more}")
+        time.sleep(POLL_SECONDS)
+
+
+def _let_go(device: LoopDevice, force: bool) -> bool:
+    """Have a device let go of its file; False if it has users, which only the kernel knows all.
+
+    Without force it stays attached then, whatever they do.
+    """
     try:
-        with opened(device.node, os.O_RDONLY | exclusively) as descriptor:
+        # Whoever has it open exclusively, as a mount has, keeps us out: nobody comes in between.
+        with opened(device.node, os.O_RDONLY | (0 if force else os.O_EXCL)) as descriptor:
             # From here on it cannot be attached to anything else.
             if not is_attached(device):
-                return
+                return True
+            # Taking it back would wait for what is under way, and that may be for ever.
+            if not force and _is_at_work(device) and busy_reason(device) is not None:
+                return False
             loop_control.clear(descriptor)
+        if not force and is_attached(device):
+            with opened(device.node) as descriptor:
+                loop_control.keep(descriptor)
+        return not is_attached(device)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            return
-        reason = busy_reason(device) or f"cannot be detached: {error.strerror}"
-        raise StackError(f"{device.node} {reason}", error.errno) from None
-    deadline = time.monotonic() + (GRACE_SECONDS if force else DETACH_SECONDS)
-    while is_attached(device):
-        if time.monotonic() >= deadline:
-            reason = busy_reason(device) or "is in use"
-            raise StackError(f"{device.node} {reason}: it goes when that ends", errno.EBUSY)
-        time.sleep(POLL_SECONDS)
+            return True
+        if error.errno == errno.EBUSY:
+            return False
+        raise _busy(device, f"cannot be detached: {error.strerror}", error.errno) from None
+
+
+def _busy(device: LoopDevice, why: str, number: int | None = errno.EBUSY) -> StackError:
+    return StackError(f"{device.node} {why}", number)
+
+
+def _is_at_work(device: LoopDevice) -> bool:
+    return _read(SYS_BLOCK / os.path.basename(device.node) / "inflight").split() != ["0", "0"]
 
 
 def set_capacity(device: LoopDevice, path: str) -> int:
@@ -180,17 +199,26 @@ def busy_reason(device: LoopDevice) -> str | None:
     stacked = _entries(SYS_BLOCK / os.path.basename(device.node) / "holders")
     if stacked:
         return f"is used by {', '.join(stacked)}"
-    if not _opens_exclusively(device.node):
+    if is_claimed(device.node):
         return "is in use by the kernel, perhaps mounted in another namespace"
     return None
 
 
-def refuse_busy(device: LoopDevice) -> None:
+def is_claimed(node: str) -> bool:
+    """Whether a file system, swap or another block device has it, as seen in every namespace."""
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def refuse_busy(device: LoopDevice, is_patient: bool = True) -> None:
     """Return if a loop device can be detached without anybody noticing, else say who uses it.
 
     Raises: StackError(EBUSY).
     """
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + (GRACE_SECONDS if is_patient else 0)
     while (reason := busy_reason(device)) is not None:
         if time.monotonic() >= deadline:
             raise StackError(f"{device.node} {reason}", errno.EBUSY)
@@ -248,14 +276,6 @@ def _open_file(path: str, read_only: bool) -> int:
             text = f"{path}: read_only is True, False was asked for"
             raise StackError(text, error.errno) from None
         raise UsageError(f"{path}: {error.strerror}", error.errno) from None
-
-
-def _opens_exclusively(node: str) -> bool:
-    try:
-        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno != errno.EBUSY
-    return True
 
 
 def _unmount_all(devices: list[LoopDevice]) -> list[str]:

@@ -21,6 +21,7 @@ CONTROL = "/dev/loop-control"
 
 #: Source: include/uapi/linux/loop.h and fs.h. What BLKRASET is given is in sectors.
 LOOP_CLR_FD = 0x4C01
+LOOP_SET_STATUS64 = 0x4C04
 LOOP_GET_STATUS64 = 0x4C05
 LOOP_SET_CAPACITY = 0x4C07
 LOOP_CONFIGURE = 0x4C0A
@@ -28,11 +29,13 @@ LOOP_CTL_GET_FREE = 0x4C82
 BLKRASET = 0x1262
 
 READ_ONLY = 1
+AUTO_CLEAR = 4
 DIRECT_IO = 16
 
 #: struct loop_info64: device, inode, rdevice, offset, sizelimit; number, two that are no more,
 #: flags; the name of the file, one that is no more, a key, two numbers.
 _INFO = struct.Struct("=5Q4I64s64s32s2Q")
+_FLAGS = 8
 #: struct loop_config: the file, the block size, an info, and what is reserved.
 _CONFIG = struct.Struct(f"=2I{_INFO.size}s64x")
 _NAME_BYTES = 63
@@ -117,6 +120,15 @@ def configured(path: str, file: int, size: int, flags: int) -> Iterator[tuple[st
 def clear(descriptor: int) -> None:
     """Have a loop device let go of its file; one that others have open too does so after them."""
     fcntl.ioctl(descriptor, LOOP_CLR_FD)
+
+
+def keep(descriptor: int) -> None:
+    """Take back a clear that waits for others to close: the device stays attached after them."""
+    info = bytearray(_INFO.size)
+    fcntl.ioctl(descriptor, LOOP_GET_STATUS64, info)
+    fields = list(_INFO.unpack(info))
+    fields[_FLAGS] &= ~AUTO_CLEAR
+    fcntl.ioctl(descriptor, LOOP_SET_STATUS64, _INFO.pack(*fields))
 
 
 def make_missing_node(node: str, numbers_file: str, kind: int) -> None:

@@ -84,12 +84,25 @@ def attached_to(files: Collection[str]) -> list[LoopDevice]:
 
     Not root, we go by the names.
     """
+    known = dict(file_ids(files))
+    if not known:
+        return []
     table = read_mounts()
-    known = {(os.path.basename(file), found.device) for file, found in _ids(files)}
-    return _find(
-        lambda name: any(_may_be(name, last, device, table) for last, device in known),
-        lambda found: _is_over(files, found),
-    )
+    devices: dict[str, set[int]] = {}
+    for file, found in known.items():
+        devices.setdefault(os.path.basename(file), set()).add(found.device)
+    ids, elsewhere = set(known.values()), {found.device for found in known.values()}
+
+    def may_be(name: str) -> bool:
+        same = devices.get(os.path.basename(name))
+        if same is not None:
+            return any(not _is_foreign(name, device, table) for device in same)
+        return _is_mount_of(name, elsewhere, table)
+
+    def is_it(device: LoopDevice) -> bool:
+        return device.file in ids if os.geteuid() == 0 else device.backing_file in files
+
+    return _find(may_be, is_it)
 
 
 def is_attached(device: LoopDevice) -> bool:
@@ -171,10 +184,11 @@ def _sequence(entry: str) -> int:
 def _is_over(files: Collection[str], device: LoopDevice) -> bool:
     if os.geteuid() != 0:
         return device.backing_file in files
-    return any(found == device.file for _, found in _ids(files))
+    return any(found == device.file for _, found in file_ids(files))
 
 
-def _ids(files: Collection[str]) -> Iterator[tuple[str, FileId]]:
+def file_ids(files: Collection[str]) -> Iterator[tuple[str, FileId]]:
+    """Files by their paths, and which they are; one that is not there is left out."""
     for file in files:
         with suppress(OSError):
             yield file, FileId.of(file)
@@ -209,8 +223,12 @@ def _may_be(name: str, last: str, device: int, table: list[Mount]) -> bool:
     """
     if os.path.basename(name) == last:
         return not _is_foreign(name, device, table)
+    return _is_mount_of(name, {device}, table)
+
+
+def _is_mount_of(name: str, devices: Collection[int], table: list[Mount]) -> bool:
     other = next((m for m in reversed(table) if m.mount_point == name), None)
-    return other is not None and _number(other) == device
+    return other is not None and _number(other) in devices
 
 
 def _is_foreign(name: str, device: int, table: list[Mount]) -> bool:

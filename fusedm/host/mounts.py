@@ -10,7 +10,7 @@ import re
 import shlex
 import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,14 @@ def mounts_of_source(source: str) -> list[Mount]:
     except OSError:
         node = device = source
     return [mount for mount in read_mounts() if mount.is_of(node, device)]
+
+
+def mounted_devices() -> set[str]:
+    """The numbers of all block devices that are mounted here."""
+    table = read_mounts()
+    # These have numbers of their own, and say by which node they were mounted.
+    told = {m.source for m in table if m.fs_type in ("btrfs", "fuseblk")}
+    return {m.device for m in table} | {device_of_node(source) or "" for source in told}
 
 
 def device_of_node(node: str) -> str | None:
@@ -235,26 +243,30 @@ def holders_of(path: str, proc: Path = Path("/proc")) -> list[Holder]:
 
 
 def holders_of_device(device: str, proc: Path = Path("/proc")) -> list[Holder]:
-    """The other processes that have a block device ("7:0") open, by whatever node.
+    """The other processes that have a block device ("7:0") open, by whatever node."""
+    return holders_of_devices([device], proc)[device]
+
+
+def holders_of_devices(
+    devices: Collection[str], proc: Path = Path("/proc")
+) -> dict[str, list[Holder]]:
+    """The same for many, in one pass over all processes.
 
     A link is only followed where it cannot lead to a daemon that hangs.
     """
-    remote = [mount.mount_point for mount in read_mounts() if is_remote(mount)]
-    found = []
+    remote = [m.mount_point for m in read_mounts() if m.fs_type.startswith(REMOTE_FS_TYPES)]
+    under = tuple(f"{point.rstrip('/')}/" for point in remote)
+    found: dict[str, list[Holder]] = {device: [] for device in devices}
     for pid in _pids(proc):
-        process = proc / str(pid)
-        links = [
-            name
-            for name, target in _links(process, fds_only=True)
-            if target.startswith("/") and not any(lies_under(target, point) for point in remote)
-        ]
-        words = [
-            name.replace("/", " ")
-            for name in links
-            if device_of_node(f"{process / name}") == device
-        ]
-        if words:
-            found.append(Holder(pid, _command(process), ", ".join(words)))
+        process = f"{proc}/{pid}"
+        words: dict[str, list[str]] = {}
+        for number, target in _descriptors(process):
+            if target[:1] == "/" and not target.startswith(under) and target not in remote:
+                device = device_of_node(f"{process}/fd/{number}")
+                if device in found:
+                    words.setdefault(device, []).append(f"fd {number}")
+        for device, links in words.items():
+            found[device].append(Holder(pid, _command(Path(process)), ", ".join(links)))
     return found
 
 
@@ -339,21 +351,29 @@ def _why_busy(point: str) -> str:
 
 
 def _pids(proc: Path) -> list[int]:
-    pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
+    pids = sorted(int(name) for name in os.listdir(proc) if name.isdigit())
     return [pid for pid in pids if pid != os.getpid()]
 
 
-def _links(process: Path, fds_only: bool = False) -> Iterator[tuple[str, str]]:
+def _links(process: Path) -> Iterator[tuple[str, str]]:
     """What a process has open: the names of the links that say so, and where they lead."""
+    for name in ("cwd", "root", "exe"):
+        yield name, _target(f"{process}/{name}")
+    for number, target in _descriptors(str(process)):
+        yield f"fd/{number}", target
+
+
+def _descriptors(process: str) -> Iterator[tuple[int, str]]:
+    """The descriptors of a process, and where they lead."""
     try:
-        numbers = sorted(os.listdir(process / "fd"), key=int)
+        numbers = sorted(map(int, os.listdir(f"{process}/fd")))
     except OSError:
-        numbers = []
-    for name in [*(() if fds_only else ("cwd", "root", "exe")), *(f"fd/{n}" for n in numbers)]:
-        yield name, _target(process / name)
+        return
+    for number in numbers:
+        yield number, _target(f"{process}/fd/{number}")
 
 
-def _target(link: Path) -> str:
+def _target(link: str) -> str:
     # Processes end and files are closed while we look, and others' links may be out of reach.
     try:
         return os.readlink(link)

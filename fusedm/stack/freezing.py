@@ -104,14 +104,16 @@ class Freezing:
                 await trio.to_thread.run_sync(follow, abandon_on_cancel=True)
 
     def _files(self, mapped: MappedDevice) -> list[str]:
-        """The files of our mount that lead to a device: its own, and those of views of it."""
+        """The files of our mount that lead to a device: its own, and those of views of it.
+
+        One that nobody has open is left out: there is no loop device over it.
+        """
         if self._mount_point is None:
             return []
-        views = self._system.views.values()
-        return [
-            str(self._mount_point / "mapper" / mapped.name),
-            *(str(self._mount_point / "views" / v.name) for v in views if v.device is mapped),
-        ]
+        views = [view.name for view in self._system.views.values() if view.device is mapped]
+        files = [("mapper", mapped.name), *(("views", name) for name in views)]
+        count = self._system.names.open_count
+        return [str(self._mount_point / folder / name) for folder, name in files if count(name)]
 
 
 def _take_size(files: list[str]) -> None:

@@ -214,6 +214,8 @@ def test_no_key_is_in_the_memory_of_the_process_that_stays(dmsetup: Both) -> Non
     assert dmsetup.code(dmsetup.hasty, "create", "c", "--table", line) == 0
     assert dmsetup.ok("table", "--showkeys", "c").split()[4] == KEY
     pid = dmsetup.server()
+    # Those that had these calls have ended, and one waits for the next.
+    assert eventually(lambda: len(children(pid)) == 1)
     for process in (pid, *children(pid)):
         assert KEY.encode() not in Path(f"/proc/{process}/cmdline").read_bytes()
         assert not holds(process, KEY.encode()), process

@@ -158,6 +158,27 @@ def test_detach_refuses_a_device_that_a_process_has_open_and_names_it(image: Pat
         os.close(descriptor)
 
 
+def test_a_device_whose_detach_was_refused_stays_when_its_user_has_gone(image: Path) -> None:
+    device = loop.attach(str(image), 512)
+    # Only the kernel knows of this one: it is our own.
+    with FileIO(device.node, "r"), pytest.raises(StackError) as refused:
+        loop.detach(device)
+    assert refused.value.errno == errno.EBUSY
+    assert loop.loop_device(device.node) == device
+    flags = Path(f"/sys/block/{os.path.basename(device.node)}/loop/autoclear").read_text()
+    assert flags == "0\n"
+    loop.detach(device)
+    assert loop.loop_device(device.node) != device
+
+
+def test_an_impatient_refusal_is_told_at_once(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = loop.attach(str(image), 512)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it was waited for"))
+    with FileIO(device.node, "r"), pytest.raises(StackError):
+        loop.detach(device, is_patient=False)
+    assert loop.loop_device(device.node) == device
+
+
 def test_detach_refuses_a_device_that_is_open_exclusively(image: Path) -> None:
     device = loop.attach(str(image), 512)
     descriptor = os.open(device.node, os.O_RDONLY | os.O_EXCL)
