@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fusedm.bench.processes import Children
-from fusedm.block.errors import FusedmError, StackError, UsageError
+from fusedm.block.errors import FusedmError, StackError
 from fusedm.block.units import format_size
 from fusedm.control import bring_down, log_path, reap, stack_at
 from fusedm.host import loop, mounts
@@ -59,23 +59,23 @@ class Place:
 def check_parent(parent: str, any_medium: bool, needed: int) -> None:
     """Refuse a folder to work in that is not on a tmpfs, or has too little room.
 
-    Raises: UsageError naming it and the numbers.
+    Raises: StackError naming it and the numbers.
     """
     try:
         status = os.statvfs(parent)
     except OSError as error:
-        raise UsageError(f"--folder {parent}: {error.strerror}") from None
+        raise StackError(f"--folder {parent}: {error.strerror}") from None
     if not os.path.isdir(parent):
-        raise UsageError(f"--folder {parent}: is no folder")
+        raise StackError(f"--folder {parent}: is no folder")
     kind = mounts.mount_over(parent).fs_type
     if kind != "tmpfs" and not any_medium:
-        raise UsageError(
+        raise StackError(
             f"--folder {parent}: is on {kind}, not tmpfs: a medium would be measured and not the "
             "stacks; --any-medium does it all the same"
         )
     free = status.f_bavail * status.f_frsize
     if free < needed:
-        raise UsageError(
+        raise StackError(
             f"--folder {parent}: {format_size(free)} are free, {format_size(needed)} are needed"
         )
 
@@ -83,12 +83,12 @@ def check_parent(parent: str, any_medium: bool, needed: int) -> None:
 def make_folder(parent: str) -> Path:
     """A new folder for one run, with an empty mount point in it.
 
-    Raises: UsageError.
+    Raises: StackError.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix="fusedm-bench-", dir=parent)).resolve()
     except OSError as error:
-        raise UsageError(f"--folder {parent}: {error.strerror}") from None
+        raise StackError(f"--folder {parent}: {error.strerror}") from None
     (folder / "mnt").mkdir()
     return folder
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fusedm.bench.figures import Spread, spread
-from fusedm.block.errors import UsageError
+from fusedm.block.errors import StackError
 
 FORMAT = "fusedm-bench"
 VERSION = 1
@@ -78,16 +78,16 @@ def to_json(record: Record) -> str:
 def from_json(text: str, where: str) -> Record:
     """The record of a text; where names it in errors.
 
-    Raises: UsageError, one line, for whatever is not a record of this version.
+    Raises: StackError, one line, for whatever is not a record of this version.
     """
     try:
         told = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"{where}: is not JSON: {error}") from None
+        raise StackError(f"{where}: is not JSON: {error}") from None
     if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise UsageError(f"{where}: is no result of `fusedm bench --json`: no format {FORMAT!r}")
+        raise StackError(f"{where}: is no result of `fusedm bench --json`: no format {FORMAT!r}")
     if told.get("version") != VERSION:
-        raise UsageError(f"{where}: is of version {told.get('version')!r}, {VERSION} is read here")
+        raise StackError(f"{where}: is of version {told.get('version')!r}, {VERSION} is read here")
     try:
         record = Record(
             kind=told["kind"],
@@ -104,7 +104,7 @@ def from_json(text: str, where: str) -> Record:
         for ratio in record.ratios:
             _check_rounds(ratio.rounds)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{where}: is damaged: {type(error).__name__} {error}") from None
+        raise StackError(f"{where}: is damaged: {type(error).__name__} {error}") from None
     return record
 
 
@@ -112,12 +112,12 @@ def fallen(old: Record, new: Record, factor: float) -> list[str]:
     """A line for each ratio that fell by more than the factor.
 
     Only ratios: figures of another machine or another day mean nothing beside these.
-    Raises: UsageError if the two have no ratio in common.
+    Raises: StackError if the two have no ratio in common.
     """
     before = {ratio.key: ratio for ratio in old.ratios}
     common = [ratio for ratio in new.ratios if ratio.key in before]
     if not common:
-        raise UsageError(
+        raise StackError(
             f"nothing to compare: {len(old.ratios)} and {len(new.ratios)} ratios, 0 in common"
         )
     lines = []

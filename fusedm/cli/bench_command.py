@@ -150,7 +150,7 @@ def _check_target(option: str, file: str | None) -> None:
         return
     folder = os.path.dirname(os.path.abspath(file))
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK) or os.path.isdir(file):
-        raise UsageError(f"{option} {file}: cannot be written")
+        raise StackError(f"{option} {file}: cannot be written")
 
 
 def _read_old(file: str | None) -> Record | None:
@@ -159,9 +159,9 @@ def _read_old(file: str | None) -> Record | None:
     try:
         text = Path(file).read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--compare {file}: {error.strerror}") from None
+        raise StackError(f"--compare {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--compare {file}: is not JSON: it is no text") from None
+        raise StackError(f"--compare {file}: is not JSON: it is no text") from None
     return from_json(text, f"--compare {file}")
 
 

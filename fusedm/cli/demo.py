@@ -167,7 +167,7 @@ def _work_folder(keep: str | None) -> Iterator[Path]:
             folder = Path(keep).absolute()
             folder.mkdir()
         except OSError as error:
-            raise UsageError(f"--keep {keep}: {error.strerror}") from None
+            raise StackError(f"--keep {keep}: {error.strerror}", error.errno) from None
         (folder / "mnt").mkdir()
         (folder / "files").mkdir()
         yield folder

@@ -1,6 +1,8 @@
 """The command line: which verbs there are, and what becomes of errors.
 
-Exit codes: 0 done; 1 refused or failed; 2 asked for wrongly, or the machine lacks what it needs;
+Exit codes: 0 done; 1 refused or failed, with nothing changed: whatever depends on what is there, on
+stacks, files, names, mount points; 2 asked for wrongly, in words that are wrong whatever is there,
+or the machine lacks what it takes (a program, a device, a right);
 128 + the signal that ended it. `run` returns the exit code of its command. An error is one line on
 stderr, never a traceback.
 """

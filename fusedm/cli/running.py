@@ -51,7 +51,7 @@ def down(mount_point: str | None, everything: bool, force: bool) -> None:
 def ls(stack: str | None, as_json: bool, as_tree: bool) -> None:
     """List disks, mapped devices and views.
 
-    Exit codes: 0, 1 the daemon cannot be reached, 2 it is not clear which stack.
+    Exit codes: 0, 1 there is no stack or it cannot be reached, 2 several are running.
     """
     with Client(which_stack(stack)) as client:
         files = client.call("ls")
@@ -72,7 +72,7 @@ def ls(stack: str | None, as_json: bool, as_tree: bool) -> None:
 def status(stack: str | None, as_json: bool) -> None:
     """Say what is running: counts, what is suspended, bios in flight.
 
-    Exit codes: 0, 1 the daemon cannot be reached, 2 it is not clear which stack.
+    Exit codes: 0, 1 there is no stack or it cannot be reached, 2 several are running.
     """
     with Client(which_stack(stack)) as client:
         told = client.call("status")
@@ -93,8 +93,8 @@ def save(stack: str | None, file: str, force: bool) -> None:
     FILE is written whole or not at all. Paths that were relative are so in FILE too, and lead from
     there to the same files; on standard output all are absolute.
     A key from `random` is another one when that file is brought up.
-    Exit codes: 0, 1 the daemon cannot be reached, or FILE is there or cannot be written, 2 it is
-    not clear which stack.
+    Exit codes: 0, 1 there is no stack or it cannot be reached, or FILE is there or cannot be
+    written, 2 several are running.
     """
     with Client(which_stack(stack)) as client:
         if file == "-":

@@ -132,7 +132,7 @@ class _Run:
         plans = [self._client.call("verify.view", name=name) for name in names]
         for plan in plans:
             if plan["mode"] is None:
-                raise UsageError(f"{plan['name']!r} is not a view: nothing on it is encrypted")
+                raise StackError(f"{plan['name']!r} is not a view: nothing on it is encrypted")
             if not plan["is_known"]:
                 raise UsageError(
                     f"{plan['name']}: there is no second implementation of {plan['mode']} here"

@@ -128,17 +128,20 @@ class Client:
 def which_stack(asked_for: str | None) -> str:
     """The mount point a verb means: the one asked for, FUSEDM_STACK, or the only one running.
 
-    Raises: UsageError that lists them if that is not clear.
+    Raises: StackError if there is none; UsageError that lists them if it is not clear.
     """
     named = asked_for or os.environ.get("FUSEDM_STACK")
     if named:
         return os.path.realpath(named)
-    alive = [stack for stack in running_stacks() if stack.is_alive]
+    stacks = list(running_stacks())
+    alive = [stack for stack in stacks if stack.is_alive]
     # The stack behind dmsetup is meant only where there is no other.
     own = [stack for stack in alive if not stack.stack_file.startswith(DMSETUP)]
     running = [stack.mount_point for stack in own or alive]
     if len(running) == 1:
         return running[0]
     if not running:
-        raise UsageError("no stack is running: start one with `fusedm up STACK.toml MOUNTPOINT`")
+        dead = f" (that of {stacks[0].mount_point} was killed)" if stacks else ""
+        text = f"no stack is running{dead}: start one with `fusedm up STACK.toml MOUNTPOINT`"
+        raise StackError(text, errno.ENOENT)
     raise UsageError(f"several stacks are running, choose with --stack: {', '.join(running)}")

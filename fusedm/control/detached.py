@@ -1,7 +1,6 @@
 """A daemon in a process of its own: how it is started, and how its start is undone."""
 
 import errno
-import json
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ import trio
 from fusedm.block.errors import FusedmError, StackError
 from fusedm.control.bring import clear_dead
 from fusedm.control.daemon import DaemonConfig, run_daemon
+from fusedm.control.protocol import decode_reply, encode_error, encode_result
 from fusedm.control.run_dir import log_path
 from fusedm.host.interrupts import hold, interruptible, restore_defaults
 from fusedm.host.process import end_with
@@ -22,8 +22,7 @@ from fusedm.stack import StackSpec
 
 log = logging.getLogger(__name__)
 
-#: What a detached daemon tells the process that waits for it, and is answered if that still does.
-READY = "ready"
+#: What a detached daemon is answered that has told that it is ready, if somebody still waits.
 WAITED_FOR = b"go on"
 #: The most that it may tell: the text of an error.
 MAX_TOLD_BYTES = 1 << 17
@@ -47,10 +46,11 @@ def start_detached(config: DaemonConfig, with_parent: bool = False) -> int:
     theirs.close()
     try:
         with interruptible():
-            told = json.loads(ours.recv(MAX_TOLD_BYTES) or b"null")
-        if told != READY:
+            told = ours.recv(MAX_TOLD_BYTES)
+        if not told:
             died = f"the daemon died; see {log_path(str(config.mount_point))}"
-            raise FusedmError(*(told or (died, errno.EIO)))
+            raise FusedmError(died, errno.EIO)
+        decode_reply(told)
         ours.send(WAITED_FOR)
     except BaseException:
         # That nobody waits for it any more has the daemon give up, wherever it is.
@@ -105,12 +105,12 @@ def _run_and_tell(config: DaemonConfig, told: socket.socket, sources: set[int]) 
     The descriptors keys were read from are let go of as soon as they have been.
     """
 
-    def tell(message: object) -> None:
+    def tell(message: bytes) -> None:
         with suppress(OSError):
-            told.send(json.dumps(message).encode())
+            told.send(message)
 
     async def on_ready() -> None:
-        tell(READY)
+        tell(encode_result(0, "ready"))
         _point_at_nothing(sources)
         # The mount answers meanwhile; it is not up before the other has seen this.
         await trio.lowlevel.wait_readable(told)
@@ -121,10 +121,11 @@ def _run_and_tell(config: DaemonConfig, told: socket.socket, sources: set[int]) 
     try:
         run_daemon(config, on_ready)
     except FusedmError as error:
-        tell([str(error), error.errno])
+        tell(encode_error(0, error))
         return 1
     except OSError as error:
-        tell([f"{config.mount_point}: {error.strerror or error}", error.errno or errno.EIO])
+        text = f"{config.mount_point}: {error.strerror or error}"
+        tell(encode_error(0, StackError(text, error.errno or errno.EIO)))
         return 1
     return 0
 

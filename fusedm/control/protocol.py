@@ -2,14 +2,14 @@
 
 request   {"fusedm": 1, "id": 7, "verb": "disk.add", "args": {"name": "d0", ...}}
 reply     {"fusedm": 1, "id": 7, "result": ...}
-      or  {"fusedm": 1, "id": 7, "error": {"errno": 16, "text": "..."}}
+      or  {"fusedm": 1, "id": 7, "error": {"errno": 16, "text": "...", "usage": false}}
 """
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from fusedm.block.errors import ControlError, FusedmError
+from fusedm.block.errors import ControlError, FusedmError, UsageError
 from fusedm.control.wire import encode
 
 #: The version of the messages; another one is refused.
@@ -79,7 +79,8 @@ def encode_result(number: int, result: object) -> bytes:
 
 def encode_error(number: int, error: FusedmError) -> bytes:
     """The line of a refusal."""
-    return _encode({"id": number, "error": {"errno": error.errno, "text": str(error)}})
+    told = {"errno": error.errno, "text": str(error), "usage": isinstance(error, UsageError)}
+    return _encode({"id": number, "error": told})
 
 
 def decode_reply(line: bytes) -> object:
@@ -90,7 +91,8 @@ def decode_reply(line: bytes) -> object:
     message = _decode(line)
     error = message.get("error")
     if isinstance(error, dict):
-        raise FusedmError(str(error.get("text")), int(error.get("errno", 0)))
+        kind = UsageError if error.get("usage") is True else FusedmError
+        raise kind(str(error.get("text")), int(error.get("errno", 0)))
     if "result" not in message:
         raise ControlError("control message: neither result nor error")
     return message["result"]

@@ -17,7 +17,7 @@ def daemon_config(stack_file: str, mount_point: str, options: MountOptions) -> D
     """What is to be served, checked as far as it can be without doing it.
 
     What a killed daemon has left of it is cleared.
-    Raises: SpecError; UsageError or StackError for a mount point that cannot be used.
+    Raises: SpecError; StackError for a mount point that cannot be used.
     """
     spec = read_spec(stack_file)
     clear_dead(mount_point)

@@ -163,7 +163,7 @@ def is_stale(mount_point: str) -> bool:
 def check_mount_point(path: str) -> None:
     """Refuse what a stack cannot be mounted on.
 
-    Raises: UsageError for what is not an empty directory, StackError for what is mounted already.
+    Raises: StackError for what is not an empty directory, or where something is mounted already.
     """
     mount = mount_at(path)
     if mount is not None:
@@ -179,9 +179,9 @@ def check_mount_point(path: str) -> None:
     try:
         count = len(os.listdir(path))
     except OSError as error:
-        raise UsageError(f"mount point {path}: {error.strerror}", error.errno) from None
+        raise StackError(f"mount point {path}: {error.strerror}", error.errno) from None
     if count:
-        raise UsageError(
+        raise StackError(
             f"mount point {path} is not empty: {count} entries, must have 0", errno.ENOTEMPTY
         )
 

@@ -122,7 +122,7 @@ def test_which_stack_is_meant_and_all_of_them_down(here: Place):
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "fusedm: no stack is running: start one with `fusedm up STACK.toml MOUNTPOINT`",
-        "code 2",
+        "code 1",
         "data",
         f"fusedm: several stacks are running, choose with --stack: {', '.join(listed)}",
         "code 2",
@@ -231,9 +231,9 @@ def test_no_byte_of_a_key_is_to_be_seen(here: Place):
 @pytest.mark.parametrize(
     ("code", "prepare", "text"),
     [
-        (2, lambda point: point.rmdir(), "No such file or directory"),
-        (2, lambda point: (point.rmdir(), point.touch()), "Not a directory"),
-        (2, lambda point: (point / "x").touch(), "is not empty: 1 entries, must have 0"),
+        (1, lambda point: point.rmdir(), "No such file or directory"),
+        (1, lambda point: (point.rmdir(), point.touch()), "Not a directory"),
+        (1, lambda point: (point / "x").touch(), "is not empty: 1 entries, must have 0"),
     ],
     ids=["missing", "a file", "not empty"],
 )

@@ -107,4 +107,4 @@ def test_an_interrupt_does_not_stop_the_teardown_and_what_is_to_be_kept_is(tmp_p
     assert demo.returncode == 0
     assert {path.name for path in folder.iterdir()} >= {"stack.toml", "alice.key", "ufs0.img"}
     assert list((folder / "mnt").iterdir()) == []
-    assert refused(2, "demo", "--keep", folder) == f"--keep {folder}: File exists"
+    assert refused(1, "demo", "--keep", folder) == f"--keep {folder}: File exists"

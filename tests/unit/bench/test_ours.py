@@ -11,7 +11,7 @@ from fusedm.bench.layers import CHAIN, layer_figures
 from fusedm.bench.memory import DISKS, VIEWS, large_stack, load_file
 from fusedm.bench.ours import stack_text
 from fusedm.bench.place import MIB, Place, check_parent
-from fusedm.block.errors import UsageError
+from fusedm.block.errors import StackError
 from fusedm.cli.progress import Progress
 from fusedm.stack import parse_spec
 
@@ -80,17 +80,17 @@ def test_sqlite_commits_every_transaction(tmp_path):
     ],
 )
 def test_a_folder_that_will_not_do_is_refused(parent, needed, complaint):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(StackError) as caught:
         check_parent(parent, any_medium=False, needed=needed)
     assert str(caught.value).startswith(complaint)
 
 
 def test_too_little_room_is_told_with_both_numbers(tmp_path):
-    with pytest.raises(UsageError, match="are free, 1024PiB are needed"):
+    with pytest.raises(StackError, match="are free, 1024PiB are needed"):
         check_parent(str(tmp_path), any_medium=True, needed=1 << 60)
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(StackError, match="is no folder"):
         check_parent(str(tmp_path / "file"), any_medium=True, needed=0)

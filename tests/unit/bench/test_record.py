@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fusedm.bench.record import Figure, NotRun, Ratio, Record, fallen, from_json, to_json
-from fusedm.block.errors import UsageError
+from fusedm.block.errors import StackError
 
 RECORD = Record(
     kind="compare",
@@ -53,7 +53,7 @@ def test_medians_are_written_beside_the_rounds():
     ],
 )
 def test_what_is_no_record_is_refused_in_one_line(text, complaint):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(StackError) as caught:
         from_json(text, "--compare old.json")
     said = str(caught.value)
     assert said.startswith("--compare old.json: ")
@@ -83,5 +83,5 @@ def test_absolute_figures_are_not_compared():
 
 
 def test_nothing_in_common_is_no_comparison():
-    with pytest.raises(UsageError, match="2 and 0 ratios, 0 in common"):
+    with pytest.raises(StackError, match="2 and 0 ratios, 0 in common"):
         fallen(RECORD, replace(RECORD, ratios=[]), 1.2)

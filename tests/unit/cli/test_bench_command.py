@@ -7,12 +7,12 @@ from fusedm.cli.main import main
 from tests.unit.bench.test_record import RECORD
 
 
-def refused(capsys, *words):
+def refused(capsys, *words, code=2):
     """The one line a command line is refused with."""
     with pytest.raises(SystemExit) as caught:
         main(["bench", *words])
     said = capsys.readouterr()
-    assert (caught.value.code, said.out) == (2, "")
+    assert (caught.value.code, said.out) == (code, "")
     assert said.err.count("\n") == 1
     return said.err.removeprefix("fusedm: ").rstrip("\n")
 
@@ -36,14 +36,23 @@ def refused(capsys, *words):
         (["--memory", "--plot", "a.png"],
          "--only, --plot, --compare and --require-peers are for ratios: not with --memory"),
         (["--plot", "a.pdf"], "--plot a.pdf: must end in .png or .svg"),
+    ],
+)  # fmt: skip
+def test_what_was_asked_for_wrongly_is_one_line(capsys, words, complaint):
+    assert refused(capsys, *words) == complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
         (["--json", "/no/such/a.json"], "--json /no/such/a.json: cannot be written"),
         (["--compare", "/no/such"], "--compare /no/such: No such file or directory"),
         (["--folder", "/proc"], "--folder /proc: is on proc, not tmpfs: a medium would be measured "
          "and not the stacks; --any-medium does it all the same"),
     ],
 )  # fmt: skip
-def test_what_was_asked_for_wrongly_is_one_line(capsys, words, complaint):
-    assert refused(capsys, *words) == complaint
+def test_files_that_cannot_be_used_are_one_line(capsys, words, complaint):
+    assert refused(capsys, *words, code=1) == complaint
 
 
 def test_a_pattern_of_nothing_is_refused_with_the_names(capsys):
@@ -53,7 +62,8 @@ def test_a_pattern_of_nothing_is_refused_with_the_names(capsys):
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"{}"])
 def test_a_file_to_compare_with_that_is_none_is_refused(capsys, tmp_path, content):
     (tmp_path / "old.json").write_bytes(content)
-    assert refused(capsys, "--compare", str(tmp_path / "old.json")).startswith("--compare ")
+    said = refused(capsys, "--compare", str(tmp_path / "old.json"), code=1)
+    assert said.startswith("--compare ")
 
 
 def test_a_file_to_compare_with_is_read_before_the_run(capsys, tmp_path):

@@ -174,7 +174,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED: it becomes a
 @pytest.mark.usefixtures("alone")
 def test_without_a_stack_running_a_verb_does_not_know_which(capsys):
     code, said = exit_of(capsys, "ls")
-    assert (code, "no stack is running: start one with" in said) == (2, True)
+    assert (code, "no stack is running: start one with" in said) == (1, True)
 
 
 @needs_root

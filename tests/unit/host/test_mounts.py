@@ -81,21 +81,21 @@ def test_an_empty_directory_is_a_mount_point(tmp_path: Path) -> None:
 
 
 def test_a_missing_mount_point_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="mount point .*/gone: No such file") as caught:
+    with pytest.raises(StackError, match="mount point .*/gone: No such file") as caught:
         mounts.check_mount_point(str(tmp_path / "gone"))
     assert caught.value.errno == errno.ENOENT
 
 
 def test_a_mount_point_that_is_no_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="Not a directory"):
+    with pytest.raises(StackError, match="Not a directory"):
         mounts.check_mount_point(str(tmp_path / "file"))
 
 
 def test_a_mount_point_that_is_not_empty_is_refused_with_the_count(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "b").touch()
-    with pytest.raises(UsageError, match="is not empty: 2 entries, must have 0"):
+    with pytest.raises(StackError, match="is not empty: 2 entries, must have 0"):
         mounts.check_mount_point(str(tmp_path))
 
 
