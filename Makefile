@@ -37,7 +37,7 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount test-kernel cover sim fmt fmt-check lint types \
+.PHONY: help setup demo test test-fast test-mount interrupts test-kernel cover sim fmt fmt-check lint types \
 	check ci new-target lock clean
 
 help: ## Print this list
@@ -70,6 +70,9 @@ cover: setup ## Run all tests and print what none of them reached
 
 sim: setup ## Long random runs: make sim N=200 SEED=7
 	FUSEDM_SIM_N='$(or $(N),200)' FUSEDM_SIM_SEED='$(SEED)' $(PYTEST) tests/sim -s
+
+interrupts: setup ## Signal verbs before every line of what makes and undoes things
+	FUSEDM_PLACES=1000 $(PYTEST) tests/mount/test_interrupted.py
 
 fmt: setup ## Format the code and sort its imports
 	$(PY) -m ruff check --select I --fix-only --quiet .

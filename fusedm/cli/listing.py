@@ -86,3 +86,26 @@ def _branch(name: str, files: Mapping[str, File], first: str, others: str) -> It
         yield from _branch(child, files, f"{others} |-", f"{others} | ")
     for child in below[-1:]:
         yield from _branch(child, files, f"{others} `-", f"{others}   ")
+
+
+def shared(name: str, files: Mapping[str, File], nodes: Mapping[str, str]) -> list[str]:
+    """What to know before a file is attached: which loop devices show the same data already.
+
+    files and nodes are by name; a file says what it lies on.
+    """
+    lines = []
+    for other, node in nodes.items():
+        if other == name:
+            lines.append(f"{name!r} is attached to {node} already")
+        elif other in files and other in _all_below(name, files):
+            lines.append(f"{name!r} lies on {other!r}, which is attached to {node}")
+        elif other in files and name in _all_below(other, files):
+            lines.append(f"{other!r}, which is attached to {node}, lies on {name!r}")
+    return [f"{line}: neither sees what is written through the other" for line in lines]
+
+
+def _all_below(name: str, files: Mapping[str, File]) -> set[str]:
+    below: list[str] = list(files[name]["below"]) if name in files else []
+    for each in below:
+        below += files[each]["below"] if each in files else []
+    return set(below)

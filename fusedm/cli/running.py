@@ -22,6 +22,8 @@ from fusedm.control import (
     which_stack,
 )
 from fusedm.host import loop
+from fusedm.host.interrupts import hold
+from fusedm.host.mounts import mounts_of_source
 from fusedm.host.writing import write_whole
 
 EXIT_FOUND = 1
@@ -116,13 +118,27 @@ def save(stack: str | None, file: str, force: bool) -> None:
 def attach(stack: str | None, name: str) -> None:
     """Attach a disk, mapped device or view to a loop device and print its node (needs root).
 
-    The loop device has direct I/O on, and the logical block size of what is attached.
+    The loop device has direct I/O on, and the logical block size of what is attached. If what it
+    lies on, or what lies on it, is attached already, that is said on standard error: neither
+    sees what is written through the other.
     Exit codes: 0, 1 it cannot be attached, 2 not root, or root cannot see into the mount.
     """
     with Client(which_stack(stack)) as client:
+        files = {file["name"]: file for file in client.call("ls")}
         file = client.call("file", name=name)
         path = client.root() + file["path"]
-    click.echo(loop.attach(path, file["log_sec"], file["ro"]).node)
+        loops = loops_over(client)
+    nodes = {name_in_mount(each.backing_file)[-1]: _with_mounts(each.node) for each in loops}
+    for line in listing.shared(name, files, nodes):
+        click.echo(f"fusedm: warning: {line}", err=True)
+    # From here on it is done whole: attached with its node told, or not attached.
+    hold()
+    device = loop.attach(path, file["log_sec"], file["ro"])
+    try:
+        click.echo(device.node)
+    except BaseException:
+        loop.detach(device)
+        raise
 
 
 @click.command()
@@ -138,8 +154,8 @@ def detach(stack: str | None, name: str) -> None:
         devices = loop.attached_to([client.root() + file["path"]])
     if not devices:
         raise StackError(f"{name!r} is not attached to a loop device")
-    for device in devices:
-        loop.detach(device)
+    hold()
+    loop.release(devices)
 
 
 @click.command("doctor")
@@ -159,6 +175,12 @@ def doctor_command() -> None:
             click.echo(f"       fix: {finding.fix}")
     if any(finding.needed and not finding.ok for finding in findings):
         sys.exit(EXIT_FOUND)
+
+
+def _with_mounts(node: str) -> str:
+    """A loop device and where it is mounted."""
+    mounted = [mount.mount_point for mount in mounts_of_source(node)]
+    return f"{node} (mounted at {mounted[0]})" if mounted else node
 
 
 def _words(value: object) -> str:

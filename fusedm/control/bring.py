@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import run_dir
@@ -87,13 +87,18 @@ def _clear(mount_point: str, force: bool, lazy: bool) -> list[str]:
 
 
 def bring_down_all(force: bool = False) -> list[str]:
-    """Every stack of this user; the first that refuses is told of after all have been tried.
+    """Every stack of this user, or none if one of them refuses, which is looked for first.
 
+    Forced, all are tried before the first that would not go is told of.
     Raises: FusedmError.
     """
     done: list[str] = []
     refused: FusedmError | None = None
-    for stack in list(run_dir.running_stacks()):
+    stacks = list(run_dir.running_stacks())
+    if not force:
+        for stack in stacks:
+            _refuse_busy(stack)
+    for stack in stacks:
         try:
             done += bring_down(stack.mount_point, force)
         except FusedmError as error:
@@ -103,6 +108,21 @@ def bring_down_all(force: bool = False) -> list[str]:
     if refused is not None:
         raise refused
     return done
+
+
+def _refuse_busy(stack: RunningStack) -> None:
+    """Refuse if a stack cannot be brought down without anybody noticing.
+
+    Raises: StackError(EBUSY) with the holders; ControlError if its daemon does not answer.
+    """
+    if stack.is_alive:
+        with Client(stack.mount_point) as client:
+            _refuse_open_files(client)
+            devices = loops_over(client)
+    else:
+        devices = loop.attached(stack.mount_point)
+    for device in devices:
+        loop.refuse_busy(device)
 
 
 def _end(stack: RunningStack, force: bool) -> list[str]:
@@ -115,18 +135,26 @@ def _end(stack: RunningStack, force: bool) -> list[str]:
                 client.call("dm.resumeall")
             else:
                 _in_a_moment(lambda: _refuse_open_files(client))
+            devices = loops_over(client)
             try:
-                done += loop.release(loops_over(client), force)
+                done += loop.release(devices, force)
             except FusedmError as error:
                 if not force:
                     raise
                 held = error
-            _in_a_moment(lambda: client.call("stop", force=force))
-    except ControlError:
-        # It is there, but not to be talked to: not yet, or no more.
-        if not force:
+            try:
+                _in_a_moment(lambda: client.call("stop", force=force))
+            except FusedmError as error:
+                if error.errno == errno.EBUSY:  # A file has been opened since it was looked.
+                    _put_back(client, devices)
+                raise
+    except ControlError as error:
+        # It is there, but not to be talked to: not yet, or no more. One that goes away is ending,
+        # as it does when the last that had something of a mount out of sight lets go.
+        if force:
+            send_signal(stack.pid, stack.started, signal.SIGTERM)
+        elif error.errno != errno.ECONNRESET:
             raise
-        send_signal(stack.pid, stack.started, signal.SIGTERM)
     _wait_until_ended(stack.mount_point)
     done.append(f"ended daemon {stack.pid}")
     if held is not None:
@@ -152,21 +180,64 @@ def _in_a_moment(step: Callable[[], object]) -> None:
         time.sleep(POLL_SECONDS)
 
 
+def _put_back(client: Client, devices: list[LoopDevice]) -> None:
+    """Attach again what has just been detached."""
+    with suppress(FusedmError):
+        root = client.root() + client.mount_point
+        for device in devices:
+            path = os.path.join(root, *name_in_mount(device.backing_file))
+            loop.attach(path, device.logical_block_size, device.read_only)
+
+
 def _refuse_open_files(client: Client) -> None:
     """Refuse if a file is open other than by a loop device of ours, which can be detached."""
     loops = Counter(name_in_mount(device.backing_file) for device in loops_over(client))
     for file in client.call("ls"):
         if file["open"] > loops[name_in_mount(file["path"])]:
-            holders = mounts.describe(mounts.holders_of(file["path"])) or "somebody"
-            raise StackError(f"{file['path']} is held by {holders}", errno.EBUSY)
+            held = f"{file['path']} is held by"
+            holders = mounts.describe(mounts.holders_of(file["path"]))
+            if not holders and _is_out_of_sight(client):
+                held = f"{file['path']} is out of sight (umount -l), but held by"
+                holders = mounts.describe(_holders_out_of_sight(client, file["path"]))
+            text = f"{held} {holders or 'somebody'}: end that first, or use --force"
+            raise StackError(text, errno.EBUSY)
+
+
+def _is_out_of_sight(client: Client) -> bool:
+    """Whether a stack has been unmounted lazily, and lives on for who has something of it open."""
+    mounted = mounts.mount_at(client.mount_point)
+    return mounted is None or mounted.device != client.call("status")["device"]
+
+
+def _holders_out_of_sight(client: Client, path: str) -> list[mounts.Holder]:
+    """Who has a file open of a mount that is nowhere any more: its path begins there."""
+    folder, name = name_in_mount(path)
+    device = _number(client.call("status")["device"])
+    return [one for one in mounts.holders_of(f"/{folder}/{name}") if _is_on(one, device)]
+
+
+def _is_on(holder: mounts.Holder, device: int) -> bool:
+    """Whether what a process has open is on a file system, told by its number."""
+    with suppress(OSError):
+        links = [link.replace(" ", "/") for link in holder.what.split(", ")]
+        return any(os.stat(f"/proc/{holder.pid}/{link}").st_dev == device for link in links)
+    return False
+
+
+def _number(device: str) -> int:
+    """The number of a device, as stat has it, from its words: "0:52"."""
+    major, minor = map(int, device.split(":"))
+    return os.makedev(major, minor)
 
 
 def loops_over(client: Client) -> list[LoopDevice]:
     """The loop devices over the files of a living stack, whoever attached them."""
     root = client.root()
-    if not root:
-        return loop.attached(client.mount_point)
-    return loop.attached_on(os.stat(root + client.mount_point).st_dev)
+    if root:
+        return loop.attached_on(os.stat(root + client.mount_point).st_dev)
+    if _is_out_of_sight(client):
+        return loop.attached_on(_number(client.call("status")["device"]))
+    return loop.attached(client.mount_point)
 
 
 def name_in_mount(path: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from fusedm.control.looking import Looking, Verifying
 from fusedm.control.protocol import Request
 from fusedm.control.telling import Telling
 from fusedm.control.wire import decode_arguments
+from fusedm.host.mounts import mount_at
 from fusedm.stack import Stack, format_spec
 
 Json = dict[str, Any]
@@ -77,13 +78,16 @@ def _methods(prefix: str, verbs: object) -> dict[str, Callable[..., object]]:
 
 
 class StackVerbs:
-    """The verbs on the stack as a whole; each public method is one."""
+    """The verbs on the stack as a whole, which is mounted; each public method is one."""
 
     def __init__(self, stack: Stack, mount_point: Path, stop: Callable[[], None]) -> None:
         self._stack = stack
         self._system = stack.system
         self._mount_point = mount_point
         self._stop = stop
+        mounted = mount_at(str(mount_point))
+        #: The number of its file system, by which it is found when it is mounted there no more.
+        self._device = mounted.device if mounted is not None else None
 
     def status(self) -> Json:
         """What is running and how much of it."""
@@ -91,6 +95,7 @@ class StackVerbs:
         devices: Iterable[BlockDevice] = chain(system.disks.values(), system.mapped.values())
         return {
             "mount_point": str(self._mount_point),
+            "device": self._device,
             "pid": os.getpid(),
             "strict": "linux" if system.strict else None,
             "disks": len(system.disks),

@@ -168,11 +168,11 @@ async def _serve_stack(
     asked: trio.Event,
 ) -> None:
     mount_point = config.mount_point
-    commands = Commands(stack, mount_point, asked.set, config.options.lane)
     unmounting, unmounted, is_up = trio.Event(), trio.Event(), trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
+            commands = Commands(stack, mount_point, asked.set, config.options.lane)
             listener = listen(socket_path(str(mount_point)))
             nursery.start_soon(serve_control, listener, commands.dispatch)
             if asked.is_set():

@@ -10,7 +10,7 @@ from pathlib import Path
 from fusedm.host.interrupts import ENDING_SIGNALS
 
 #: How many of the places are tried, spread over all; make interrupts tries every one.
-PLACES = int(os.environ.get("FUSEDM_PLACES", "5"))
+PLACES = int(os.environ.get("FUSEDM_PLACES", "4"))
 
 #: Runs the command line with a signal before the n-th line of some modules, in this process or in
 #: the daemon that is forked from it. With 0 it tells of each line where it is.

@@ -105,6 +105,10 @@ def test_which_stack_is_meant_and_all_of_them_down(here: Place):
         "$0" dm add m --no-table --stack other
         FUSEDM_STACK=other "$0" dm list
         FUSEDM_STACK=other "$0" dm list --stack mnt
+        exec 9< mnt/disks/plain0
+        code "$0" down --all | sed 's/ is held by.*/ is held/'
+        "$0" dm list --stack other
+        exec 9<&-
         "$0" down --all 2>&1 | sed 's/[0-9]*$//'
         ls /run/fusedm mnt other
     """
@@ -129,6 +133,10 @@ def test_which_stack_is_meant_and_all_of_them_down(here: Place):
         "data",
         "m",
         "data",
+        f"fusedm: {folder}/mnt/disks/plain0 is held",
+        "code 1",
+        "data",
+        "m",
         "ended daemon ",
         "ended daemon ",
         "/run/fusedm:",

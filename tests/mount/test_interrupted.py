@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusedm.control.run_dir import running_stacks
+from fusedm.host import loop
 from tests.helpers.cli import Place, place, run, wait_until
 from tests.helpers.signalled import Signalled
 from tests.helpers.tiers import left_behind
@@ -65,3 +66,34 @@ def test_an_interrupted_up_leaves_nothing_or_a_whole_stack_and_0(here: Place, wh
         ends.add(done.returncode == 0)
         start_over(here)
     assert ends == {False, True}
+
+
+@pytest.mark.loop
+def test_an_interrupted_attach_has_told_the_node_or_attached_nothing(here: Place):
+    here.up()
+    modules = "cli/running.py host/loop.py host/loop_control.py host/interrupts.py"
+    attach = Signalled(here.folder, "us", modules, "attach", "data", "--stack", here.mount_point)
+    assert attach.run(0).returncode == 0
+    here.ok("detach", "data")
+    ends = set()
+    for line, number in attach.places():
+        done = attach.run(line, number)
+        devices = loop.attached(str(here.mount_point))
+        told = [f"{device.node}\n" for device in devices]
+        assert told == ([done.stdout] if done.returncode == 0 else []), (line, number, done)
+        for device in devices:
+            loop.detach(device)
+        ends.add(done.returncode == 0)
+    assert ends == {False, True}
+
+
+def test_an_interrupted_run_leaves_nothing(here: Place):
+    modules = "cli/run_command.py control/detached.py host/interrupts.py"
+    command = ("sh", "-c", 'echo "$FUSEDM_MOUNT"')
+    run_ = Signalled(here.folder, "us", modules, "run", here.toml, "--", *command)
+    assert run_.run(0).returncode == 0
+    for line, number in run_.places():
+        done = run_.run(line, number)
+        assert done.returncode in (0, 1, -number, 128 + number), (line, number, done)
+        assert not os.path.lexists(done.stdout.strip() or "/no/such"), (line, number, done)
+        assert [stack for stack in running_stacks() if stack.stack_file == str(here.toml)] == []
