@@ -18,6 +18,7 @@ from fusedm.bench.place import Place, clear, wait_for_daemon
 from fusedm.block.errors import StackError
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in
 from fusedm.host.process import end_with
+from fusedm.host.undoing import undone_by
 
 
 @contextmanager
@@ -38,13 +39,12 @@ def supervised(place: Place) -> Iterator[None]:
     os.setsid()
     end_with(parent)
     # What came to both of us before we had a session of our own is handed on to us as well.
-    try:
-        with interruptible():
-            yield
-    except KeyboardInterrupt:
-        raise StackError("the benchmark was interrupted") from None
-    finally:
-        _clear(place)
+    with undone_by(lambda: _clear(place)):
+        try:
+            with interruptible():
+                yield
+        except KeyboardInterrupt:
+            raise StackError("the benchmark was interrupted") from None
 
 
 def _clear(place: Place) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from fusedm.block.errors import FusedmError, StackError, UsageError
+from fusedm.block.errors import StackError, UsageError
 from fusedm.cli import demo_files, demo_proof
 from fusedm.cli.demo_fio import fio_table
 from fusedm.cli.progress import Progress
@@ -22,6 +22,7 @@ from fusedm.control import Client, bring_down, daemon_config, reap, stack_at, st
 from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts
 from fusedm.host.interrupts import hold, interruptible, let_in
+from fusedm.host.undoing import undone_by
 
 STACK_FILE = """\
 version = 1
@@ -80,7 +81,7 @@ def run_demo(keep: str | None) -> None:
     say = Progress(sys.stdout)
     hold()
     with _work_folder(keep) as folder:
-        with _torn_down(folder, say):
+        with undone_by(lambda: _tear_down(folder, say)):
             try:
                 with interruptible():
                     _run(folder, say)
@@ -114,20 +115,6 @@ def _run(folder: Path, say: Progress) -> None:
     say.step("4", "a short benchmark of the view")
     for line in fio_table(home["path"], folder, say):
         say.line(line)
-
-
-@contextlib.contextmanager
-def _torn_down(folder: Path, say: Progress) -> Iterator[None]:
-    """Undo everything after a with block; an error of the block is what is told, not of this."""
-    try:
-        yield
-    except BaseException:
-        try:
-            _tear_down(folder, say)
-        except (FusedmError, OSError) as error:
-            say.line(f"tearing down: {error}")
-        raise
-    _tear_down(folder, say)
 
 
 def _tear_down(folder: Path, say: Progress) -> None:
@@ -172,7 +159,8 @@ def _work_folder(keep: str | None) -> Iterator[Path]:
         (folder / "files").mkdir()
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="fusedm-demo-") as name:
+    # What cannot be removed has been told of as left behind.
+    with tempfile.TemporaryDirectory(prefix="fusedm-demo-", ignore_cleanup_errors=True) as name:
         (Path(name) / "mnt").mkdir()
         (Path(name) / "files").mkdir()
         yield Path(name)

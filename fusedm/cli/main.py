@@ -17,6 +17,7 @@ from fusedm import __version__
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.cli.verbs import Verb, VerbGroup, load
 from fusedm.host.interrupts import exit_code
+from fusedm.host.undoing import notes
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -149,5 +150,6 @@ def _drop_output() -> None:
 
 
 def _exit(error: FusedmError, code: int) -> None:
-    print(f"fusedm: {error}", file=sys.stderr)
+    for line in (error, *notes(error)):
+        print(f"fusedm: {line}", file=sys.stderr)
     sys.exit(code)

@@ -68,23 +68,33 @@ def running_stack(stack_file: str, mount_point: str, options: MountOptions) -> I
     pid = start_detached(daemon_config(stack_file, mount_point, options), with_parent=True)
     try:
         yield
-    finally:
-        try:
-            bring_down(mount_point, force=True)
-        except FusedmError as error:
-            print(f"fusedm: {error}", file=sys.stderr)
-        reap(pid)
-        _tell_log(mount_point)
+    except BaseException as error:
+        for line in _tear_down(mount_point, pid):
+            error.add_note(line)
+        raise
+    for line in _tear_down(mount_point, pid):
+        with contextlib.suppress(OSError):  # Who reads it may be gone.
+            print(f"fusedm: {line}", file=sys.stderr)
 
 
-def _tell_log(mount_point: str) -> None:
-    """Pass on what the daemon has logged: nobody would look for the log of a stack that is gone."""
+def _tear_down(mount_point: str, pid: int) -> list[str]:
+    """Tear a stack down; what could not be, and what its daemon has logged.
+
+    Nobody would look for the log of a stack that is gone.
+    """
+    lines = []
+    try:
+        bring_down(mount_point, force=True)
+    except (FusedmError, OSError) as error:
+        lines.append(str(error))
+    reap(pid)
     log = log_path(mount_point)
     with contextlib.suppress(FileNotFoundError):
         said = log.read_text(errors="replace").strip()
         log.unlink()
         if said:
-            print(f"fusedm: the daemon said: {said}", file=sys.stderr)
+            lines.append(f"the daemon said: {said}")
+    return lines
 
 
 def environment(mount_point: str) -> dict[str, str]:

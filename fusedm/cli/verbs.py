@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from fusedm.host.interrupts import exit_code
+from fusedm.host.undoing import notes
 
 
 class Verb(NamedTuple):
@@ -39,10 +40,12 @@ class VerbGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Carry out a command; one that was interrupted says nothing, as in a shell."""
+        """Carry out a command; one that was interrupted says nothing, but what was not undone."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
+            for note in notes(interrupt):
+                click.echo(f"fusedm: {note}", err=True)
             sys.exit(exit_code(interrupt))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -117,7 +117,7 @@ def _refuse_busy(stack: RunningStack) -> None:
     """
     if stack.is_alive:
         with Client(stack.mount_point) as client:
-            _refuse_open_files(client)
+            _in_a_moment(lambda: _refuse_open_files(client))
             devices = loops_over(client)
     else:
         devices = loop.attached(stack.mount_point)
@@ -182,7 +182,7 @@ def _in_a_moment(step: Callable[[], object]) -> None:
 
 def _put_back(client: Client, devices: list[LoopDevice]) -> None:
     """Attach again what has just been detached."""
-    with suppress(FusedmError):
+    with suppress(FusedmError, OSError):
         root = client.root() + client.mount_point
         for device in devices:
             path = os.path.join(root, *name_in_mount(device.backing_file))

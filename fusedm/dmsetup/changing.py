@@ -15,6 +15,7 @@ from fusedm.dmsetup.options import leading_number
 from fusedm.dmsetup.session import watch_deferred
 from fusedm.dmsetup.tables import check_table_text, split_concise
 from fusedm.host import nodes
+from fusedm.host.undoing import undone_by
 
 #: How often and how fast --retry asks again.
 RETRIES = 25
@@ -197,7 +198,7 @@ def _wipe(command: Command, device: Named, lockfs: bool = True) -> None:
 
 def remove(command: Command) -> None:
     """remove: with node and loop device; the daemon ends with the last one."""
-    try:
+    with undone_by(command.session.end_if_empty):
         for device in command.required():
             if command.options.has("force"):
                 try:
@@ -205,8 +206,6 @@ def remove(command: Command) -> None:
                 except UsageError as error:
                     command.error(str(error))
             _remove(command, device)
-    finally:
-        command.session.end_if_empty()
 
 
 def _remove(command: Command, device: Named) -> None:
@@ -238,7 +237,7 @@ def _defer(command: Command, told: DeviceInfo) -> None:
 
 def remove_all(command: Command) -> None:
     """remove_all: everything that is not in use, from the top; forced, the rest gets no I/O."""
-    try:
+    with undone_by(command.session.end_if_empty):
         _remove_unused(command)
         if command.options.has("force"):
             _wipe_all(command)
@@ -246,8 +245,6 @@ def remove_all(command: Command) -> None:
             left = len(command.session.devices())
             if left:
                 command.error(f"Unable to remove {left} device(s).")
-    finally:
-        command.session.end_if_empty()
 
 
 def _wipe_all(command: Command) -> None:

@@ -10,6 +10,7 @@ from fusedm.dmsetup import changing, telling, udev
 from fusedm.dmsetup.command import Command, Streams
 from fusedm.dmsetup.fields import fields_text
 from fusedm.dmsetup.grammar import Call, Help, read_call, usage_text
+from fusedm.host.undoing import notes
 
 
 def _targets(command: Command) -> None:
@@ -96,7 +97,7 @@ def run(arguments: Sequence[str], streams: Streams) -> int:
             return 1
     except FusedmError as error:
         streams.stdout.flush()
-        text = str(error)
+        text = "\n".join([str(error), *notes(error)])
         streams.stderr.write((text + "\n" if text else "") + "Command failed.\n")
         return 1
     return 0
