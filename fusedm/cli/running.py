@@ -115,12 +115,14 @@ def save(stack: str | None, file: str, force: bool) -> None:
 @click.command()
 @stack_option
 @click.argument("name")
-def attach(stack: str | None, name: str) -> None:
+@click.option("--partscan/--no-partscan", default=True, help="Show its partitions (the default).")
+def attach(stack: str | None, name: str, partscan: bool) -> None:
     """Attach a disk, mapped device or view to a loop device and print its node (needs root).
 
-    The loop device has direct I/O on, and the logical block size of what is attached. If what it
-    lies on, or what lies on it, is attached already, that is said on standard error: neither
-    sees what is written through the other.
+    The loop device has direct I/O on, and the logical block size of what is attached. Its
+    partitions have nodes beside its own (/dev/loop0p1), which go with it. If what it lies on, or
+    what lies on it, is attached already, that is said on standard error: neither sees what is
+    written through the other.
     Exit codes: 0, 1 it cannot be attached, 2 not root, or root cannot see into the mount.
     """
     with Client(which_stack(stack)) as client:
@@ -128,12 +130,14 @@ def attach(stack: str | None, name: str) -> None:
         file = client.call("file", name=name)
         path = client.root() + file["path"]
         loops = loops_over(client)
+    if file["suspended"]:
+        raise StackError(f"{name!r} is suspended: attaching flushes it, which waits for resume")
     nodes = {name_in_mount(each.backing_file)[-1]: _with_mounts(each.node) for each in loops}
     for line in listing.shared(name, files, nodes):
         click.echo(f"fusedm: warning: {line}", err=True)
     # From here on it is done whole: attached with its node told, or not attached.
     hold()
-    device = loop.attach(path, file["log_sec"], file["ro"])
+    device = loop.attach(path, file["log_sec"], file["ro"], partscan)
     try:
         click.echo(device.node)
     except BaseException:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from fusedm.block.errors import StackError
 from fusedm.host.loop import LoopDevice, attached_to
 from fusedm.host.mounts import Mount, mounts_of_source, run_tool
+from fusedm.host.partitions import make_nodes
 from fusedm.host.write_back import write_back
 
 #: Source: include/uapi/linux/fs.h.
@@ -64,16 +65,22 @@ class Freeze:
         threading.Thread(target=self.thaw, daemon=True).start()
 
     def _freeze_device(self, device: LoopDevice) -> None:
+        parts = make_nodes(device.node)
+        self._freeze_node(device.node, device.node, is_synced=not device.read_only)
+        for part in parts:
+            self._freeze_node(part.node, part.number, is_synced=not device.read_only)
+
+    def _freeze_node(self, node: str, source: str, is_synced: bool) -> None:
         by_file_system: dict[str, list[Mount]] = {}
-        for mount in mounts_of_source(device.node):
+        for mount in mounts_of_source(source):
             by_file_system.setdefault(mount.device, []).append(mount)
         try:
             for mounts in by_file_system.values():
                 self._freeze_mounted(mounts)
-            if not by_file_system and not device.read_only:
-                write_back(device.node)
+            if not by_file_system and is_synced:
+                write_back(node)
         except OSError as error:
-            where = next((m[0].mount_point for m in by_file_system.values()), device.node)
+            where = next((m[0].mount_point for m in by_file_system.values()), node)
             raise StackError(
                 f"{where}: cannot be frozen (nolockfs goes without): {error.strerror}", error.errno
             ) from None

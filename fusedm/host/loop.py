@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from fusedm.block.errors import FusedmError, StackError, UsageError
@@ -36,6 +36,7 @@ from fusedm.host.mounts import (
     run_tool,
     unmount,
 )
+from fusedm.host.partitions import delete_all, numbers, partitions, show_all
 
 __all__ = [
     "LoopDevice",
@@ -64,8 +65,10 @@ POLL_SECONDS = 0.02
 READAHEAD_BYTES = 1 << 20
 
 
-def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopDevice:
-    """Attach a file to a free loop device with direct I/O.
+def attach(
+    path: str, logical_block_size: int, read_only: bool = False, partscan: bool = False
+) -> LoopDevice:
+    """Attach a file to a free loop device with direct I/O; partscan shows its partitions, too.
 
     Units:  logical_block_size in bytes.
     Raises: UsageError where the machine or the user cannot, StackError if it did not take exactly.
@@ -73,18 +76,20 @@ def attach(path: str, logical_block_size: int, read_only: bool = False) -> LoopD
     _check_root()
     file = _open_file(path, read_only)
     flags = loop_control.DIRECT_IO | (loop_control.READ_ONLY if read_only else 0)
+    flags |= loop_control.PARTSCAN if partscan else 0
     try:
         with loop_control.configured(path, file, logical_block_size, flags) as (node, descriptor):
             got = loop_device(node)
             wanted = (logical_block_size, True, read_only)
             problem = difference(node, wanted, got)
             if problem or got is None:
-                loop_control.clear(descriptor)
                 raise StackError(problem or node, errno.EIO)
             # Without it a device is only slower.
             with suppress(OSError):
                 ahead = READAHEAD_BYTES >> SECTOR_SHIFT
                 fcntl.ioctl(descriptor, loop_control.BLKRASET, ahead)
+            if partscan:
+                show_all(node, descriptor)
             return got
     except OSError as error:
         raise loop_control.refused(path, logical_block_size, error) from None
@@ -138,10 +143,15 @@ def _let_go(device: LoopDevice, force: bool) -> bool:
             # Taking it back would wait for what is under way, and that may be for ever.
             if not force and _is_at_work(device) and busy_reason(device) is not None:
                 return False
+            had_partitions = bool(partitions(device.node))
+            with suppress(OSError) if force else nullcontext():
+                delete_all(device.node, descriptor)
             loop_control.clear(descriptor)
         if not force and is_attached(device):
             with opened(device.node) as descriptor:
                 loop_control.keep(descriptor)
+                if had_partitions:
+                    show_all(device.node, descriptor)
         return not is_attached(device)
     except OSError as error:
         if error.errno == errno.ENXIO:
@@ -186,21 +196,34 @@ def busy_reason(device: LoopDevice) -> str | None:
 
     Users are found by whatever node they use, one below /dev/mapper too.
     """
-    mounts = mounts_of_source(device.node)
+    name = os.path.basename(device.node)
+    reason = _reason(device.node, device_of_node(device.node) or "", SYS_BLOCK / name)
+    if reason is not None:
+        return reason
+    for part in partitions(device.node):
+        folder = SYS_BLOCK / name / os.path.basename(part.node)
+        reason = _reason(part.node, part.number, folder)
+        if reason is not None:
+            return f"partition {part.index} {reason}"
+    if is_claimed(device.node):
+        return "is in use by the kernel, perhaps mounted in another namespace"
+    return None
+
+
+def _reason(node: str, number: str, folder: Path) -> str | None:
+    """What keeps one block device busy; folder is its own in sysfs."""
+    mounts = [mount for mount in read_mounts() if mount.is_of(node, number)]
     if mounts:
         return f"is mounted at {mounts[0].mount_point}"
-    number = device_of_node(device.node) or ""
     swaps = [line.split()[0] for line in _read(Path("/proc/swaps")).splitlines()[1:]]
-    if any(node == device.node or device_of_node(node) == number for node in swaps):
+    if any(swap == node or device_of_node(swap) == number for swap in swaps):
         return "is in use as swap"
     holders = holders_of_device(number)
     if holders:
         return f"is held by {describe(holders)}"
-    stacked = _entries(SYS_BLOCK / os.path.basename(device.node) / "holders")
+    stacked = _entries(folder / "holders")
     if stacked:
         return f"is used by {', '.join(stacked)}"
-    if is_claimed(device.node):
-        return "is in use by the kernel, perhaps mounted in another namespace"
     return None
 
 
@@ -280,7 +303,8 @@ def _open_file(path: str, read_only: bool) -> int:
 
 def _unmount_all(devices: list[LoopDevice]) -> list[str]:
     done = []
-    mounts = {mount for device in devices for mount in mounts_of_source(device.node)}
+    every = [number for device in devices for number in numbers(device.node)]
+    mounts = {mount for number in every for mount in mounts_of_source(number)}
     # A later mount may lie upon an earlier one.
     for mount in [mount for mount in reversed(read_mounts()) if mount in mounts]:
         # One that is frozen would let itself be unmounted, and stay with its loop device for ever.

@@ -30,6 +30,7 @@ BLKRASET = 0x1262
 
 READ_ONLY = 1
 AUTO_CLEAR = 4
+PARTSCAN = 8
 DIRECT_IO = 16
 
 #: struct loop_info64: device, inode, rdevice, offset, sizelimit; number, two that are no more,
@@ -97,6 +98,7 @@ def opened(node: str, flags: int = os.O_RDONLY) -> Iterator[int]:
 def configured(path: str, file: int, size: int, flags: int) -> Iterator[tuple[str, int]]:
     """A free loop device that has just been attached to a file: its node, and a descriptor on it.
 
+    An error lets it go again.
     Units:  size is the logical block size, in bytes.
     Raises: UsageError where there is none to be had; OSError for what the driver refuses.
     """
@@ -112,7 +114,11 @@ def configured(path: str, file: int, size: int, flags: int) -> Iterator[tuple[st
                 if error.errno != errno.EBUSY:
                     raise
                 continue
-            yield node, descriptor
+            try:
+                yield node, descriptor
+            except BaseException:
+                clear(descriptor)
+                raise
             return
     raise UsageError(f"no free loop device: {TRIES} were taken by others just then", errno.EBUSY)
 
