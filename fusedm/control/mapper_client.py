@@ -22,6 +22,10 @@ class MapperClient:
         """Every mapped device, in order of name."""
         return decode(list[DeviceInfo], self._call("dm.ls"))
 
+    def targets(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """The types of targets there are, and their versions."""
+        return decode(list[tuple[str, tuple[int, int, int]]], self._call("dm.targets"))
+
     def info(self, name: Name) -> DeviceInfo:
         """One of them."""
         return self._change("info", name=name)

@@ -6,25 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from fusedm.block.errors import FusedmError, UsageError
-from fusedm.dmsetup import changing, telling, udev
+from fusedm.dmsetup import changing, kinds, telling, udev
 from fusedm.dmsetup.command import Command, Streams
 from fusedm.dmsetup.fields import fields_text
 from fusedm.dmsetup.grammar import Call, Help, read_call, usage_text
 from fusedm.host.undoing import notes
-
-
-def _targets(command: Command) -> None:
-    # Only these two need the targets themselves, and all that those are made of.
-    from fusedm.dmsetup import kinds
-
-    kinds.targets(command)
-
-
-def _target_version(command: Command) -> None:
-    from fusedm.dmsetup import kinds
-
-    kinds.target_version(command)
-
 
 #: What carries out each; one that returns False has failed and said why.
 VERBS: Mapping[str, Callable[[Command], bool | None]] = {
@@ -55,8 +41,8 @@ VERBS: Mapping[str, Callable[[Command], bool | None]] = {
     "udevcomplete": udev.complete,
     "udevcomplete_all": udev.complete_all,
     "udevcookies": udev.cookies,
-    "target-version": _target_version,
-    "targets": _targets,
+    "target-version": kinds.target_version,
+    "targets": kinds.targets,
     "version": telling.version,
     "setgeometry": changing.setgeometry,
     "splitname": telling.splitname,

@@ -17,7 +17,16 @@ import trio
 from fusedm.block import BlockDevice
 from fusedm.block.device_mapper import DeviceInfo, Name, Number, TargetLine, Which
 from fusedm.block.errors import FusedmError, StackError
-from fusedm.dm import MappedDevice, Namer, Table, name_of, status_lines, table_lines
+from fusedm.dm import (
+    MappedDevice,
+    Namer,
+    Table,
+    name_of,
+    status_lines,
+    table_lines,
+    target_class,
+    target_names,
+)
 from fusedm.stack.freezing import Freezing
 from fusedm.stack.outside import OutsideDevices
 
@@ -41,6 +50,10 @@ class DeviceMapper:
     def ls(self) -> list[DeviceInfo]:
         """Every mapped device, in order of name."""
         return [self._tell(mapped) for _, mapped in sorted(self._system.mapped.items())]
+
+    def targets(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """The types of targets there are, and their versions."""
+        return [(name, target_class(name).version) for name in target_names()]
 
     def info(self, name: Name) -> DeviceInfo:
         """One of them."""

@@ -62,6 +62,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "disk.gainengine": {"name": "d1", "engine": ENGINE},
     "disk.resetengine": {"name": "d0"},
     "dm.ls": {},
+    "dm.targets": {},
     "dm.info": {"name": {"uuid": "uuid-0"}},
     "dm.show": {"name": "dm0"},
     "dm.add": {
