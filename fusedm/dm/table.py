@@ -56,7 +56,7 @@ class Table:
     is_open and is_started say how far its targets have come (lifecycle.py).
     """
 
-    __slots__ = ("_starts", "entries", "is_open", "is_started", "sector_count")
+    __slots__ = ("_devices", "_starts", "entries", "is_open", "is_started", "sector_count")
 
     def __init__(self, entries: Sequence[TableEntry]) -> None:
         self.is_open = self.is_started = False
@@ -64,6 +64,7 @@ class Table:
         self.entries = tuple(entries)
         self.sector_count = ends[-1]
         self._starts = [entry.start_sector for entry in entries]
+        self._devices: list[BlockDevice] | None = None
         assert entries, "a table has at least one target"
         assert self._starts == ends[:-1], f"starts {self._starts} do not follow ends {ends}"
 
@@ -74,8 +75,10 @@ class Table:
 
     def devices(self) -> list[BlockDevice]:
         """Each device below once, in the order of the table."""
-        devices = [segment.device for entry in self.entries for segment in entry.target.devices()]
-        return list({id(device): device for device in devices}.values())
+        if self._devices is None:
+            segments = (part for entry in self.entries for part in entry.target.devices())
+            self._devices = list(dict.fromkeys(segment.device for segment in segments))
+        return self._devices
 
 
 def parse_table(
