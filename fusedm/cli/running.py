@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -57,7 +58,9 @@ def ls(stack: str | None, as_json: bool, as_tree: bool) -> None:
     """
     with Client(which_stack(stack)) as client:
         files = client.call("ls")
-        loops = {name_in_mount(one.backing_file): one.node for one in loops_over(client)}
+        loops = {}
+        with suppress(StackError):  # Where the mount cannot be seen from here.
+            loops = {name_in_mount(one.backing_file): one.node for one in loops_over(client)}
     paths = [file["path"] for file in files]
     nodes = {path: loops[name_in_mount(path)] for path in paths if name_in_mount(path) in loops}
     if as_json:

@@ -12,7 +12,7 @@ from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import run_dir
 from fusedm.control.client import Client
 from fusedm.control.run_dir import RunningStack
-from fusedm.host import loop, mounts, nodes
+from fusedm.host import loop, loop_finding, mounts, nodes
 from fusedm.host.loop import LoopDevice
 from fusedm.host.process import send_signal
 from fusedm.host.run_folder import run_folders
@@ -74,6 +74,10 @@ def _clear(mount_point: str, force: bool, lazy: bool) -> list[str]:
     if is_ours and not mounts.is_stale(mount_point):
         text = f"{mount_point}: its daemon lives, but no lock file of it is to be found here"
         raise ControlError(text, errno.EBUSY)
+    maybe = loop_finding.unproved(mount_point) if is_ours else []
+    if not force:
+        for device in maybe:
+            loop.refuse_busy(device)
     done = loop.release_all(mount_point, force)
     for folder in run_folders():
         done += nodes.release_dead(folder, force)
@@ -81,6 +85,8 @@ def _clear(mount_point: str, force: bool, lazy: bool) -> list[str]:
     if is_ours:
         mounts.unmount(mount_point, lazy)
         done.append(f"cleared the stale mount {mount_point}")
+        ours = [device for device in maybe if loop_finding.has_lost_way(device, mount_point)]
+        done += loop.release(ours, force)
     run_dir.forget(mount_point)
     run_dir.forget_mount_point(mount_point)
     return done

@@ -79,6 +79,22 @@ def attached_on(device: int, mount_point: str | None = None) -> list[LoopDevice]
     )
 
 
+def unproved(mount_point: str) -> list[LoopDevice]:
+    """The loop devices that a dead daemon may have left, where only has_lost_way can tell.
+
+    Right below `/` every way looks alike.
+    """
+    if os.path.dirname(mount_point) != "/" or os.geteuid() != 0:
+        return []
+    return _find(lambda name: lies_under(name, mount_point), lambda found: found.file is None)
+
+
+def has_lost_way(device: LoopDevice, mount_point: str) -> bool:
+    """Whether the name of a device no more leads through a mount that has just been taken away."""
+    name = _name_in_sysfs(os.path.basename(device.node))
+    return is_attached(device) and name is not None and not lies_under(name, mount_point)
+
+
 def attached_to(files: Collection[str]) -> list[LoopDevice]:
     """Every loop device over one of these files, by whatever name; their daemon has to answer.
 
@@ -119,7 +135,9 @@ def has_sequence(node: str, sequence: int) -> bool:
 
 def _find(may_be: Callable[[str], bool], is_it: Callable[[LoopDevice], bool]) -> list[LoopDevice]:
     """The attached devices that are it, of those that may be by their names in sysfs."""
-    entries = (entry for entry in os.listdir(SYS_BLOCK) if entry.startswith("loop"))
+    entries: list[str] = []
+    with suppress(FileNotFoundError):  # Without sysfs, as in a bare chroot.
+        entries = [entry for entry in os.listdir(SYS_BLOCK) if entry.startswith("loop")]
     found = []
     for entry in sorted(entries, key=lambda name: (len(name), name)):
         name = _name_in_sysfs(entry)

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ from tests.helpers.container import Container, containers
 from tests.helpers.dmsetup import Dmsetup, dmsetup_in, eventually
 from tests.helpers.mounted import MIB
 
-pytestmark = [pytest.mark.fuse, pytest.mark.loop]
+#: Namespaces hold what others have mounted.
+pytestmark = [pytest.mark.fuse, pytest.mark.loop, pytest.mark.alone]
 
 
 def down(container: Container, *options: str) -> str:
@@ -237,3 +240,32 @@ def test_a_pid_that_is_anothers_by_now_gets_no_signal() -> None:
         send_signal(innocent.pid, started - 1, signal.SIGKILL)
         innocent.communicate(b"\n", timeout=30)
         assert innocent.returncode == 0
+
+
+@contextmanager
+def below_root() -> Iterator[str]:
+    """A new folder right below the root."""
+    where = tempfile.mkdtemp(prefix="fusedm-test-", dir="/")
+    try:
+        yield where
+    finally:
+        os.rmdir(where)
+
+
+def test_what_killed_daemons_left_right_below_the_root_is_told_apart_too(tmp_path: Path) -> None:
+    (tmp_path / "stack.toml").write_text(
+        'version = 1\n[disks.d]\nsize = "4MiB"\nstore = "memory:"\n'
+    )
+    with containers(tmp_path, "a", "b") as two, below_root() as where:
+        found = []
+        for one in two:
+            one.ok("fusedm", "up", tmp_path / "stack.toml", where)
+            device = loop.loop_device(one.ok("fusedm", "attach", "d").strip())
+            assert device is not None
+            found.append(device)
+            os.kill(one.daemon(), signal.SIGKILL)
+        a, b = two
+        b.ok("fusedm", "down", where)
+        assert [is_attached(one) for one in found] == [True, False]
+        a.ok("fusedm", "down", where)
+        assert not is_attached(found[0])

@@ -87,6 +87,13 @@ class TestWithoutRoot:
         assert loop.attached("/mnt/views/hom") == []
 
 
+def test_without_sysfs_there_are_no_loop_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_finding, "SYS_BLOCK", tmp_path / "none")
+    assert loop.attached("/") == []
+
+
 def test_releasing_where_nothing_is_attached_does_nothing(tmp_path: Path) -> None:
     assert loop.release_all(str(tmp_path)) == []
 
