@@ -37,7 +37,8 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount interrupts test-kernel cover sim fmt fmt-check lint types \
+.PHONY: help setup demo test test-fast test-mount interrupts test-kernel test-roots cover sim fmt fmt-check \
+	lint types \
 	check ci new-target lock clean
 
 help: ## Print this list
@@ -64,6 +65,9 @@ test-mount: setup ## Tests on real mounts and loop devices
 
 test-kernel: setup ## Tests that boot a Linux kernel and compare its answers with ours
 	$(PARALLEL) --dist=loadfile tests/kernel
+
+test-roots: ## Both commands of the README in fresh systems, as root: make test-roots ROOTS=debian13
+	@scripts/test-roots.sh $(ROOTS)
 
 cover: setup ## Run all tests and print what none of them reached
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

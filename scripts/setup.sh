@@ -3,6 +3,9 @@
 # Exits with 2 where a person has to do something first, and says what.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+# Where users have put it in front, the Python of the old .venv must not make the new one.
+PATH=:$PATH:
+PATH=${PATH//":$PWD/.venv/bin:"/:}
 
 packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
     e2fsprogs xfsprogs btrfs-progs fio util-linux mount cryptsetup-bin)

@@ -47,11 +47,13 @@ class Machine:
         names = [name for name in PACKAGES if name not in but]
         self.program("dpkg-query", "".join(f"echo {name} installed\n" for name in names))
 
-    def set_up(self, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    def set_up(
+        self, stdout: int = subprocess.PIPE, before: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run the script, from elsewhere."""
         return subprocess.run(
             [str(self.clone / "scripts/setup.sh")],
-            env={"PATH": str(self.programs)},
+            env={"PATH": f"{before}{self.programs}"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -241,6 +243,15 @@ def test_a_compiled_module_that_is_gone_is_compiled_again(machine: Machine):
     machine.set_up()
     module.unlink()
     assert machine.set_up().stdout == "set-up: compiling again\n"
+
+
+def test_the_old_venv_on_the_path_does_not_make_the_new_one(machine: Machine):
+    machine.set_up()
+    (machine.clone / "pyproject.toml").write_text("[project]\n")
+    (machine.clone / ".venv/bin/python3").write_text("#!/bin/sh\nexit 0\n")
+    (machine.clone / ".venv/bin/python3").chmod(0o755)
+    done = machine.set_up(before=f"{machine.clone}/.venv/bin:")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_upgraded_python_is_set_up_anew(machine: Machine):

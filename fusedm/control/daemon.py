@@ -213,9 +213,13 @@ async def _serve_mount(
 async def _listen_to_signals(
     asked: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    for number in ENDING_SIGNALS:  # What comes when nobody listens any more: it is ending then.
+    # In the background of a shell SIGINT is ignored, and yet how one is told to end; under nohup
+    # SIGHUP is meant to be.
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [n for n in ENDING_SIGNALS if n != signal.SIGHUP or not is_nohup]
+    for number in heard:  # What comes when nobody listens any more: it is ending then.
         signal.signal(number, _do_nothing)
-    with trio.open_signal_receiver(*ENDING_SIGNALS) as signals:
+    with trio.open_signal_receiver(*heard) as signals:
         let_in()
         task_status.started()
         async for _ in signals:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fusedm.host import loop
 from fusedm.host.mounts import tool_path
+from tests.helpers.namespaces import unshare_mounts
 
 NOBODY = 65534
 RUNTIME_DIR = f"/run/user/{NOBODY}"
@@ -33,10 +34,10 @@ class PrivateMachine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        flags = ("--mount", "--propagation=private", "--pid", "--mount-proc", "--fork")
+        flags = ("--pid", "--mount-proc", "--fork", "--kill-child")
         # As pid 1 of the namespace it takes every other process there along.
         self._first = subprocess.Popen(
-            ["unshare", *flags, "--kill-child", "cat"],
+            [*unshare_mounts(*flags), "cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._first.stdin is not None
@@ -50,7 +51,9 @@ class PrivateMachine:
         """Run a command to its end, in /."""
         namespaces = f"/proc/{self._first.pid}/ns"
         enter = ["nsenter", f"--mount={namespaces}/mnt", f"--pid={namespaces}/pid_for_children"]
-        enter += [f"--setuid={user}", f"--setgid={user}"]
+        # Else its root would be that of the namespace, which is another one after chroot.
+        root = f"/proc/{self._first.pid}/root"
+        enter += [f"--root={root}", f"--wd={root}", f"--setuid={user}", f"--setgid={user}"]
         path = tool_path(os.environ)
         return subprocess.run(
             [*enter, "--", *map(str, words)], umask=0o022, stdin=subprocess.DEVNULL,

@@ -3,15 +3,19 @@
 import base64
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fusedm.control import run_dir
+from fusedm.host.run_folder import run_folder
 from tests.helpers.cli import KEY, PROGRAM, TOML, Place, ok, place, refused, run, wait_until
+from tests.helpers.namespaces import unshare_mounts
 from tests.helpers.tiers import left_behind
 
 pytestmark = pytest.mark.fuse
@@ -48,6 +52,20 @@ def test_up_returns_when_the_mount_answers_and_down_when_it_is_gone(here: Place)
 def test_a_detached_daemon_does_not_keep_its_callers_folder_busy(here: Place):
     here.up(cwd=here.folder)
     assert os.readlink(f"/proc/{here.pid()}/cwd") == "/"
+
+
+def test_in_the_background_an_interrupt_ends_it_and_under_nohup_a_hangup_does_not(here: Place):
+    ignoring = ["env", "--ignore-signal=INT", "--ignore-signal=HUP"]
+    command = [*ignoring, PROGRAM, "up", str(here.toml), str(here.mount_point), "--foreground"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"READY {here.mount_point}\n"
+        told = Path(f"/proc/{process.pid}/status").read_text()
+        ignored = int(told.partition("SigIgn:")[2].split()[0], 16)
+        assert ignored >> (signal.SIGHUP - 1) & 1
+        assert not ignored >> (signal.SIGINT - 1) & 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
 
 
 def test_foreground_says_ready_and_stays_until_it_is_told_to_end(here: Place):
@@ -114,7 +132,7 @@ def test_which_stack_is_meant_and_all_of_them_down(here: Place):
     """
     (here.folder / "other").mkdir()
     done = subprocess.run(
-        ["unshare", "--mount", "--fork", "--kill-child", "bash", "-ec", script, PROGRAM],
+        [*unshare_mounts("--fork", "--kill-child"), "bash", "-ec", script, PROGRAM],
         cwd=here.folder, capture_output=True, text=True, timeout=60, check=False,
         env={name: value for name, value in os.environ.items() if name != "FUSEDM_STACK"},
     )  # fmt: skip
@@ -188,7 +206,7 @@ def test_mount_and_umount_do_as_up_and_down(here: Place):
         ! mount -t fuse.fusedm stack.toml mnt -o colour=red
     """
     done = subprocess.run(
-        ["unshare", "--mount", "bash", "-ec", script, PROGRAM],
+        [*unshare_mounts(), "bash", "-ec", script, PROGRAM],
         cwd=here.folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     mounted, *names = done.stdout.splitlines()
@@ -224,7 +242,9 @@ def test_no_byte_of_a_key_is_to_be_seen(here: Place):
     seen += [json.dumps(here.call("dm.show", name="data")).encode()]
     seen += [here.ok("save").encode(), here.ok("key", "list").encode()]
     seen += [subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, check=True).stdout]
-    seen += [path.read_bytes() for path in run_dir.run_folder().iterdir() if path.is_file()]
+    for path in run_folder().iterdir():
+        with suppress(OSError):  # Others' come and go, and a socket cannot be opened.
+            seen.append(path.read_bytes())
     seen += [refused(1, "key", "add", "bob", "--source", "random", env=here.env).encode()]
     seen += [path.read_bytes() for path in here.mount_point.glob("sys/**/*") if path.is_file()]
     shapes = [KEY[:8], KEY.hex()[:16].encode(), KEY.hex().upper()[:16].encode()]

@@ -130,7 +130,7 @@ def test_a_table_as_long_as_a_word_can_be(dmsetup: Both) -> None:
 @pytest.mark.parametrize(
     "prefix",
     [
-        ["unshare", "--mount"],
+        ["unshare", "--mount", "--propagation=unchanged"],
         ["unshare", "--net"],
         ["setpriv", "--no-new-privs"],
         ["setpriv", "--bounding-set=-sys_time"],

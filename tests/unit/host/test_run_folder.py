@@ -1,8 +1,6 @@
 """The run folder: which one serves, and what another user may have laid in its place."""
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,27 +109,6 @@ def test_every_folder_that_does_not_serve_is_named_in_one_line(
         UsageError, match=f"^no folder for sockets and locks: .*{path}: {text}: set"
     ):
         choose(os.geteuid(), [tmp_path / path])
-
-
-#: In a mount namespace where its first argument can only be read: the folder that is chosen there.
-READ_ONLY = """
-mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"
-exec "$2" -c 'import sys; from pathlib import Path; from fusedm.host.run_folder import choose
-print(choose(0, [Path(path) / "fusedm" for path in sys.argv[1:]]))' "$1" "$3"
-"""
-
-
-@needs_root
-@pytest.mark.parametrize("is_there", [False, True])
-def test_a_read_only_run_is_passed_over(tmp_path: Path, is_there: bool):
-    run, other = tmp_path / "run", tmp_path / "other"
-    run.mkdir()
-    other.mkdir()
-    if is_there:
-        (run / "fusedm").mkdir(mode=0o700)
-    words = ["unshare", "--mount", "sh", "-ec", READ_ONLY, "sh", run, sys.executable, other]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == (f"{other}/fusedm\n", "")
 
 
 @needs_root
