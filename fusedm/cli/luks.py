@@ -100,11 +100,8 @@ def luks_open(
     start, count = volume.sectors(place.path, _size(place.path), is_apart)
     _check_cipher(volume)
     _check_unused(stack, place, name, volume, files, read_only)
-    key = unlock(
-        volume,
-        _passphrase(_Passphrase(key_file, key_fd, keyfile_offset, keyfile_size), file),
-        key_slot,
-    )
+    source = _Passphrase(key_file, key_fd, keyfile_offset, keyfile_size)
+    key = _unlock(volume, _passphrase(source, file), key_slot)
     disk = place.device or f"{name}.luks"
     try:
         table = volume.line(key, disk, start + place.start_sector, count, allow_discards)
@@ -152,8 +149,10 @@ def _place(file: Path, files: list[Mapping[str, Any]]) -> _Place:
         found = [each for each in files if each["name"] == str(file)]
         inside = [Path(each["path"]) for each in found]
     elif stat.S_ISBLK(file.stat().st_mode):
-        number, start = _whole_device(file.stat().st_rdev)
-        found, inside = [each for each in files if _is_attached(number, each["path"])], [file]
+        whole, start = _whole_device(file.stat().st_rdev)
+        below = loop.loop_device(whole)
+        found = [each for each in files if below is not None and _is_over(below, each["path"])]
+        inside = [file]
     else:
         path = os.path.realpath(file)
         found, inside = [each for each in files if each["path"] == path], [file]
@@ -164,18 +163,20 @@ def _place(file: Path, files: list[Mapping[str, Any]]) -> _Place:
     return _Place(inside[0], found[0]["name"], start)
 
 
-def _whole_device(number: int) -> tuple[int, int]:
+def _whole_device(number: int) -> tuple[str, int]:
     """The device that a block device is a partition of, itself if of none, and its first sector."""
-    folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
     if not (folder / "partition").exists():
-        return number, 0
-    major, minor = (folder.resolve().parent / "dev").read_text().split(":")
-    return os.makedev(int(major), int(minor)), int((folder / "start").read_text())
+        return folder.name, 0
+    return folder.parent.name, int((folder / "start").read_text())
 
 
-def _is_attached(number: int, path: str) -> bool:
-    """Whether a device is a loop device over a file."""
-    return any(os.stat(device.node).st_rdev == number for device in loop.attached(path))
+def _is_over(device: loop.LoopDevice, path: str) -> bool:
+    """Whether a loop device is over a file, all of it; not root, we cannot ask but by its name."""
+    if not device.is_whole or device.file is None:
+        return device.is_whole and device.backing_file == path
+    info = os.stat(path)
+    return (device.file.device, device.file.inode) == (info.st_dev, info.st_ino)
 
 
 def _size(path: Path) -> int:
@@ -198,6 +199,35 @@ def _check_cipher(volume: Volume) -> None:
         parse_cipher_spec(volume.cipher)
     except CryptoError as error:
         raise StackError(f"{volume.path}: {volume.cipher}: {error}", error.errno) from None
+
+
+def _unlock(volume: Volume, passphrase: bytes, key_slot: int | None) -> bytearray:
+    """The key of a volume, by cryptsetup if it knows the cipher of the key slots, else here.
+
+    Raises: as unlock.
+    """
+    try:
+        return unlock(volume, passphrase, key_slot)
+    except StackError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+    from fusedm.crypto import key_slots, open_key_slot
+
+    failure = StackError(f"{volume.path}: no key slot has this passphrase", errno.EPERM)
+    for slot in key_slots(volume.head, volume.cipher, volume.metadata):
+        if key_slot in (None, slot.number):
+            with volume.path.open("rb") as file:
+                file.seek(slot.offset)
+                material = bytearray(file.read(slot.size))
+            try:
+                key = open_key_slot(slot, material, passphrase)
+            except CryptoError as error:
+                text = f"{volume.path}: key slot {slot.number}, {slot.cipher}: {error}"
+                failure = StackError(text, error.errno)
+                continue
+            if key is not None:
+                return key
+    raise failure
 
 
 def _check_unused(

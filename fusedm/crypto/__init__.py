@@ -16,6 +16,8 @@ from fusedm.crypto.engine_profiles import (
 from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.keyslots import SlotState
+from fusedm.crypto.luks_keys import open_key_slot
+from fusedm.crypto.luks_slots import key_slots
 from fusedm.crypto.profile import KeyslotProfile, ResetResult
 from fusedm.crypto.submit import (
     PatchBlock,
@@ -64,10 +66,12 @@ __all__ = [
     "decrypt_data",
     "engine_profile",
     "evict_key",
+    "key_slots",
     "libcrypto_version",
     "make_plan",
     "make_sector_cipher",
     "not_native",
+    "open_key_slot",
     "parse_cipher_spec",
     "plan_bio",
     "runs_of_data",

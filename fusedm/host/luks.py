@@ -40,6 +40,9 @@ _MAX_HEADER_BYTES = 64 << 20
 #: An IV that takes no digest, with one behind it, which the kernel and QEMU pass over.
 _NEEDLESS_DIGEST = re.compile(r"(.*-(?:plain|plain64|plain64be|benbi|null|eboiv)):.*")
 
+#: What cryptsetup says where it cannot decrypt key slots by itself.
+_CIPHER_IS_UNKNOWN = (b"for keyslot encryption", b"Cannot initialize device-mapper")
+
 #: Time for the slowest of passphrases; cryptsetup aims at 2 seconds on the machine that made it.
 UNLOCK_SECONDS = 120.0
 #: The largest key file that cryptsetup takes.
@@ -69,6 +72,9 @@ class Volume:
     allows_discards: bool = False
     #: The header as cryptsetup can read it, if it differs from what the file has.
     respelt: bytes = field(default=b"", repr=False)
+    #: The header of LUKS1, or the metadata of LUKS2: all that is said of key slots.
+    head: bytes = field(default=b"", repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def sectors(self, data: Path, data_size: int, is_apart: bool) -> tuple[int, int]:
         """Where the payload begins in a file of data_size bytes, and its length, in 512 bytes.
@@ -132,8 +138,8 @@ def read_volume(path: Path) -> Volume:
 def unlock(volume: Volume, passphrase: bytes | bytearray, key_slot: int | None = None) -> bytearray:
     """The key of a volume, which is the caller's to overwrite; of any key slot, or of one.
 
-    Raises: StackError: EPERM for a wrong passphrase, EINVAL for what cryptsetup refuses; UsageError
-            without cryptsetup.
+    Raises: StackError: EPERM for a wrong passphrase, EOPNOTSUPP for a cipher of key slots that
+            cryptsetup cannot do, EINVAL for what else it refuses; UsageError without cryptsetup.
     """
     try:
         if key_slot is not None:
@@ -144,11 +150,10 @@ def unlock(volume: Volume, passphrase: bytes | bytearray, key_slot: int | None =
         else:
             text = _run(volume.path, passphrase, "--dump-volume-key")
     except StackError as error:
-        if "device-mapper" not in str(error):
+        if error.errno != errno.EOPNOTSUPP:
             raise
-        # What it cannot decrypt by itself it wants the kernel's device mapper for.
         text = f"its key slots are under {volume.slot_cipher}, which cryptsetup cannot do here"
-        raise StackError(f"{volume.path}: {text}", errno.ENOENT) from None
+        raise StackError(f"{volume.path}: {text}", errno.EOPNOTSUPP) from None
     key = _KEY.search(text)
     if key is None:
         raise StackError(f"{volume.path}: cryptsetup has not told the volume key", errno.EIO)
@@ -195,7 +200,9 @@ def _volume_1(path: Path, head: bytes) -> Volume:
         respelt = head[:_MODE_OFFSET] + mode + head[_MODE_OFFSET + _MODE_BYTES :]
     cipher = f"{_text(name)}-{usual}"
     offset = payload * SECTOR_SIZE
-    return Volume(path, 1, _text(uuid), cipher, offset, None, length, cipher, respelt=respelt)
+    return Volume(
+        path, 1, _text(uuid), cipher, offset, None, length, cipher, respelt=respelt, head=head
+    )
 
 
 def volume_2(path: Path, uuid: str, metadata: Mapping[str, Any]) -> Volume:
@@ -230,6 +237,7 @@ def volume_2(path: Path, uuid: str, metadata: Mapping[str, Any]) -> Volume:
         sector_size=int(segment["sector_size"]),
         iv_offset=int(segment["iv_tweak"]),
         allows_discards="allow-discards" in config.get("flags", []),
+        metadata=metadata,
     )
 
 
@@ -273,6 +281,8 @@ def _run(
         said = os.fsdecode(done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
         # Its exit code 2 is a wrong passphrase.
         number = errno.EPERM if done.returncode == 2 else errno.EINVAL
+        if any(words in done.stderr for words in _CIPHER_IS_UNKNOWN):
+            number = errno.EOPNOTSUPP
         raise StackError(f"{shown}: cryptsetup: {said[-1]}", number)
     return os.fsdecode(done.stdout)
 

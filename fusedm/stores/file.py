@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from fusedm.stores.descriptor import DescriptorStore
 from fusedm.stores.geometry import check_size
 from fusedm.stores.host import is_in_memory, logical_block_size
 from fusedm.stores.image_lock import lock_image
+
+#: How long a store waits for another one that is being made in its folder, which takes far less.
+_FOLDER_SECONDS = 1.0
 
 
 class FileStore(DescriptorStore):
@@ -135,7 +139,8 @@ def check_kind(path: Path, mode: int) -> None:
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let no other store be made or locked in a folder, so that a new file is its maker's.
 
-    A folder that cannot be locked is passed over: opening the file says what is wrong with it.
+    A folder that cannot be locked is passed over: opening the file says what is wrong with it. So
+    is one that stays locked: that is no store, but a script that takes turns by it.
     """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -143,10 +148,20 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        give_up = time.monotonic() + _FOLDER_SECONDS
+        while not _is_locked_now(fd) and time.monotonic() < give_up:
+            time.sleep(_FOLDER_SECONDS / 100)
         yield
     finally:
         os.close(fd)
+
+
+def _is_locked_now(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open(path: Path, size: int | None, create: bool, read_only: bool) -> tuple[int, bool]:

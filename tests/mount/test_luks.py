@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fusedm.host.luks import read_volume
+from tests.helpers import reference_dm_crypt
 from tests.helpers.builders import pattern
 from tests.helpers.cli import Place, place
+from tests.helpers.luks_volumes import under_adiantum
 
 PASSPHRASE = "open sesame"
 DATA = bytes(pattern(1 << 20))
@@ -313,3 +316,18 @@ def test_a_cipher_that_crypt_has_not_is_refused_by_its_name(stack: Place):
         file.write(b"serpent\0")
     said = stack.refused(1, "luks", "open", volume, "secret", "-d", "-")
     assert "serpent-xts-plain64: cipher 'serpent' is not known here" in said
+
+
+@with_cryptsetup
+def test_a_volume_under_adiantum_with_slots_that_cryptsetup_cannot_open(stack: Place):
+    volume, key = under_adiantum(stack.folder / "adiantum.luks")
+    file = opened(stack, volume, "--key-slot", "0")
+    write_at(file, 4096, DATA)
+    closed(stack)
+    cipher = "xchacha12,aes-adiantum-plain64"
+    coded = reference_dm_crypt.encrypt(cipher, bytes(key), 8, DATA[:8192], 4096)
+    with volume.open("rb") as raw:
+        raw.seek(read_volume(volume).offset + 4096)
+        assert raw.read(8192) == coded
+    said = stack.refused(1, "luks", "open", volume, "secret", "-d", "-", stdin="wrong")
+    assert said.endswith("no key slot has this passphrase")

@@ -20,6 +20,7 @@ COPIES = {
     ("crypto/array_modes.py", "_aes"): "the key of Adiantum's AES, once for each cipher made",
     ("crypto/array_modes.py", "sector_arrays"): "a key, once for each cipher made",
     ("crypto/array_modes.py", "_unit_mode"): "a zero IV, once for each cipher made",
+    ("crypto/luks_keys.py", "derive"): "a passphrase: the library takes nothing else",
     ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",
     ("dm/cow.py", "Copy._commit"): "zeros for the metadata of the next area",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",

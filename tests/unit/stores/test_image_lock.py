@@ -87,3 +87,13 @@ def test_looking_whether_an_image_is_free_takes_no_lock(image: Path):
             check_image(one.fileno(), read_only=True)
             with pytest.raises(OSError, match="in use"):
                 check_image(one.fileno(), read_only=False)
+
+
+def test_a_folder_that_somebody_else_keeps_locked_hinders_nobody(image: Path):
+    folder = os.open(image.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        opened(image, False).close()
+        FileStore.open(image.with_name("new"), 4096, create=True).close()
+    finally:
+        os.close(folder)
