@@ -136,7 +136,7 @@ def luks_close(stack: str | None, name: str) -> None:
 
 def _uuid(volume: Volume) -> str:
     """How the UUID of a mapped device begins that is this volume, as cryptsetup has it."""
-    return f"{_UUID}{volume.version}-{volume.uuid.replace('-', '')}-"
+    return f"{_UUID}{volume.version}-{''.join(filter(str.isalnum, volume.uuid))}-"
 
 
 def _place(file: Path, files: list[Mapping[str, Any]]) -> _Place:
