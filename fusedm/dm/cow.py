@@ -1,16 +1,18 @@
 """Copying on write: what a snapshot keeps of its origin, and how it gets there.
 
 A chunk is copied at most once, before the first write to it, through the origin or through the
-snapshot. Three locks see to that, all held by the script of a bio from its beginning to its end:
-the range of sectors of the origin it touches, rounded to chunks; and, if something may have to be
-copied, the whole of the copy, so that metadata are written one after the other.
+snapshot; all that one bio needs is copied in one go. Three locks see to that, all held by the
+script of a bio from its beginning to its end: the range of sectors of the origin it touches,
+rounded to chunks; and, if something may have to be copied, the whole of the copy, so that metadata
+are written one after the other.
 
 Data are flushed before the metadata that tell of them are written, and those before the write goes
 on: what was acknowledged is found again whatever is lost in between.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from fusedm.block import FLUSH, Bio, BlockDevice, Op, RangeLocks
@@ -23,7 +25,7 @@ from fusedm.dm.exception_store import (
     PersistentStore,
     parse_header,
 )
-from fusedm.dm.target import Remap, Steps
+from fusedm.dm.target import Many, Remap, Steps
 
 
 class Origin:
@@ -82,11 +84,33 @@ class Copy:
         chunks = self.chunks(sector, sector_count)
         return chunks.start * self.chunk_sectors, chunks.stop * self.chunk_sectors
 
-    def place(self, bio: Bio) -> Remap:
-        """A bio within one chunk that has been copied, where it is now."""
-        chunk, within = divmod(bio.sector, self.chunk_sectors)
-        sector = self.store.chunks[chunk] * self.chunk_sectors + within
-        return Remap(self.device, bio.remap(sector))
+    def missing(self, sector: int, sector_count: int) -> list[int]:
+        """The chunks of a range that have not been copied."""
+        return [c for c in self.chunks(sector, sector_count) if c not in self.store.chunks]
+
+    def place(self, bio: Bio) -> Remap | Many:
+        """A bio with data where it is now: what has been copied is here, the rest in the origin."""
+        parts = tuple(self._parts(bio))
+        return parts[0] if len(parts) == 1 else Many(parts)
+
+    def _parts(self, bio: Bio) -> Iterable[Remap]:
+        """A bio in as few parts as lie together."""
+        at, chunk_sectors = bio.sector, self.chunk_sectors
+        while at < bio.end_sector:
+            chunk, within = divmod(at, chunk_sectors)
+            new = self.store.chunks.get(chunk)
+            end = chunk + 1
+            while end * chunk_sectors < bio.end_sector and self.store.chunks.get(end) == (
+                None if new is None else new + end - chunk
+            ):
+                end += 1
+            end_sector = min(bio.end_sector, end * chunk_sectors)
+            part = bio.slice(at - bio.sector, end_sector - bio.sector)
+            if new is None:
+                yield Remap(self.origin, part)
+            else:
+                yield Remap(self.device, part.remap(new * chunk_sectors + within))
+            at = end_sector
 
     # Scripts. Whoever runs them holds the locks.
 
@@ -103,8 +127,8 @@ class Copy:
         if found is None:
             chunk = wanted_sectors or max(DEFAULT_CHUNK_SECTORS, block // SECTOR_SIZE)
             self.store = PersistentStore(chunk, self.store.size_sectors)
-            yield from self._write(0, self.store.header())
-            yield from self._write(self.store.area_sector(0), bytes(self.store.chunk_bytes))
+            yield self._written(0, self.store.header())
+            yield self._written(self.store.area_sector(0), bytes(self.store.chunk_bytes))
             yield Remap(self.device, FLUSH)
             return
         chunk, self.is_valid = found
@@ -114,58 +138,113 @@ class Copy:
             data = yield from self._read(store.area_sector(store.area), chunk)
             more = store.take_area(data)
 
-    def copy(self, chunk: int, change: Bio | None = None) -> Steps[bool]:
-        """Copy a chunk of the origin, with a write to it already done; whether there was room.
+    def copy(self, chunks: Sequence[int], change: Bio | None = None) -> Steps[bool]:
+        """Copy chunks of the origin, with a write to them already done; whether there was room.
 
+        However many they are, they are read, written, and told of on the device, together.
         Raises: BlockIOError; the copy is invalid then.
         """
-        new = self.store.allocate()
-        if new is None:
-            return False
-        begin = chunk * self.chunk_sectors
-        count = min(self.chunk_sectors, self.sector_count - begin)
-        data = bytearray(count * SECTOR_SIZE)
+        new = self.store.allocate(len(chunks))
+        pairs = list(zip(chunks, new, strict=False))
         try:
-            if change is None or change.sector_count < count:
-                yield Remap(self.origin, Bio.read(begin, memoryview(data)))
-            if change is not None:
-                at = (change.sector - begin) * SECTOR_SIZE
-                data[at : at + len(change.data)] = change.data
-            yield from self._write(new * self.chunk_sectors, data)
-            yield from self._commit(chunk, new)
+            runs = [self._run(run, change) for run in consecutive(pairs)]
+            reads = [
+                Remap(self.origin, Bio.read(run.begin, run.data)) for run in runs if not run.is_new
+            ]
+            if reads:
+                yield Many(tuple(reads))
+            for run in runs:
+                run.apply(change)
+            if runs:
+                yield Many(tuple(self._written(run.to, run.data) for run in runs))
+                yield from self._commit(pairs)
         except BlockIOError:
             yield from self.invalidate()
             raise
-        return True
+        return len(pairs) == len(chunks)
+
+    def _run(self, pairs: Sequence[tuple[int, int]], change: Bio | None) -> "Run":
+        begin = pairs[0][0] * self.chunk_sectors
+        end = min((pairs[-1][0] + 1) * self.chunk_sectors, self.sector_count)
+        is_new = change is not None and change.sector <= begin and end <= change.end_sector
+        data = memoryview(bytearray((end - begin) * SECTOR_SIZE))
+        return Run(begin, pairs[0][1] * self.chunk_sectors, data, is_new)
 
     def invalidate(self) -> Steps[None]:
         """Give the copy up, on the device too if that can still be written."""
         self.is_valid = False
         if isinstance(self.store, PersistentStore):
             with suppress(BlockIOError):  # It is invalid here all the same.
-                yield from self._write(0, self.store.header(is_valid=False))
+                yield self._written(0, self.store.header(is_valid=False))
                 yield Remap(self.device, FLUSH)
 
-    def _commit(self, chunk: int, new: int) -> Steps[None]:
+    def _commit(self, pairs: Sequence[tuple[int, int]]) -> Steps[None]:
+        """Tell of what has been copied, on the device too.
+
+        An area that becomes full leads to the next, which has to be empty there before.
+        """
         store = self.store
         if not isinstance(store, PersistentStore):
-            store.add(chunk, new)
+            for pair in pairs:
+                store.add(*pair)
             return
+        for number in range(store.areas_filled_by(len(pairs))):
+            empty = bytes(store.chunk_bytes)
+            yield self._written(store.area_sector(store.area + 1 + number), empty)
         yield Remap(self.device, FLUSH)
-        store.add(chunk, new)
-        if store.is_area_full:
-            yield from self._write(store.area_sector(store.area + 1), bytes(store.chunk_bytes))
-        yield from self._write(store.area_sector(store.area), store.area_bytes())
+        for pair in pairs:
+            store.add(*pair)
+            if store.is_area_full:
+                yield self._area()
+                store.written()
+        if not store.is_area_empty:
+            yield self._area()
         yield Remap(self.device, FLUSH)
-        store.written()
+
+    def _area(self) -> Remap:
+        assert isinstance(self.store, PersistentStore), "no other keeps anything on the device"
+        return self._written(self.store.area_sector(self.store.area), self.store.area_bytes())
 
     def _read(self, sector: int, sector_count: int) -> Steps[bytearray]:
         data = bytearray(sector_count * SECTOR_SIZE)
         yield Remap(self.device, Bio.read(sector, memoryview(data)))
         return data
 
-    def _write(self, sector: int, data: bytes | bytearray) -> Steps[None]:
-        yield Remap(self.device, Bio.write(sector, memoryview(data)))
+    def _written(self, sector: int, data: bytes | bytearray | memoryview) -> Remap:
+        return Remap(self.device, Bio.write(sector, memoryview(data)))
+
+
+@dataclass(slots=True)
+class Run:
+    """Chunks next to each other in the origin and on the device, on their way.
+
+    begin and to are sectors of the one and the other; is_new: a write replaces all of it.
+    """
+
+    begin: int
+    to: int
+    data: memoryview
+    is_new: bool
+
+    def apply(self, change: Bio | None) -> None:
+        """Do to the data what a write does to them."""
+        if change is None:
+            return
+        end = self.begin + len(self.data) // SECTOR_SIZE
+        first, last = max(self.begin, change.sector), min(end, change.end_sector)
+        if first < last:
+            part = change.slice(first - change.sector, last - change.sector)
+            self.data[(first - self.begin) * SECTOR_SIZE :][: len(part.data)] = part.data
+
+
+def consecutive(pairs: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
+    """Pairs of numbers in runs in which both count up by 1."""
+    begin = 0
+    for index in range(1, len(pairs) + 1):
+        before, here = pairs[index - 1], pairs[index] if index < len(pairs) else None
+        if here != (before[0] + 1, before[1] + 1):
+            yield pairs[begin:index]
+            begin = index
 
 
 def _nothing() -> None:
@@ -178,18 +257,16 @@ def copy_all(copies: Iterable[Copy], bio: Bio) -> Steps[None]:
     One that cannot take it is given up, and the origin goes on.
     """
     for copy in [copy for copy in copies if copy.is_valid]:
-        for chunk in copy.chunks(bio.sector, bio.sector_count):
-            if not copy.is_valid:
-                break
-            if chunk not in copy.store.chunks:
-                yield from _copy_or_give_up(copy, chunk)
+        missing = copy.missing(bio.sector, bio.sector_count)
+        if missing:
+            yield from _copy_or_give_up(copy, missing)
         if not copy.is_valid:
             copy.on_lost()
 
 
-def _copy_or_give_up(copy: Copy, chunk: int) -> Steps[None]:
+def _copy_or_give_up(copy: Copy, chunks: Sequence[int]) -> Steps[None]:
     with suppress(BlockIOError):
-        if not (yield from copy.copy(chunk)):
+        if not (yield from copy.copy(chunks)):
             yield from copy.invalidate()
 
 

@@ -36,13 +36,17 @@ class ExceptionStore:
         self.chunks: dict[int, int] = {}
         self._next = 0
 
-    def allocate(self) -> int | None:
-        """A free chunk of the device, or None if it is full."""
-        if (self._next + 1) * self.chunk_sectors > self.size_sectors:
-            return None
-        chunk = self._next
-        self._next += 1
-        return chunk
+    def allocate(self, count: int) -> list[int]:
+        """Free chunks of the device, in order; fewer if it is full."""
+        chunks: list[int] = []
+        while len(chunks) < count and (self._next + 1) * self.chunk_sectors <= self.size_sectors:
+            chunks.append(self._next)
+            self._next = self._after(self._next)
+        return chunks
+
+    def _after(self, chunk: int) -> int:
+        """The chunk that is used after one."""
+        return chunk + 1
 
     def add(self, old: int, new: int) -> None:
         """A chunk of the origin is found in one of the device from now on."""
@@ -63,7 +67,8 @@ class PersistentStore(ExceptionStore):
         self.chunk_bytes = chunk_sectors * SECTOR_SIZE
         self.entries_per_area = self.chunk_bytes // _ENTRY.size
         self.area = 0
-        self._entries: list[tuple[int, int]] = []
+        self._entries = bytearray(self.chunk_bytes)
+        self._entry_count = 0
         self._next = 2
 
     def header(self, is_valid: bool = True) -> bytes:
@@ -75,30 +80,35 @@ class PersistentStore(ExceptionStore):
         """Where the metadata of an area begin."""
         return (1 + area * (self.entries_per_area + 1)) * self.chunk_sectors
 
-    def allocate(self) -> int | None:
-        chunk = super().allocate()
-        self._skip_metadata()
-        return chunk
-
     def add(self, old: int, new: int) -> None:
         super().add(old, new)
-        self._entries.append((old, new))
+        _ENTRY.pack_into(self._entries, self._entry_count * _ENTRY.size, old, new)
+        self._entry_count += 1
+
+    @property
+    def is_area_empty(self) -> bool:
+        """Whether the current area tells of nothing."""
+        return not self._entry_count
+
+    def areas_filled_by(self, count: int) -> int:
+        """How many areas so many more entries fill."""
+        return (self._entry_count + count) // self.entries_per_area
 
     @property
     def is_area_full(self) -> bool:
         """Whether no entry fits any more: the next area is to be cleared before this is written."""
-        return len(self._entries) == self.entries_per_area
+        return self._entry_count == self.entries_per_area
 
-    def area_bytes(self) -> bytes:
-        """The metadata of the current area."""
-        packed = b"".join(_ENTRY.pack(*entry) for entry in self._entries)
-        return packed.ljust(self.chunk_bytes, b"\0")
+    def area_bytes(self) -> bytearray:
+        """The metadata of the current area, its own until the next entry is added."""
+        return self._entries
 
     def written(self) -> None:
         """The current area is on the device; a full one makes way for the next."""
         if self.is_area_full:
             self.area += 1
-            self._entries = []
+            self._entries = bytearray(self.chunk_bytes)
+            self._entry_count = 0
 
     def take_area(self, data: bytes | bytearray) -> bool:
         """Take in the metadata of the current area as read; whether there is another one."""
@@ -107,16 +117,18 @@ class PersistentStore(ExceptionStore):
             self._next = max(self._next, new + 1)
         more = self.is_area_full
         self.written()
-        self._skip_metadata()
+        self._next = self._past_metadata(self._next)
         return more
 
     def usage(self) -> str:
         allocated = self._next * self.chunk_sectors
         return f"{allocated}/{self.size_sectors} {(self.area + 2) * self.chunk_sectors}"
 
-    def _skip_metadata(self) -> None:
-        if self._next % (self.entries_per_area + 1) == 1:
-            self._next += 1
+    def _after(self, chunk: int) -> int:
+        return self._past_metadata(chunk + 1)
+
+    def _past_metadata(self, chunk: int) -> int:
+        return chunk + (chunk % (self.entries_per_area + 1) == 1)
 
 
 def parse_header(data: bytes | bytearray) -> tuple[int, bool] | None:

@@ -1,6 +1,6 @@
 """snapshot: a device as its origin was, and what has been written to it since.  See snapshot.md."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fusedm.block import Bio, BlockDevice, Op
@@ -55,7 +55,6 @@ class Snapshot(Target):
         make = ExceptionStore if self.kind == "N" else PersistentStore
         store = make(max(self.chunk_sectors, 1), self.cow.sector_count)
         self.copy = Copy(self.origin, self.cow, self.sector_count, store)
-        self.max_io_sectors = self.copy.chunk_sectors
         self.takes_discards = bool(self.features)
 
     @classmethod
@@ -104,23 +103,21 @@ class Snapshot(Target):
         return origin_of(self.origin)
 
     def _read(self, bio: Bio) -> Steps[None]:
-        if self.copy.holds(bio.sector, bio.sector_count):
-            yield self.copy.place(bio)
-        else:
-            yield Remap(self.origin, bio)
+        yield self.copy.place(bio)
 
     def _write(self, bio: Bio) -> Steps[None]:
         copy = self.copy
-        if copy.holds(bio.sector, bio.sector_count):
-            yield copy.place(bio)
-        elif not copy.is_valid or not (yield from self._copy_with(bio)):
+        missing = copy.missing(bio.sector, bio.sector_count)
+        if missing and not (copy.is_valid and (yield from self._copy_with(missing, bio))):
             text = f"{bio}: the snapshot has no room for it"
             raise BlockIOError(Status.IOERR, self.cow.name, text)
+        if len(missing) < len(copy.chunks(bio.sector, bio.sector_count)):
+            yield copy.place(bio)
 
-    def _copy_with(self, bio: Bio) -> Steps[bool]:
-        """Copy a chunk with a write to it; a snapshot that cannot be extended is given up."""
+    def _copy_with(self, chunks: Sequence[int], bio: Bio) -> Steps[bool]:
+        """Copy chunks with a write to them; a snapshot that cannot be extended is given up."""
         try:
-            if (yield from self.copy.copy(bio.sector // self.copy.chunk_sectors, bio)):
+            if (yield from self.copy.copy(chunks, bio)):
                 return True
         except BlockIOError:
             self.raise_event()
@@ -182,7 +179,6 @@ class Snapshot(Target):
     def _take(self, copy: Copy) -> None:
         """Make a copy this snapshot's, its losses events of this device."""
         self.copy = copy
-        self.max_io_sectors = copy.chunk_sectors
         copy.owner, copy.sector_count = self, self.sector_count
         copy.on_lost = lambda: self.raise_event()
         assert copy not in self._shared.copies, "the snapshot before this one has been stopped"

@@ -15,14 +15,14 @@ ENTRIES = 32
 def filled(count: int, size: int = 1000) -> PersistentStore:
     store = PersistentStore(1, size)
     for old in range(count):
-        store.add(old, store.allocate())
+        store.add(old, *store.allocate(1))
         store.written()
     return store
 
 
 def test_a_transient_store_gives_out_chunk_after_chunk_until_it_is_full():
     store = ExceptionStore(8, 20)
-    assert [store.allocate() for _ in range(3)] == [0, 1, None]
+    assert [store.allocate(1) for _ in range(3)] == [[0], [1], []]
     assert store.usage() == "16/20 0"
 
 
@@ -32,7 +32,7 @@ def test_a_new_persistent_store_has_a_header_and_one_area():
 
 def test_data_chunks_leave_out_the_chunks_of_metadata():
     store = PersistentStore(1, 1000)
-    given = [store.allocate() for _ in range(2 * ENTRIES + 1)]
+    given = store.allocate(2 * ENTRIES + 1)
     assert given[:3] == [2, 3, 4]
     metadata = {1 + area * (ENTRIES + 1) for area in range(3)}
     assert not metadata & set(given)
@@ -41,7 +41,7 @@ def test_data_chunks_leave_out_the_chunks_of_metadata():
 
 def test_a_persistent_store_is_full_when_the_next_chunk_would_pass_its_end():
     store = PersistentStore(8, 31)
-    assert [store.allocate() for _ in range(2)] == [2, None]
+    assert store.allocate(2) == [2]
 
 
 def test_the_header_says_magic_validity_version_and_chunk_size():
@@ -59,7 +59,7 @@ def test_an_area_is_the_pairs_of_chunks_in_order():
 
 def test_a_full_area_makes_way_for_the_next():
     store = filled(ENTRIES - 1)
-    store.add(99, store.allocate())
+    store.add(99, *store.allocate(1))
     assert store.is_area_full
     store.written()
     assert (store.area, store.area_sector(1)) == (1, 1 + ENTRIES + 1)
@@ -71,7 +71,7 @@ def test_what_was_kept_is_taken_in_again(count):
     areas: dict[int, bytes] = {}
     store = PersistentStore(1, 1000)
     for old in range(count):
-        store.add(7 * old, store.allocate())
+        store.add(7 * old, *store.allocate(1))
         areas[store.area] = store.area_bytes()
         store.written()
     again, more = PersistentStore(1, 1000), True
@@ -80,7 +80,7 @@ def test_what_was_kept_is_taken_in_again(count):
     assert again.chunks == store.chunks
     assert again.usage() == store.usage()
     assert again.area_bytes() == store.area_bytes()
-    assert again.allocate() == store.allocate()
+    assert again.allocate(3) == store.allocate(3)
 
 
 def test_a_header_is_read_as_it_was_written():
@@ -104,3 +104,18 @@ def test_what_is_no_header_is_refused(fields, text):
         parse_header(struct.pack("<4I", *fields))
     assert str(caught.value).startswith(text)
     assert caught.value.errno == (errno.ENXIO if text.startswith("magic") else errno.EINVAL)
+
+
+@pytest.mark.parametrize(
+    ("held", "more", "filled_areas"),
+    [(0, ENTRIES - 1, 0), (0, ENTRIES, 1), (ENTRIES - 1, 1, 1), (3, 2 * ENTRIES, 2)],
+)
+def test_it_is_known_beforehand_how_many_areas_will_be_full(held, more, filled_areas):
+    store = filled(held)
+    assert store.areas_filled_by(more) == filled_areas
+    before = store.area
+    for chunk in store.allocate(more):
+        store.add(chunk, chunk)
+        store.written()
+    assert store.area == before + filled_areas
+    assert store.is_area_empty == (not (held + more) % ENTRIES)

@@ -1,6 +1,7 @@
 """What is special to snapshot and its origin; the rest is in test_every_target.py."""
 
 import errno
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,49 +12,11 @@ from fusedm.block import FLUSH, Bio, Op
 from fusedm.block.errors import BlockIOError, StackError, TableError
 from fusedm.crypto import submit_bio
 from fusedm.disk import Disk
-from fusedm.dm import MappedDevice, format_status, format_table, open_targets, parse_table
-from fusedm.stores import FailOp, FaultyStore, FileStore, MemoryStore, VolatileCacheStore
-from tests.helpers.builders import make_disk, medium, pattern, read, write
+from fusedm.dm import MappedDevice, format_table, open_targets, parse_table
+from fusedm.stores import FailOp, FaultyStore, MemoryStore, VolatileCacheStore
+from tests.helpers.builders import make_disk, medium, read, write
 from tests.helpers.devices import RecordingDevice, lookup_in
-
-SECTORS = 128
-OLD = bytes(pattern(SECTORS * 512, 1))
-NEW = bytes(pattern(SECTORS * 512, 2))
-
-
-class Stack:
-    """An origin with OLD on it, its snapshot-origin, and one snapshot over a COW disk."""
-
-    def __init__(self, kind="P", chunk=8, cow_sectors=400, features="", cow=None, origin=None):
-        self.base = origin or make_disk("base", SECTORS)
-        self.cow = cow or make_disk("cow", cow_sectors)
-        self.words = f"base cow {kind} {chunk}{features}"
-        self.origin = MappedDevice("origin")
-        self.snap = MappedDevice("snap")
-
-    async def make(self) -> "Stack":
-        await write(self.base, 0, OLD)
-        return await self.open()
-
-    async def open(self) -> "Stack":
-        await self.load(self.origin, "snapshot-origin base")
-        await self.load(self.snap, f"snapshot {self.words}")
-        return self
-
-    def table(self, line: str):
-        return parse_table(f"0 {SECTORS} {line}", lookup_in(self.base, self.cow), lambda: 0.0)
-
-    async def load(self, mapped: MappedDevice, line: str) -> None:
-        mapped.load(self.table(line))
-        await mapped.resume()
-
-    @property
-    def status(self) -> str:
-        return format_status(self.snap.live).split(" snapshot ")[1]
-
-    async def close(self) -> None:
-        for mapped in (self.snap, self.origin):
-            await mapped.end()
+from tests.helpers.snapshot_stack import NEW, OLD, SECTORS, Stack
 
 
 async def test_a_snapshot_reads_as_its_origin_was():
@@ -72,21 +35,6 @@ async def test_a_write_to_the_snapshot_leaves_the_origin():
         await read(stack.snap, 0, 20 * 512)
         == OLD[: 5 * 512] + NEW[: 10 * 512] + OLD[15 * 512 : 20 * 512]
     )
-
-
-async def test_the_chunks_of_one_large_write_are_copied_one_at_a_time(tmp_path):
-    """A chunk of 8 sectors tells of 256 chunks; the pieces here pass from one area to the next."""
-    sectors, data = 4096, bytes(pattern(3000 * 512, 3))
-    base = make_disk("base", sectors)
-    cow = make_disk("cow", 8192, store=FileStore.open(tmp_path / "cow", 8192 * 512, create=True))
-    snap = MappedDevice("snap")
-    line = f"0 {sectors} snapshot base cow P 8"
-    snap.load(parse_table(line, lookup_in(base, cow), lambda: 0.0))
-    await snap.resume()
-    await write(snap, 4, data)
-    assert await read(snap, 4, len(data)) == data
-    await snap.end()
-    cow.store.close()
 
 
 async def test_every_snapshot_of_an_origin_keeps_what_changes():
@@ -292,6 +240,15 @@ async def test_a_discarded_copy_reads_as_zeros_and_the_rest_stays():
     await write(stack.snap, 0, NEW[: 12 * 512])
     await submit_bio(stack.snap, Bio(Op.DISCARD, 4, 28))
     want = NEW[: 4 * 512] + bytes(12 * 512) + OLD[16 * 512 :]
+    assert await read(stack.snap, 0, SECTORS * 512) == want
+
+
+async def test_half_a_chunk_stays_where_the_device_takes_no_discards():
+    stack = await Stack(features=" 1 discard_zeroes_cow").make()
+    await write(stack.snap, 0, NEW[: 16 * 512])
+    stack.cow.limits = replace(stack.cow.limits, discard=False)
+    await submit_bio(stack.snap, Bio(Op.DISCARD, 4, 12))
+    want = NEW[: 8 * 512] + bytes(8 * 512) + OLD[16 * 512 :]
     assert await read(stack.snap, 0, SECTORS * 512) == want
 
 
