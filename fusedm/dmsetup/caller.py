@@ -9,6 +9,7 @@ import io
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import sys
@@ -28,7 +29,8 @@ _SPACES = ("mnt", "user", "pid", "net", "ipc", "uts", "cgroup", "time")
 
 _LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 
-#: Source: struct ucred in unix(7).
+#: Source: fcntl(2), and struct ucred in unix(7).
+_F_SETSIG = 10
 _UCRED = struct.Struct("3i")
 
 
@@ -78,6 +80,8 @@ class Caller:
             told = resource.prlimit(pid, limit)
             if resource.getrlimit(limit) != told:
                 resource.setrlimit(limit, told)
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, pid))
+        os.sched_setaffinity(0, os.sched_getaffinity(pid))
         status = _read(f"{process}/status")
         os.umask(int(status.partition(b"Umask:")[2].split()[0], 8))
         folder = os.open(f"{process}/cwd", os.O_PATH | os.O_CLOEXEC)
@@ -92,8 +96,9 @@ class Caller:
         sys.stdin, sys.stdout, sys.stderr = _stream(0, "r"), _stream(1, "w"), _stream(2, "w")
 
     def listen(self) -> None:
-        """Have SIGIO sent to this process as soon as the caller says something or hangs up."""
+        """Have SIGINT sent to this process as soon as the caller says something or hangs up."""
         fcntl.fcntl(self.connection, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(self.connection, _F_SETSIG, signal.SIGINT)
         flags = fcntl.fcntl(self.connection, fcntl.F_GETFL)
         fcntl.fcntl(self.connection, fcntl.F_SETFL, flags | os.O_ASYNC)
         if select.select([self.connection], [], [], 0)[0]:

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from fusedm.control import stack_at
 from fusedm.dmsetup.caller import Caller, Kind
@@ -26,6 +25,7 @@ from fusedm.dmsetup.command import Streams
 from fusedm.dmsetup.run import main_dmsetup, run
 from fusedm.dmsetup.server_socket import is_server_missing, server_socket
 from fusedm.dmsetup.session import place_of
+from fusedm.host.interrupts import let_in
 
 #: What a fork answers: that it carries the call out, and then how that ended.
 GO = b"G"
@@ -76,6 +76,7 @@ def _be_server(dev_dir: str, started: int) -> None:
 def _serve(path: Path, daemon: int, own: Kind, code: dict[str, int]) -> None:
     """Have one process at a time wait for the next call, until the daemon ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = _listen(path)
     info = path.stat()
     alive, our_end = os.pipe()
@@ -160,15 +161,12 @@ def is_outdated(code: dict[str, int]) -> bool:
 
 def _carry_out(caller: Caller) -> int:
     try:
-        signal.signal(signal.SIGIO, _interrupt)
+        # As in a process that a terminal interrupts: what holds SIGINT elsewhere holds it here.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        let_in()
         caller.listen()
         return main_dmsetup(caller.words, caller.environ)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
-
-
-def _interrupt(number: int, _: FrameType | None) -> None:
-    """The caller was interrupted, or is no more."""
-    raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,6 +14,7 @@ from pathlib import Path
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.host import loop_control
+from fusedm.host.interrupts import held
 from fusedm.host.loop_control import SYS_BLOCK, make_missing_node, opened
 from fusedm.host.loop_finding import (
     LoopDevice,
@@ -135,30 +136,36 @@ def _let_go(device: LoopDevice, force: bool) -> bool:
     Without force it stays attached then, whatever they do.
     """
     try:
-        # Whoever has it open exclusively, as a mount has, keeps us out: nobody comes in between.
-        with opened(device.node, os.O_RDONLY | (0 if force else os.O_EXCL)) as descriptor:
-            # From here on it cannot be attached to anything else.
-            if not is_attached(device):
-                return True
-            # Taking it back would wait for what is under way, and that may be for ever.
-            if not force and _is_at_work(device) and busy_reason(device) is not None:
-                return False
-            had_partitions = bool(partitions(device.node))
-            with suppress(OSError) if force else nullcontext():
-                delete_all(device.node, descriptor)
-            loop_control.clear(descriptor)
-        if not force and is_attached(device):
-            with opened(device.node) as descriptor:
-                loop_control.keep(descriptor)
-                if had_partitions:
-                    show_all(device.node, descriptor)
-        return not is_attached(device)
+        # Nothing is to come between letting go and taking that back.
+        with held():
+            return _clear(device, force)
     except OSError as error:
         if error.errno == errno.ENXIO:
             return True
         if error.errno == errno.EBUSY:
             return False
         raise _busy(device, f"cannot be detached: {error.strerror}", error.errno) from None
+
+
+def _clear(device: LoopDevice, force: bool) -> bool:
+    # Whoever has it open exclusively, as a mount has, keeps us out: nobody comes in between.
+    with opened(device.node, os.O_RDONLY | (0 if force else os.O_EXCL)) as descriptor:
+        # From here on it cannot be attached to anything else.
+        if not is_attached(device):
+            return True
+        # Taking it back would wait for what is under way, and that may be for ever.
+        if not force and _is_at_work(device) and busy_reason(device) is not None:
+            return False
+        had_partitions = bool(partitions(device.node))
+        with suppress(OSError) if force else nullcontext():
+            delete_all(device.node, descriptor)
+        loop_control.clear(descriptor)
+    if not force and is_attached(device):
+        with opened(device.node) as descriptor:
+            loop_control.keep(descriptor)
+            if had_partitions:
+                show_all(device.node, descriptor)
+    return not is_attached(device)
 
 
 def _busy(device: LoopDevice, why: str, number: int | None = errno.EBUSY) -> StackError:

@@ -65,7 +65,7 @@ class Both(Dmsetup):
         waiting = subprocess.Popen(
             [self.hasty, "wait", "a", events], env=self.environ, stdout=pipe, stderr=pipe, text=True
         )
-        assert eventually(lambda: catches(pid, signal.SIGIO))
+        assert eventually(lambda: catches(pid, signal.SIGINT))
         return waiting, pid
 
 
@@ -91,29 +91,32 @@ def dmsetup(tmp_path: Path) -> Iterator[Both]:
 
 
 ALIKE = [
-    "$D status a; $D info a; $D table; $D ls; $D version; $D help; $D splitname vg-lv",
-    "$D info -c -o all; $D info nosuch; $D nosuch; $D --nosuch; $D create a --notable; $D",
-    "printf '0 8 error' | $D load a; $D table --inactive a; $D clear a",
-    "bash -c '$D load a <(echo 0 16 zero)'; $D table --inactive a; $D clear a",
-    "exec 7<<T\n0 24 zero\nT\n$D load a /dev/fd/7; $D table --inactive a; $D clear a",
-    "mkdir gone; cd gone; rmdir ../gone; exec 2>&-; $D table a; $D load a x; $D ls --exec pwd",
-    "echo 0 32 zero >t; $D load a t; $D table --inactive a; $D clear a",
+    "$D status $N; $D info $N; $D table; $D ls; $D version; $D help; $D splitname vg-lv",
+    "$D info -c -o all; $D info nosuch; $D nosuch; $D --nosuch; $D create $N --notable; $D",
+    "printf '0 8 error' | $D load $N; $D table --inactive $N; $D clear $N",
+    "bash -c '$D load $N <(echo 0 16 zero)'; $D table --inactive $N; $D clear $N",
+    "exec 7<<T\n0 24 zero\nT\n$D load $N /dev/fd/7; $D table --inactive $N; $D clear $N",
+    "mkdir gone; cd gone; rmdir ../gone; exec 2>&-; $D table $N; $D load $N x; $D ls --exec pwd",
+    "echo 0 32 zero >t; $D load $N t; $D table --inactive $N; $D clear $N",
     "X=1 $D ls --exec env | grep -e ^X= -e LC_ALL; LC_ALL=C.UTF-8 $D ls --tree",
     "ulimit -n 77; umask 7; $D ls --exec 'sh -c ulimit${IFS}-n;umask'",
-    "$D wait a 77; echo $?; $D remove b; echo $?; $D create a -u U-1 --table '0 8 zero'",
-    "$D status a >/dev/full; echo $?; $D status a | true; $D status a 2>&-; echo $?",
-    "for n in $(seq 3000); do echo $((n - 1)) 1 zero; done | $D load a; $D table --inactive a",
+    "nice -n 5 $D ls --exec nice; taskset -c 0 $D ls --exec nproc",
+    "$D wait $N 77; echo $?; $D remove b; echo $?; $D create $N -u U-1 --table '0 8 zero'",
+    "$D status $N >/dev/full; echo $?; $D status $N | true; $D status $N 2>&-; echo $?",
+    "for n in $(seq 3000); do echo $((n - 1)) 1 zero; done | $D load $N; $D table --inactive $N",
     r"$D info -c --noheadings -o name,'uuid' -S 'name=~\"a\"'; $D info $(printf 'a\377')",
 ]
 
 
 def test_what_is_served_is_what_the_script_would_have_done(dmsetup: Both) -> None:
+    # A name of its own: who looks for another device of this name opens this one to see.
+    dmsetup.ok("rename", "a", "served")
     for text in ALIKE:
         said = []
         for way in (dmsetup.slow, dmsetup.hasty):
             done = subprocess.run(
-                ["sh", "-c", f"D={way}; {text}"], env=dmsetup.environ, cwd=dmsetup.folder,
-                capture_output=True, timeout=60, check=False,
+                ["sh", "-c", f"export D={way} N=served; {text}"], env=dmsetup.environ,
+                cwd=dmsetup.folder, capture_output=True, timeout=60, check=False,
             )  # fmt: skip
             said.append((done.returncode, done.stdout, done.stderr))
         assert said[0] == said[1], text
