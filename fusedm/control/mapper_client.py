@@ -30,8 +30,16 @@ class MapperClient:
         """One of them."""
         return self._change("info", name=name)
 
-    def add(self, name: str, **args: object) -> DeviceInfo:
-        """Make a device: table, uuid, read_only, minor."""
+    def add(
+        self,
+        name: str,
+        table: str = "",
+        uuid: str = "",
+        read_only: bool = False,
+        minor: int | None = None,
+    ) -> DeviceInfo:
+        """Make a device; a table is loaded and made live."""
+        args = {"table": table, "uuid": uuid, "read_only": read_only, "minor": minor}
         return self._change("add", name=name, folder=_folder(), **args)
 
     def load(self, name: Name, table: str, read_only: bool = False) -> DeviceInfo:

@@ -17,9 +17,16 @@ class NodeMapper(MapperClient):
         self._session = Session(dev_dir, mount_point)
         super().__init__(self._session.call)
 
-    def add(self, name: str, **args: object) -> DeviceInfo:
+    def add(
+        self,
+        name: str,
+        table: str = "",
+        uuid: str = "",
+        read_only: bool = False,
+        minor: int | None = None,
+    ) -> DeviceInfo:
         """Make a device and its node; if that cannot be it is not there."""
-        told = super().add(name, **args)
+        told = super().add(name, table, uuid, read_only, minor)
         try:
             return self._with_node(told)
         except BaseException:

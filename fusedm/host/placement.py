@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusedm.block.errors import StoreError
 from fusedm.host.loop_finding import loop_device
-from fusedm.host.mounts import UNKNOWN, Mount, parse_mountinfo
+from fusedm.host.mounts import UNKNOWN, Mount, lies_under, parse_mountinfo
 
 
 def check_not_on(
@@ -81,9 +81,9 @@ def _mount_of(place: Path, mounts: list[Mount]) -> Mount:
 
     All that are asked about lie above one place, so the inner of two has the greater path.
     """
-    found = UNKNOWN
+    found, path = UNKNOWN, str(place)
     for mount in mounts:
-        if place.is_relative_to(mount.mount_point) and mount.mount_point >= found.mount_point:
+        if lies_under(path, mount.mount_point) and mount.mount_point >= found.mount_point:
             found = mount
     return found
 
