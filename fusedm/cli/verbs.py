@@ -39,6 +39,13 @@ class VerbGroup(click.Group):
         command: click.Command = load(self.verbs[cmd_name].place)
         return command
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """Read the words; nothing has been begun yet."""
+        try:
+            return super().make_context(*args, **settings)
+        except KeyboardInterrupt as interrupt:
+            sys.exit(exit_code(interrupt))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Carry out a command; one that was interrupted says nothing, but what was not undone."""
         try:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-from fusedm.block.errors import ControlError
+from fusedm.block.errors import ControlError, UsageError
 from fusedm.host import nodes
 from fusedm.host.process import start_time
 from fusedm.host.run_folder import folders_of_users, run_folder, run_folders
@@ -50,7 +50,7 @@ def find_socket(mount_point: str) -> Path:
 
 def stack_at(mount_point: str) -> RunningStack | None:
     """The stack at a mount point, alive or not; root finds other users' too."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, UsageError):
         return _read(_find(mount_point, "json"))
     return None
 

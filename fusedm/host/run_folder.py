@@ -67,14 +67,14 @@ def choose(user: int, paths: Iterable[Path]) -> Path:
 
     Raises: UsageError with what is wrong with each.
     """
-    problems: list[str] = []
+    problems: dict[tuple[Path, str], str] = {}
     for path in paths:
         problem = _problem(path, user)
         if problem is None:
             return path
-        problems.append(f"{path}: {problem}")
+        problems.setdefault((path.parent, problem), f"{path}: {problem}")
     raise UsageError(
-        f"no folder for sockets and locks: {'; '.join(problems[:4])}: "
+        f"no folder for sockets and locks: {'; '.join(problems.values())}: "
         "set XDG_RUNTIME_DIR to a folder of your own"
     )
 

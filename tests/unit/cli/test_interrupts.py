@@ -45,7 +45,6 @@ def test_an_interrupt_while_dmsetup_is_loaded_just_ends_it():
     [
         ("fusedm.cli.running", ("doctor",)),
         ("fusedm.cli.stacks", ("stack.toml", "mnt")),
-        ("fusedm.dmsetup.kinds", ("dmsetup", "targets")),
     ],
 )
 def test_an_interrupt_of_a_verb_is_130_and_nothing_said(module, words):
