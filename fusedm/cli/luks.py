@@ -17,6 +17,7 @@ from fusedm.block.names import MAX_NAME_BYTES
 from fusedm.cli.devices import EXIT_CODES, call, mapper, stack_option
 from fusedm.control import which_stack
 from fusedm.host import loop
+from fusedm.host.interrupts import hold
 from fusedm.host.luks import MAX_PASSPHRASE_BYTES, Volume, read_volume, unlock
 from fusedm.stores import open_store
 
@@ -103,6 +104,7 @@ def luks_open(
     source = _Passphrase(key_file, key_fd, keyfile_offset, keyfile_size)
     key = _unlock(volume, _passphrase(source, file), key_slot)
     disk = place.device or f"{name}.luks"
+    hold()  # From here on it is done whole, disk and mapped device, or undone.
     try:
         table = volume.line(key, disk, start + place.start_sector, count, allow_discards)
         if not place.device:
@@ -128,6 +130,12 @@ def luks_close(stack: str | None, name: str) -> None:
     shown = call(stack, "dm.show", name=name)
     if not shown["uuid"].startswith(_UUID):
         raise StackError(f"{name!r} is not a LUKS volume that `luks open` has opened")
+    if shown["below"] == [f"{name}.luks"]:
+        below = call(stack, "disk.show", name=f"{name}.luks")
+        if below["holders"] != [name] or below["open"]:
+            users = ", ".join(set(below["holders"]) - {name}) or "open files"
+            raise StackError(f"'{name}.luks' is in use by {users}", errno.EBUSY)
+    hold()
     mapper(stack).remove(name)
     if shown["below"] == [f"{name}.luks"]:
         with suppress(ControlError):  # The daemon of dmsetup has ended with its last device.

@@ -11,6 +11,7 @@ from fusedm.control import stack_at
 from fusedm.dmsetup.deferred import remove_when_unused
 from fusedm.dmsetup.server import server_beside
 from fusedm.dmsetup.session import place_of
+from fusedm.host.interrupts import let_in
 
 
 def _start(dev_dir: str) -> None:
@@ -24,6 +25,7 @@ def _start(dev_dir: str) -> None:
 
 
 if __name__ == "__main__":
+    let_in()  # Whoever has started this holds signals, which are not held for what stays behind.
     try:
         if len(sys.argv) == 2:
             _start(sys.argv[1])

@@ -15,6 +15,7 @@ from fusedm.dmsetup.options import leading_number
 from fusedm.dmsetup.session import watch_deferred
 from fusedm.dmsetup.tables import check_table_text, split_concise
 from fusedm.host import nodes
+from fusedm.host.interrupts import held, hold, let_in
 from fusedm.host.undoing import undone_by
 
 #: How often and how fast --retry asks again.
@@ -62,6 +63,8 @@ def _create(
     minor = None if minor == -1 else minor
     name, uuid = mangle(name, command.mangling), mangle(uuid, command.mangling)
     at = f"253:{minor}" if minor is not None else ""
+    # Made whole or not at all: an interrupt comes while that can be undone, or has come too late.
+    hold()
     try:
         told = command.session.create(name, uuid, minor)
     except FusedmError as error:
@@ -71,12 +74,16 @@ def _create(
         return told
     device = Named(name, at=number_text(told.number))
     try:
+        let_in()
         with command.ioctl("reload", device) as mapper:
             mapper.load(name, text, read_only)
-        return _resume(command, Named(name))
+        told = _resume(command, Named(name))
+        hold()
     except BaseException:
+        hold()
         _undo(command, name)
         raise
+    return told
 
 
 def _undo(command: Command, name: str) -> None:
@@ -214,7 +221,8 @@ def _remove(command: Command, device: Named) -> None:
         with command.ioctl("remove", device) as mapper:
             told = mapper.info(device.which)
         try:
-            attachment.remove(command.session, told, is_patient=not retries)
+            with held():
+                attachment.remove(command.session, told, is_patient=not retries)
             return
         except FusedmError as error:
             if error.errno != errno.EBUSY:
@@ -291,10 +299,11 @@ def rename(command: Command) -> None:
         with command.ioctl("rename", device) as mapper:
             mapper.set_uuid(device.which, new)
         return
-    with command.ioctl("rename", device) as mapper:
-        before = mapper.info(device.which)
-        told = mapper.rename(device.which, new)
-    attachment.rename_node(command.session, before, told)
+    with held():
+        with command.ioctl("rename", device) as mapper:
+            before = mapper.info(device.which)
+            told = mapper.rename(device.which, new)
+        attachment.rename_node(command.session, before, told)
 
 
 def message(command: Command) -> None:

@@ -1,7 +1,6 @@
 """`fusedm dmsetup`: a command line of dmsetup(8), from its words to its exit code."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +9,7 @@ from fusedm.dmsetup import changing, kinds, telling, udev
 from fusedm.dmsetup.command import Command, Streams
 from fusedm.dmsetup.fields import fields_text
 from fusedm.dmsetup.grammar import Call, Help, read_call, usage_text
+from fusedm.host.interrupts import exit_code, interruptible
 from fusedm.host.undoing import notes
 
 #: What carries out each; one that returns False has failed and said why.
@@ -56,16 +56,17 @@ def main_dmsetup(arguments: Sequence[str], environ: Mapping[str, str] | None = N
     """
     code = 1
     try:
-        code = run(arguments, Streams(sys.stdin, sys.stdout, sys.stderr, environ))
-        sys.stdout.flush()
+        with interruptible():
+            code = run(arguments, Streams(sys.stdin, sys.stdout, sys.stderr, environ))
+            sys.stdout.flush()
     except OSError as error:  # As of a reader that has gone, or a full file system.
         # What cannot be written goes nowhere, or Python would complain again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             sys.stderr.write(f"{error.strerror}\nCommand failed.\n")
         code = 1
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
+    except KeyboardInterrupt as interrupt:
+        code = exit_code(interrupt)
     return code
 
 

@@ -97,3 +97,29 @@ def test_an_interrupted_run_leaves_nothing(here: Place):
         assert done.returncode in (0, 1, -number, 128 + number), (line, number, done)
         assert not os.path.lexists(done.stdout.strip() or "/no/such"), (line, number, done)
         assert [stack for stack in running_stacks() if stack.stack_file == str(here.toml)] == []
+
+
+@pytest.mark.loop
+def test_an_interrupted_dmsetup_create_leaves_a_whole_device_or_none(here: Place):
+    image = here.folder / "disk.img"
+    image.touch()
+    os.truncate(image, 1 << 20)
+    os.environ["DM_DEV_DIR"] = str(here.folder / "dev")
+    try:
+        node = here.folder / "dev/mapper/t"
+        words = ("dmsetup", "create", "t", "--table", f"0 2048 linear {image} 0")
+        create = Signalled(here.folder, "us", "dmsetup/changing.py dmsetup/attachment.py", *words)
+        assert create.run(0).returncode == 0
+        ends = set()
+        for line, number in create.places():
+            run("dmsetup", "remove", "t")
+            done = create.run(line, number)
+            there = run("dmsetup", "info", "-c", "--noheadings", "-o", "name").stdout
+            is_whole = there == "t\n" and node.is_block_device()
+            is_nothing = "t\n" not in there and not node.exists()
+            assert is_whole if done.returncode == 0 else is_nothing, (line, number, done, there)
+            ends.add(done.returncode == 0)
+        assert ends == {False, True}
+    finally:
+        run("dmsetup", "remove", "t")
+        del os.environ["DM_DEV_DIR"]
