@@ -69,6 +69,8 @@ def test_a_stack_that_is_up_when_run_becomes_read_only_is_found(machine: Private
 def test_uid_0_of_a_user_namespace_has_a_folder_in_tmp(
     machine: PrivateMachine, is_taken: bool
 ) -> None:
+    if machine.run("unshare", "--user", "true", user=NOBODY).returncode:
+        pytest.skip("NAMESPACE TEST SKIPPED: no user namespaces here, as after chroot")
     if is_taken:
         machine.ok("mkdir", "-m", "777", "/tmp/fusedm-0")
     own = "/tmp/fusedm-0.1" if is_taken else "/tmp/fusedm-0"
@@ -94,7 +96,7 @@ def test_the_reason_why_there_is_no_device_is_printed(machine: PrivateMachine) -
 @pytest.fixture
 def without_mtab(machine: PrivateMachine) -> PrivateMachine:
     """A machine as debootstrap leaves it."""
-    machine.ok("sh", "-ec", f"cp -a /etc {KEPT}/etc && rm {KEPT}/etc/mtab")
+    machine.ok("sh", "-ec", f"cp -a /etc {KEPT}/etc && rm -f {KEPT}/etc/mtab")
     machine.ok("mount", "--bind", f"{KEPT}/etc", "/etc")
     return machine
 
