@@ -24,7 +24,7 @@ may be one that asks for aligned buffers.
 import os
 from threading import Thread
 
-from libc.errno cimport EAGAIN, EINTR, ENODEV, ENOENT, errno
+from libc.errno cimport EAGAIN, EINTR, EIO, ENODEV, ENOENT, errno
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -84,6 +84,8 @@ cdef enum:
     BUSY_SIZE = 1 << 17
     #: Nanoseconds the helper looks out for more work before it sleeps: as long as being woken takes.
     HELPER_SPIN = 50000
+    #: How often a reply is sent before the request is ended with an error instead.
+    REPLY_TRIES = 3
     CALLER = 0
     HELPER = 1
     WORKERS = 2
@@ -491,9 +493,16 @@ cdef class Express:
         return True
 
     cdef void send(self, Worker *worker, Reply *reply) noexcept nogil:
-        # ENOENT: nobody waits for it any more. ENODEV: unmounted.
-        if write(self.device, reply, reply.length) < 0 and errno != ENOENT and errno != ENODEV:
-            worker.refused, worker.refused_length = errno, reply.length
+        """Send a reply; if the kernel does not take it, an error, since somebody waits for one."""
+        cdef Reply failure
+        cdef int tries
+        for tries in range(REPLY_TRIES):
+            # ENOENT: nobody waits for it any more. ENODEV: unmounted.
+            if write(self.device, reply, reply.length) >= 0 or errno == ENOENT or errno == ENODEV:
+                return
+        worker.refused, worker.refused_length = errno, reply.length
+        failure.length, failure.error, failure.unique = sizeof(Reply), -EIO, reply.unique
+        write(self.device, &failure, sizeof(Reply))
 
     # The helper.
 

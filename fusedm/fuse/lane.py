@@ -26,6 +26,7 @@ from fusedm.fuse import device_file, wire
 from fusedm.fuse.express import NOTHING_CAME, Express
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.holes import seek
+from fusedm.fuse.replies import Replies, log_refused
 from fusedm.fuse.routes import Routes
 from fusedm.fuse.wire import Opcode
 from fusedm.system import System
@@ -47,6 +48,8 @@ TURN_SECONDS = 2e-3
 #: How long to look for another request before sleeping: about as long as going to sleep and being
 #: woken takes.
 SPIN_SECONDS = 50e-6
+#: How long to wait after the kernel failed to give a request, or a socket to take a message.
+AGAIN_SECONDS = 0.01
 
 #: The requests answered here, and how their arguments lie; each begins with the handle.
 _OURS = {
@@ -66,12 +69,12 @@ _ZEROING = {
     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
 }
 
+#: Unmounted, or aborted in one of two ways: there will be no more requests.
+_OVER = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF}
+#: Errors of a socket that are gone the next time.
+_SHORT_OF_MEMORY = {errno.ENOMEM, errno.ENOBUFS}
+
 log = logging.getLogger(__name__)
-
-
-def log_refused_reply(number: int, length: int) -> None:
-    """The kernel did not take a reply, which is a bug here: it ends the request with EIO."""
-    log.error("a reply of %d bytes: %s", length, os.strerror(number))
 
 
 class Lane:
@@ -93,14 +96,13 @@ class Lane:
         self._device = device
         self._libfuse, self._libfuse_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._libfuse.setblocking(False)
+        self._replies = Replies(device)
         self._handles = handles
         self._system = system
         self._empty = empty
         self._takes_discards = takes_discards
         routes = Routes(handles, system)
-        self._express = Express(
-            device, MAX_DATA_SIZE, routes.find, routes.end_batch, log_refused_reply
-        )
+        self._express = Express(device, MAX_DATA_SIZE, routes.find, routes.end_batch, log_refused)
         self._forwarded = 0
         self._room = trio.Event()
         self._reading = trio.CancelScope()
@@ -145,8 +147,12 @@ class Lane:
                 left = 0.0 if self._forwarded else TURN_SECONDS
             try:
                 came = self._express.next(SPIN_SECONDS, left)
-            except OSError:
-                return  # ENODEV: unmounted or aborted.
+            except OSError as error:
+                if error.errno in _OVER:
+                    return
+                log.error("taking a request: %s", error.strerror)
+                await trio.sleep(AGAIN_SECONDS)
+                continue
             if isinstance(came, memoryview):
                 await self._take(came, in_hand)
             elif came == NOTHING_CAME:
@@ -157,11 +163,11 @@ class Lane:
         """Answer a request or pass it on, whatever it is."""
         try:
             if wire.IN_HEADER.unpack_from(request)[0] != len(request):
-                self._refuse_malformed(request)
+                self._replies.refuse_malformed(request)
             elif not (self._answer(request, in_hand) or self._truncates(request, in_hand)):
                 await self._forward(request)
         except struct.error:
-            self._refuse_malformed(request)
+            self._replies.refuse_malformed(request)
 
     def _answer(self, request: memoryview, in_hand: trio.Nursery) -> bool:
         """Answer a request, now or in a task; False if it is libfuse's.
@@ -171,7 +177,7 @@ class Lane:
         _, opcode, unique, inode, *_ = wire.IN_HEADER.unpack_from(request)
         if opcode == Opcode.STATFS and not self._takes_discards(inode):
             # A loop device that is being attached asks, and has no discards where this fails.
-            self._reply_error(unique, errno.EOPNOTSUPP)
+            self._replies.error(unique, errno.EOPNOTSUPP)
             return True
         layout = _OURS.get(opcode)
         if layout is None:
@@ -183,24 +189,24 @@ class Lane:
         data = request[wire.DATA_OFFSET :]
         try:
             if opcode == Opcode.READ:
-                self._reply(unique, device_file.read_nowait(opened.view, words[1], words[2]))
+                self._replies.done(unique, device_file.read_nowait(opened.view, words[1], words[2]))
             elif opcode == Opcode.WRITE and len(data) != words[2]:
-                self._refuse_malformed(request)
+                self._replies.refuse_malformed(request)
             elif opcode == Opcode.WRITE and not words[5] & os.O_DSYNC:
                 device_file.write_nowait(opened.view, words[1], data)
                 self._reply_written(unique, opened, len(data))
             elif opcode == Opcode.FSYNC:
                 device_file.flush_nowait(opened.view)
-                self._reply(unique)
+                self._replies.done(unique)
             else:
                 raise WouldBlock
         except WouldBlock:
             work = self._work(opcode, unique, opened, words, data)
             in_hand.start_soon(self._wait_for, unique, work)
         except FusedmError as error:
-            self._reply_error(unique, error.errno)
+            self._replies.error(unique, error.errno)
         except Exception:
-            self._reply_bug(unique)
+            self._replies.bug(unique)
         return True
 
     def _truncates(self, request: memoryview, in_hand: trio.Nursery) -> bool:
@@ -233,12 +239,12 @@ class Lane:
         if text is not None and opcode == Opcode.FSYNC:
             return False
         if text is not None and opcode == Opcode.READ:
-            self._reply(unique, text[words[1] : words[1] + words[2]])
+            self._replies.done(unique, text[words[1] : words[1] + words[2]])
         elif text is not None and opcode == Opcode.LSEEK:
             # All is data; ENOSYS would have the kernel never ask again, for any file.
-            self._reply_error(unique, errno.EOPNOTSUPP)
+            self._replies.error(unique, errno.EOPNOTSUPP)
         else:
-            self._reply_error(unique, errno.EBADF)
+            self._replies.error(unique, errno.EBADF)
         return True
 
     async def _wait_for(self, unique: int, work: Coroutine[Any, Any, None]) -> None:
@@ -246,9 +252,9 @@ class Lane:
         try:
             await work
         except FusedmError as error:
-            self._reply_error(unique, error.errno)
+            self._replies.error(unique, error.errno)
         except Exception:
-            self._reply_bug(unique)
+            self._replies.bug(unique)
 
     def _work(
         self,
@@ -272,7 +278,7 @@ class Lane:
                 return self._fsync(unique, opened)
 
     async def _read(self, unique: int, opened: OpenDevice, offset: int, size: int) -> None:
-        self._reply(unique, await device_file.read(opened.view, offset, size))
+        self._replies.done(unique, await device_file.read(opened.view, offset, size))
 
     async def _write(
         self, unique: int, opened: OpenDevice, offset: int, data: memoryview, flags: int
@@ -282,13 +288,13 @@ class Lane:
 
     async def _fsync(self, unique: int, opened: OpenDevice) -> None:
         await device_file.flush(opened.view)
-        self._reply(unique)
+        self._replies.done(unique)
 
     async def _seek(self, unique: int, opened: OpenDevice, offset: int, whence: int) -> None:
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise BlockIOError(Status.INVAL, opened.view.name, f"lseek with whence {whence}")
         found = await seek(opened.view, offset, for_data=whence == os.SEEK_DATA)
-        self._reply(unique, wire.LSEEK_OUT.pack(found))
+        self._replies.done(unique, wire.LSEEK_OUT.pack(found))
 
     async def _allocate(
         self, unique: int, opened: OpenDevice, offset: int, length: int, mode: int
@@ -303,39 +309,11 @@ class Lane:
         punch = mode == FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         await device_file.zero(opened.view, offset, length, punch)
         self._system.names.note_write(opened.view.name)
-        self._reply(unique)
+        self._replies.done(unique)
 
     def _reply_written(self, unique: int, opened: OpenDevice, size: int) -> None:
         self._system.names.note_write(opened.view.name)
-        self._reply(unique, wire.WRITE_OUT.pack(size, 0))
-
-    def _reply(self, unique: int, data: memoryview | bytes = b"") -> None:
-        header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(data), 0, unique)
-        self._send([header, data] if data else [header])
-
-    def _reply_error(self, unique: int, number: int) -> None:
-        self._send([wire.OUT_HEADER.pack(wire.OUT_HEADER.size, -number, unique)])
-
-    def _reply_bug(self, unique: int) -> None:
-        """A bug in one request must not end the mount."""
-        log.exception("bug in a request")
-        self._reply_error(unique, errno.EIO)
-
-    def _refuse_malformed(self, request: memoryview) -> None:
-        """A request that is not what it says; one without a header has nobody to be answered."""
-        log.error("malformed request of %d bytes", len(request))
-        if len(request) >= wire.IN_HEADER.size:
-            _, _, unique, *_ = wire.IN_HEADER.unpack_from(request)
-            self._reply_error(unique, errno.EIO)
-
-    def _send(self, parts: list[memoryview | bytes]) -> None:
-        try:
-            os.writev(self._device, parts)
-        except OSError as error:
-            # ENOENT: nobody waits for it any more. ENODEV: unmounted. At anything else the kernel
-            # has ended the request with EIO; the other requests must not suffer for it.
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
-                log_refused_reply(error.errno or 0, sum(map(len, parts)))
+        self._replies.done(unique, wire.WRITE_OUT.pack(size, 0))
 
     async def _forward(self, request: memoryview) -> None:
         """Pass a request on to libfuse, when it has room for the reply.
@@ -373,6 +351,10 @@ class Lane:
                 return
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._libfuse)
+            except OSError as error:
+                if error.errno not in _SHORT_OF_MEMORY:
+                    raise
+                await trio.sleep(AGAIN_SECONDS)
 
     async def _bring_replies_back(self) -> None:
         while True:
@@ -380,6 +362,11 @@ class Lane:
             try:
                 reply = self._libfuse.recv(MAX_REPLY_SIZE)
             except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno not in _SHORT_OF_MEMORY:
+                    raise
+                await trio.sleep(AGAIN_SECONDS)
                 continue
             if not reply:
                 return
@@ -389,4 +376,4 @@ class Lane:
             if self._kernel_minor is not None and unique == self._init_unique:
                 reply = wire.widen_init_reply(reply, self._kernel_minor, MAX_PAGES, MAX_BACKGROUND)
                 self._kernel_minor = None
-            self._send([reply])
+            self._replies.send([reply])

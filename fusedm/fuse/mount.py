@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-import pyfuse3
 import trio
 
 from fusedm.block.errors import StackError
 from fusedm.fuse.lane import MAX_BACKGROUND, Lane
+from fusedm.fuse.libfuse import pyfuse3
 from fusedm.fuse.operations import Operations
 from fusedm.host import mounts
 from fusedm.host.kernel_mount import MountOptions, mount, unmount
@@ -98,7 +98,7 @@ async def _serve_until(
         if lane is not None:
             nursery.start_soon(_drive, lane, nursery.cancel_scope)
         # Answered only after INIT, from when on the kernel takes a limit of ours.
-        info = await trio.to_thread.run_sync(os.stat, mount_point)
+        info = await trio.to_thread.run_sync(os.stat, mount_point, abandon_on_cancel=True)
         if lane is None:
             raise_background_limit(info.st_dev)
         task_status.started()

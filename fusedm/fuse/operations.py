@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import pyfuse3
-
 from fusedm.block.errors import FusedmError
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.fuse import device_file
 from fusedm.fuse.allocation import allocated_bytes
 from fusedm.fuse.emptying import empty
 from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.fuse.libfuse import pyfuse3
 from fusedm.fuse.nodes import DeviceFile, Directory, Link, Node, TextFile
 from fusedm.fuse.tree import MAPPER, Inodes, Path, Tree
 from fusedm.system import System

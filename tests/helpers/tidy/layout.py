@@ -57,7 +57,7 @@ ONLY_IN = {
         "control/key_commands.py",
         "control/detached.py",
     ),
-    "pyfuse3": ("fuse/operations.py", "fuse/mount.py"),
+    "pyfuse3": ("fuse/libfuse.py",),
     # What checks the data path (verify, the demo's proof) must share no code with it.
     # Wrapping keys is no cipher of data: it needs other parts of the library, and no plan or slot.
     "cryptography": (

@@ -11,7 +11,7 @@ import pytest
 from fusedm.fuse.express import NOTHING_CAME, TURN_OVER
 from tests.helpers.builders import pattern
 from tests.helpers.express_loop import Finder, Loop
-from tests.helpers.lane_kernel import done, read_request, request, write_request, written
+from tests.helpers.lane_kernel import done, failed, read_request, request, write_request, written
 
 SIZE = 1 << 20
 MAX_PATHS = 64
@@ -164,14 +164,14 @@ def test_what_fails_is_handed_out_and_not_counted(
     os.close(writer)
 
 
-def test_a_reply_that_is_refused_is_told_and_the_next_one_sent(
+def test_a_reply_that_is_refused_becomes_an_error_and_is_told_and_the_next_one_sent(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
     """By a socket with room for less than one; the kernel's reasons are others."""
     finder.add(1, fd)
     loop.device.setsockopt(1, 7, 1)  # SO_SNDBUF, as little as it gets.
     assert loop.ask(read_request(1, 7, 0, 1 << 17), read_request(1, 8, 0, 512)) == (
-        [done(8, pattern(SIZE)[:512])],
+        [failed(7, errno.EIO), done(8, pattern(SIZE)[:512])],
         [],
     )
     assert loop.refused == [(errno.EMSGSIZE, (1 << 17) + 16)]

@@ -1,0 +1,3 @@
+"""The types of receive.pyx."""
+
+LIBFUSE_VERSION: int
