@@ -7,6 +7,7 @@ in use cannot be removed: the refusal says by whom.
 import errno
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
+from functools import partial
 from time import monotonic
 
 from fusedm.block import BlockDevice, CryptoKey, KeyHolder
@@ -16,7 +17,7 @@ from fusedm.block.name_table import NameTable
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
-from fusedm.dm import Lookup, MappedDevice, keys_of_targets, open_targets, parse_table
+from fusedm.dm import Lookup, MappedDevice, keys_of_targets, open_targets, read_table
 from fusedm.view import View, check_view
 
 __all__ = ["System", "View"]
@@ -30,7 +31,7 @@ class System:
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic, strict: bool = False) -> None:
-        self._clock = clock
+        self.read_table = partial(read_table, clock=clock)
         self.strict = strict
         self.disks: dict[str, Disk] = {}
         self.mapped: dict[str, MappedDevice] = {}
@@ -165,8 +166,7 @@ class System:
         """Open a device, or length bytes of it from start on, under a key, which is started on it.
 
         Raises: StackError for names, and for a range that is not of whole blocks of the device;
-                CryptoError(EINVAL) for a DUN base that does not fit, and for whatever
-                start_using_key refuses.
+                CryptoError(EINVAL) for a DUN base that does not fit; as start_using_key.
         """
         device = self.device(device_name)
         key = self.keys.get(key_name)
@@ -186,7 +186,7 @@ class System:
 
         Raises: TableError; StackError(ENXIO).
         """
-        self.mapped_device(name).load(parse_table(table_text, self.device, self._clock), read_only)
+        self.mapped_device(name).load(self.read_table(table_text, self.device), read_only)
         self._remove_deferred()
 
     async def load_opened(
@@ -198,7 +198,7 @@ class System:
         """
         mapped = self.mapped_device(name)
         must_fit = not self.strict or (mapped.live is None and mapped.inactive is None)
-        table = parse_table(table_text, lookup or self.device, self._clock, must_fit)
+        table = self.read_table(table_text, lookup or self.device, is_checked=must_fit)
         mapped.check_load(table, read_only)
         await open_targets(table)
         mapped.load(table, read_only)

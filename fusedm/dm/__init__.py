@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from fusedm import door
 
 if TYPE_CHECKING:
+    from fusedm.dm.key_rings import announced_keys
     from fusedm.dm.lifecycle import keys_of_targets, open_targets
     from fusedm.dm.mapped_device import MappedDevice
+    from fusedm.dm.reading import read_table
     from fusedm.dm.registry import target_class, target_doc, target_names
     from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
     from fusedm.dm.table import (
@@ -58,6 +60,7 @@ __all__ = [
     "Transform",
     "Word",
     "all_below",
+    "announced_keys",
     "check_table",
     "format_status",
     "format_table",
@@ -65,6 +68,7 @@ __all__ = [
     "name_of",
     "open_targets",
     "parse_table",
+    "read_table",
     "stack_capabilities",
     "stack_limits",
     "status_lines",
@@ -77,8 +81,10 @@ __all__ = [
 __getattr__ = door(
     __name__,
     {
+        "key_rings": "announced_keys",
         "lifecycle": "keys_of_targets open_targets",
         "mapped_device": "MappedDevice",
+        "reading": "read_table",
         "registry": "target_class target_doc target_names",
         "stacking": "all_below stack_capabilities stack_limits",
         "table": (

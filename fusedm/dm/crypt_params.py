@@ -5,6 +5,7 @@ Words that may be keys are never quoted in an error.
 
 import errno
 import re
+from binascii import unhexlify
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,8 +14,7 @@ from fusedm.block import CryptoConfig, CryptoKey
 from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import CryptoError, StackError
 from fusedm.block.units import SECTOR_SIZE, is_power_of_two
-from fusedm.dm.target import Params, Segment, Word, whole_number
-from fusedm.host.keyring import read_user_key
+from fusedm.dm.target import KeyRing, Params, Segment, Word, whole_number
 
 USAGE = "cipher key iv_offset dev offset [n option...]"
 
@@ -72,31 +72,40 @@ class TargetKey:
         return f"TargetKey({len(self._raw)} bytes)"
 
 
-def parse_key(word: str) -> TargetKey:
+@dataclass(frozen=True, slots=True)
+class KeyReference:
+    """A user key of the kernel's keyrings, of so many bytes."""
+
+    size: int
+    description: str
+
+
+def parse_key(word: str, ring: KeyRing) -> TargetKey:
     """The key that a word writes out in hexadecimal or names in a keyring; `-` is none.
 
-    Raises: CryptoError: EINVAL, ENOKEY, or what the keyring says.
+    ring has what is in the keyrings under such names (key_rings.py).
+    Raises: CryptoError: EINVAL, ENOKEY, or what the keyring said.
     """
     if word == "-":
         return TargetKey(b"")
     if word.startswith(":"):
-        return _from_keyring(word)
+        return _from_keyring(word, ring)
     if _HEX.fullmatch(word) is None:
         text = f"{len(word)} characters are not an even number of hexadecimal digits"
         raise CryptoError(f"{text}, nor - or :size:type:description")
     if not word.strip("0"):
         text = "it is all zeros, which stand for a key that was not shown: give the key itself"
         raise CryptoError(f"{text} (dmsetup table prints it with --showkeys)")
-    return TargetKey(bytes.fromhex(word))
+    return TargetKey(unhexlify(word))  # bytes.fromhex leaves its result on the stack.
 
 
-def parse_key_of_crypt(word: str) -> TargetKey:
+def parse_key_of_crypt(word: str, ring: KeyRing) -> TargetKey:
     """The same as crypt reads it: half a byte at the end of the digits is not looked at.
 
     Source: crypt_set_key in the kernel's drivers/md/dm-crypt.c.
     """
     is_odd = len(word) > 1 and len(word) % 2 == 1 and not word.startswith(":")
-    return parse_key(word[:-1] if is_odd else word)
+    return parse_key(word[:-1] if is_odd else word, ring)
 
 
 def key_word_size(word: str) -> int:
@@ -107,7 +116,11 @@ def key_word_size(word: str) -> int:
     return 0 if word == "-" else len(word) // 2
 
 
-def _from_keyring(word: str) -> TargetKey:
+def parse_reference(word: str) -> KeyReference:
+    """The key of a keyring that a word names, if it is one that can be read.
+
+    Raises: CryptoError: EINVAL, ENOKEY.
+    """
     found = _REFERENCE.fullmatch(word)
     if found is None:
         raise CryptoError("a key of a keyring is written :size:type:description")
@@ -121,15 +134,18 @@ def _from_keyring(word: str) -> TargetKey:
         raise CryptoError(text, errno.ENOKEY)
     if kind != "user":
         raise CryptoError(f"key type {kind!r} is unknown: use user")
-    try:
-        raw = read_user_key(description, size)
-    except OSError as error:
-        # The helper tells a logon key of that name by EPERM; the kernel knows no user key then.
-        number = errno.ENOKEY if error.errno == errno.EPERM else error.errno
-        raise CryptoError(f"key {description!r}: {error.strerror}", number) from None
+    return KeyReference(size, description)
+
+
+def _from_keyring(word: str, ring: KeyRing) -> TargetKey:
+    reference = parse_reference(word)
+    name, size = reference.description, reference.size
+    raw = ring.get(word, CryptoError(f"key {name!r} has not been read", errno.ENOKEY))
+    if isinstance(raw, CryptoError):
+        raise raw
     if len(raw) != size:
         held = f"more than {size}" if len(raw) > size else str(len(raw))
-        raise CryptoError(f"key {description!r} has {held} bytes, the line says {size}")
+        raise CryptoError(f"key {name!r} has {held} bytes, the line says {size}")
     return TargetKey(raw, word)
 
 
@@ -153,7 +169,7 @@ def parse_arguments(
     params: Params,
     flags: tuple[str, ...],
     valued: tuple[str, ...],
-    read_key: Callable[[str], TargetKey] = parse_key,
+    read_key: Callable[[str, KeyRing], TargetKey] = parse_key,
 ) -> "CryptArguments":
     """Read a line whole; flags are the options without, valued those with a value.
 
@@ -163,7 +179,7 @@ def parse_arguments(
     cipher = params.word()
     word = params.word()
     try:
-        key = read_key(word)
+        key = read_key(word, params.ring)
     except CryptoError as error:
         raise params.argument_error("key", str(error), error.errno) from None
     iv_offset = params.integer("iv_offset", maximum=MAX_IV_OFFSET)

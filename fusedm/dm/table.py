@@ -15,7 +15,7 @@ from fusedm.block.errors import StackError, TableError
 from fusedm.block.limits import stack_all
 from fusedm.block.units import MAX_SECTORS, SECTOR_SHIFT
 from fusedm.dm.registry import target_class
-from fusedm.dm.target import Params, Target, Word, whole_number
+from fusedm.dm.target import NO_KEYS, KeyRing, Params, Target, Word, whole_number
 
 #: A table is parsed in one go while nothing else runs, at some 50 microseconds a line, and has
 #: to fit into one control message; LVM's largest tables have a few thousand lines.
@@ -82,9 +82,13 @@ class Table:
 
 
 def parse_table(
-    text: str, lookup: Lookup, clock: Callable[[], float], is_checked: bool = True
+    text: str,
+    lookup: Lookup,
+    clock: Callable[[], float],
+    is_checked: bool = True,
+    ring: KeyRing = NO_KEYS,
 ) -> Table:
-    """Make a table of its text, devices found by lookup, times told by clock.
+    """Make a table of its text, devices found by lookup, times told by clock, keys in ring.
 
     is_checked has it refused if it does not fit the devices below as they are now.
     Units:  clock in seconds from any start.
@@ -94,13 +98,19 @@ def parse_table(
     for line, words in _lines(text):
         if len(entries) == MAX_TABLE_TARGETS:
             raise TableError(line, "", f"a table has at most {MAX_TABLE_TARGETS} targets")
-        entries.append(_parse_line(line, words, entries, lookup, clock))
+        entries.append(_parse_line(line, words, entries, lookup, clock, ring))
     if not entries:
         raise TableError(0, "", "is empty: at least one line `start length type arguments`")
     table = Table(entries)
     if is_checked:
         check_table(table)
     return table
+
+
+def key_references(text: str) -> list[str]:
+    """The words of a table that name keys of a keyring: the second arguments that look so."""
+    seconds = (words[4] for _, words in _lines(text) if len(words) > 4)
+    return [word for word in seconds if word.startswith(":")]
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -116,6 +126,7 @@ def _parse_line(
     before: list[TableEntry],
     lookup: Lookup,
     clock: Callable[[], float],
+    ring: KeyRing,
 ) -> TableEntry:
     if len(words) < 3:
         raise TableError(line, "", f"{' '.join(words)!r} is not `start length type arguments`")
@@ -126,7 +137,7 @@ def _parse_line(
         kind = target_class(words[2])
     except StackError as error:
         raise TableError(line, "", str(error)) from None
-    params = Params(kind.name, kind.usage, words[3:], length, lookup, clock, line)
+    params = Params(kind.name, kind.usage, words[3:], length, lookup, clock, line, ring)
     target = kind.parse(params)
     params.finish()
     return TableEntry(start, length, target, line=line)

@@ -8,12 +8,19 @@ to map a bio and answers with an action. Time is an action too (Defer), and so i
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Limits, Op
-from fusedm.block.errors import BlockIOError, FusedmError, StackError, Status, TableError
+from fusedm.block.errors import (
+    BlockIOError,
+    CryptoError,
+    FusedmError,
+    StackError,
+    Status,
+    TableError,
+)
 from fusedm.block.plan import SectorCipher
 from fusedm.block.range_locks import Extent
 from fusedm.block.units import MAX_SECTORS
@@ -249,6 +256,12 @@ def whole_number(word: str) -> int | None:
     return int(word.lstrip("0")[:20] or "0")
 
 
+#: What has been read from keyrings, or why it cannot be, by the words that name it.
+KeyRing = Mapping[str, bytearray | CryptoError]
+
+NO_KEYS: KeyRing = {}
+
+
 class Params:
     """The arguments of one table line, read word by word; each reader names what it reads.
 
@@ -264,6 +277,7 @@ class Params:
         lookup: Callable[[str], BlockDevice],
         clock: Callable[[], float],
         line: int = 0,
+        ring: KeyRing = NO_KEYS,
     ) -> None:
         self.target = target
         self.usage = usage
@@ -271,6 +285,7 @@ class Params:
         self.sector_count = sector_count
         self.clock = clock
         self.line = line
+        self.ring = ring
         self._lookup = lookup
         self._next = 0
 

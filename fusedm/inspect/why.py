@@ -14,7 +14,7 @@ from fusedm.block.capabilities import ALL_DATA_UNIT_SIZES, data_unit_sizes
 from fusedm.block.errors import CryptoError, TableError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.disk import Disk
-from fusedm.dm import MappedDevice, Table, parse_table
+from fusedm.dm import MappedDevice, Table, announced_keys, read_table
 from fusedm.inspect.extents import NATIVE, extents, native_sectors
 from fusedm.inspect.sight import Obstacle, Sight
 from fusedm.system import System, View
@@ -80,7 +80,7 @@ def swap(system: System, name: str, table_text: str, clock: Callable[[], float])
     Raises: TableError for what is no table for that device; StackError(ENXIO).
     """
     device = system.mapped_device(name)
-    table = parse_table(table_text, system.device, clock)
+    table = read_table(table_text, system.device, clock, read_keys=announced_keys)
     if device in _below(table.devices()):
         raise TableError(0, "", f"{name} would lie below itself (a cycle)")
     now, then = Sight(), Sight({device: table})

@@ -23,7 +23,7 @@ from fusedm.block import CryptoKey
 from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, TableError
 from fusedm.crypto import KeyManager, ResetResult
 from fusedm.disk import Disk
-from fusedm.dm import format_table
+from fusedm.dm import announced_keys, format_table
 from fusedm.host.placement import check_creatable, check_not_on
 from fusedm.stack.device_mapper import DeviceMapper
 from fusedm.stack.engine_secrets import EngineSecrets, prefixed_source, wrapping_engine
@@ -110,6 +110,7 @@ class Stack:
         await _build(Stack._dry(spec, self._base_dir), spec, self._dry_store)
         try:
             await _build(self, spec, self._open_store)
+            self._to_build = StackSpec(strict=spec.strict)  # Its tables may hold keys.
         except BaseException:
             self._close()
             self.remove_created()
@@ -338,6 +339,7 @@ class Stack:
         """A stack of the same shape that touches no file: keys and secrets are of chance."""
         keys = {name: replace(key, source="random") for name, key in spec.keys.items()}
         dry = cls(replace(spec, keys=keys), base_dir)
+        dry.system.read_table = partial(dry.system.read_table, read_keys=announced_keys)
         dry._secrets = EngineSecrets(None)
         return dry
 

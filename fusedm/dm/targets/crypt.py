@@ -19,6 +19,7 @@ from fusedm.dm.crypt_params import (
     parse_key_of_crypt,
     refuse_message,
 )
+from fusedm.dm.key_rings import read_keys, wipe_keys
 from fusedm.dm.target import Action, Fail, Params, Segment, Target, Transform, Word
 
 #: In the order `table` prints them. All but the first and the last two are hints about threads.
@@ -164,11 +165,14 @@ class Crypt(Target):
         if given != wanted:
             text = f"{given} bytes of key given, the key of the table has {wanted}"
             raise StackError(f"{self.name}: {text}")
+        ring = read_keys([word])
         try:
-            key = parse_key_of_crypt(word)
+            key = parse_key_of_crypt(word, ring)
             self._ready = self._make(key)
         except CryptoError as error:
             raise StackError(f"{self.name}: key: {error}", error.errno) from None
+        finally:
+            wipe_keys(ring)
         self.key.wipe()
         self.key = key
 

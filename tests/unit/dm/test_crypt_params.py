@@ -6,6 +6,8 @@ import pytest
 
 from fusedm.block.errors import CryptoError
 from fusedm.dm.crypt_params import TargetKey, key_word_size, parse_key
+from fusedm.dm.key_rings import announced_keys, read_keys, wipe_keys
+from fusedm.dm.table import key_references
 from tests.helpers.keyring import Keyring
 
 RAW = bytes(range(7, 71))
@@ -18,28 +20,33 @@ def keyring():
     ring.revoke_all()
 
 
+def read(word: str) -> TargetKey:
+    """The key of a word, with what the keyrings hold."""
+    return parse_key(word, read_keys([word]))
+
+
 def refused(word: str) -> CryptoError:
     with pytest.raises(CryptoError) as caught:
-        parse_key(word)
+        read(word)
     return caught.value
 
 
 @pytest.mark.parametrize("word", [RAW.hex(), RAW.hex().upper()])
 def test_a_key_is_written_in_hexadecimal(word):
-    key = parse_key(word)
+    key = read(word)
     assert bytes(key.raw) == RAW
     assert (key.word(), key.masked_word()) == (RAW.hex(), "0" * 128)
 
 
 def test_a_dash_is_no_key():
-    key = parse_key("-")
+    key = read("-")
     assert (len(key.raw), key.word(), key.masked_word()) == (0, "-", "-")
 
 
 def test_a_user_key_of_the_keyring_is_read_and_shown_by_its_name(keyring):
     keyring.add(b"user", b"fusedm-test:crypt:a", RAW)
     word = ":64:user:fusedm-test:crypt:a"
-    key = parse_key(word)
+    key = read(word)
     assert bytes(key.raw) == RAW
     assert (key.word(), key.masked_word()) == (word, word)
 
@@ -101,8 +108,8 @@ def test_a_word_announces_how_many_bytes_it_has(word, size):
 
 
 def test_a_key_is_equal_to_one_of_the_same_bytes_and_place_and_shows_none_of_them():
-    assert parse_key(RAW.hex()) == TargetKey(RAW)
-    assert parse_key(RAW.hex()) != TargetKey(RAW, ":64:user:a")
+    assert read(RAW.hex()) == TargetKey(RAW)
+    assert read(RAW.hex()) != TargetKey(RAW, ":64:user:a")
     assert TargetKey(RAW) != RAW.hex()
     assert repr(TargetKey(RAW)) == "TargetKey(64 bytes)"
 
@@ -111,3 +118,39 @@ def test_a_wiped_key_is_zeros():
     key = TargetKey(RAW, ":64:user:a")
     key.wipe()
     assert key.word() == "0" * 128
+
+
+def test_a_parser_asks_no_keyring(keyring):
+    keyring.add(b"user", b"fusedm-test:crypt:f", RAW)
+    with pytest.raises(CryptoError, match="'fusedm-test:crypt:f' has not been read") as caught:
+        parse_key(":64:user:fusedm-test:crypt:f", {})
+    assert caught.value.errno == errno.ENOKEY
+
+
+def test_what_a_table_names_in_keyrings_is_known_before_it_is_parsed():
+    table = """
+    0 8 crypt aes-xts-plain64 :64:user:a 0 d0 0
+    # 8 8 crypt aes-xts-plain64 :64:user:commented 0 d0 0
+    8 8 inlinecrypt aes-xts-plain64 :32:logon:b\\ c 0 d0 0
+    16 8 crypt aes-xts-plain64 00112233 0 d0 0
+    24 8 linear d0
+    nonsense
+    """
+    assert key_references(table) == [":64:user:a", ":32:logon:b c"]
+
+
+def test_a_key_of_chance_stands_for_one_that_is_not_to_be_read():
+    ring = announced_keys([":64:user:fusedm-test:crypt:none", ":x", ":64:logon:a"])
+    assert [(word, len(key)) for word, key in ring.items()] == [
+        (":64:user:fusedm-test:crypt:none", 64)
+    ]
+
+
+def test_what_was_read_is_overwritten_when_it_is_of_no_more_use(keyring):
+    keyring.add(b"user", b"fusedm-test:crypt:g", RAW)
+    words = [":64:user:fusedm-test:crypt:g", ":64:user:fusedm-test:crypt:none"]
+    ring = read_keys(words)
+    key = parse_key(words[0], ring)
+    wipe_keys(ring)
+    assert ring[words[0]] == bytearray(64)
+    assert bytes(key.raw) == RAW

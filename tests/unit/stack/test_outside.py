@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from fusedm import system
 from fusedm.block.errors import FusedmError, StackError, TableError
-from fusedm.dm import Table, parse_table
+from fusedm.dm import Table, parse_table, reading
 from fusedm.host.loop_control import FileId
 from fusedm.stack import Stack, parse_spec
 from fusedm.stack.outside import OutsideDevices, Place, find_place
@@ -62,7 +61,7 @@ async def test_a_table_over_many_files_is_parsed_once(
         parsed.append(text.count("\n"))
         return parse_table(text, *args)
 
-    monkeypatch.setattr(system, "parse_table", count)
+    monkeypatch.setattr(reading, "parse_table", count)
     stack.system.add_mapped("a")
     files = [image(tmp_path, f"{number}.img") for number in range(30)]
     text = "".join(f"{8 * at} 8 linear {file} 0\n" for at, file in enumerate(files))
