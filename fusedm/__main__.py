@@ -3,6 +3,7 @@
 import signal
 import sys
 
+from fusedm.host.secrecy import keep_secrets
 from fusedm.host.streams import open_closed_streams
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     starting may have been held until now (see scripts/setup.sh).
     """
     open_closed_streams()
+    keep_secrets()
     heard = signal.getsignal(signal.SIGINT)
     quiet = signal.SIG_DFL if heard is signal.default_int_handler else heard
     signal.signal(signal.SIGINT, quiet)

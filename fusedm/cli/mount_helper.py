@@ -24,6 +24,7 @@ class MountCall:
     stack_file: str
     mount_point: str
     options: MountOptions
+    allow_core: bool = False
 
 
 def parse_mount_call(arguments: Sequence[str]) -> MountCall:
@@ -48,12 +49,12 @@ def parse_mount_call(arguments: Sequence[str]) -> MountCall:
     options = MountOptions(
         "allow_other" in words, "allow_root" in words, lane="no_lane" not in words
     )
-    return MountCall(stack_file, mount_point, options)
+    return MountCall(stack_file, mount_point, options, "allow_core" in words)
 
 
 def _is_known(word: str) -> bool:
     return (
         word in _IGNORED
-        or word in ("allow_other", "allow_root", "no_lane")
+        or word in ("allow_other", "allow_root", "no_lane", "allow_core")
         or word.startswith(("x-", "X-", "comment="))
     )

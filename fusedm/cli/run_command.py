@@ -28,6 +28,7 @@ from fusedm.host import mounts
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
 from fusedm.host.process import end_with
 from fusedm.host.run_folder import run_folder
+from fusedm.host.secrecy import give_core_limit_back
 
 #: How often it is looked whether our own parent has died, while the command runs.
 PARENT_POLL_SECONDS = 0.2
@@ -115,6 +116,7 @@ def _run(command: Sequence[str], told: Mapping[str, str]) -> int:
 
     def begin() -> None:
         let_in()
+        give_core_limit_back()
         end_with(own)
 
     # A signal that comes before it can be handed on waits until then.

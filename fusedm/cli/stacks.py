@@ -10,11 +10,24 @@ from fusedm.cli.mount_helper import parse_mount_call
 from fusedm.cli.run_command import run_with_stack
 from fusedm.control import bring_up, serve_here
 from fusedm.fuse import MountOptions
+from fusedm.host.secrecy import allow_core
 from fusedm.stack import check_stack
 
 
+def _allow_core(_: click.Context, __: click.Parameter, value: bool) -> None:
+    if value:
+        allow_core()
+
+
 def mount_options(command: Any) -> Any:
-    """The options of a mount: who may look in, and who answers."""
+    """The options of a mount: who may look in, who answers, and what a crash leaves."""
+    command = click.option(
+        "--allow-core",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_core,
+        help="Let core dumps be made of the daemon: they hold its keys.",
+    )(command)
     command = click.option(
         "--no-lane", is_flag=True, help="Answer every request through libfuse (slower)."
     )(command)
@@ -78,4 +91,6 @@ def run(
 def mount(words: Sequence[str]) -> None:
     """Bring a stack up as mount(8) asks for it: STACK.toml MOUNTPOINT -o OPTIONS."""
     call = parse_mount_call(words)
+    if call.allow_core:
+        allow_core()
     bring_up(call.stack_file, call.mount_point, call.options)

@@ -5,6 +5,7 @@ still answers; then the mount; then stores and keys; the lock file last.
 """
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -21,12 +22,14 @@ import trio
 from fusedm.block.errors import FusedmError, StackError
 from fusedm.control import run_dir
 from fusedm.control.commands import Commands
+from fusedm.control.forgetting import Forgetting
 from fusedm.control.run_dir import RunFile, socket_path
 from fusedm.control.server import listen, serve_control
 from fusedm.fuse import MountOptions, serve
 from fusedm.host import loop, mounts
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
 from fusedm.host.process import allow_many_files, mark_io_flusher
+from fusedm.host.secrecy import forget_variables, keep_secrets
 from fusedm.stack import Stack, StackSpec
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,9 @@ def run_daemon(config: DaemonConfig, on_ready: OnReady) -> None:
     Raises: FusedmError, OSError if it cannot start; then nothing is left.
     """
     hold()
+    keep_secrets()
+    # What there is now is the program: it is not looked through each time (forgetting.py).
+    gc.freeze()
     mark_io_flusher()
     allow_many_files()
     run_file = RunFile(str(config.mount_point), config.stack_file)
@@ -167,14 +173,18 @@ async def _serve_stack(
     deadline: Deadline,
     asked: trio.Event,
 ) -> None:
-    mount_point = config.mount_point
+    config.spec.forget()
+    forget_variables(config.spec.sources("env"))
+    mount_point, forgetting = config.mount_point, Forgetting()
     unmounting, unmounted, is_up = trio.Event(), trio.Event(), trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
             commands = Commands(stack, mount_point, asked.set, config.options.lane)
             listener = listen(socket_path(str(mount_point)))
-            nursery.start_soon(serve_control, listener, commands.dispatch)
+            dispatch = forgetting.after(commands.dispatch)
+            nursery.start_soon(serve_control, listener, dispatch)
+            nursery.start_soon(forgetting.run)
             if asked.is_set():
                 raise _told_to_end(config)
             await on_ready()

@@ -18,7 +18,6 @@ from fusedm.control.protocol import decode_reply, encode_error, encode_result
 from fusedm.control.run_dir import log_path
 from fusedm.host.interrupts import hold, interruptible, restore_defaults
 from fusedm.host.process import end_with
-from fusedm.stack import StackSpec
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ def _be_daemon(config: DaemonConfig, told: socket.socket, parent: int | None) ->
         os.chdir("/")
         if parent is not None:
             end_with(parent)
-        sources = _key_descriptors(config.spec)
+        sources = set(map(int, config.spec.sources("fd")))
         _redirect(log_path(str(config.mount_point)), keep={told.fileno(), *sources})
         code = _run_and_tell(config, told, sources)
     except BaseException:
@@ -128,13 +127,6 @@ def _run_and_tell(config: DaemonConfig, told: socket.socket, sources: set[int]) 
         tell(encode_error(0, StackError(text, error.errno or errno.EIO)))
         return 1
     return 0
-
-
-def _key_descriptors(spec: StackSpec) -> set[int]:
-    """The descriptors that sources of keys and of engines' secrets name."""
-    sources = [key.source for key in spec.keys.values()]
-    sources += [disk.engine.secret or "" for disk in spec.disks.values() if disk.engine]
-    return {int(source.removeprefix("fd:")) for source in sources if source.startswith("fd:")}
 
 
 def _redirect(log_file: Path, keep: set[int]) -> None:

@@ -35,7 +35,7 @@ class LineReader:
         self._limit = limit
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | bytearray) -> list[bytes]:
         """The lines that are complete now.
 
         Raises: ControlError for a line longer than the limit; the reader is of no use then.

@@ -71,7 +71,10 @@ async def _converse(stream: trio.SocketStream, dispatch: Dispatch) -> None:
         nursery.start_soon(_receive, stream, sender, nursery.cancel_scope)
         with suppress(trio.BrokenResourceError):  # The client has gone.
             async for line in receiver:
-                if not await _answer(stream, line, dispatch):
+                is_request = await _answer(stream, line, dispatch)
+                # It may hold a key, and the next one may be long in coming.
+                del line
+                if not is_request:
                     await stream.send_eof()
                     with trio.move_on_after(DRAIN_SECONDS):
                         async for _ in receiver:
@@ -93,11 +96,11 @@ async def _receive(
     async with lines:
         with suppress(trio.BrokenResourceError):  # The client has gone.
             async for data in stream:
-                if reader is None:
-                    continue
                 try:
-                    for line in reader.feed(bytes(data)):
-                        await lines.send(line)
+                    received = reader.feed(data) if reader is not None else []
+                    del data
+                    while received:
+                        await lines.send(received.pop(0))
                 except ControlError as error:
                     reader = None
                     await lines.send(error)

@@ -64,7 +64,8 @@ class AdiantumUnits:
     ) -> None:
         self._unit_size = unit_size
         self._rounds = rounds
-        self._stream_key = np.frombuffer(key, "<u4").astype(np.uint32)
+        # In Python's memory: numpy gives its own back without overwriting it.
+        self._stream_key = np.frombuffer(bytes(key), "<u4")
         nonce = np.array([[1, 0, 0, 0, 0, 0]], np.uint32)
         derived = self._stream(nonce, 32 + 16 + 16 + NH_KEY_BYTES).data.cast("B")
         self._block_cipher = new_cipher(derived[:32])

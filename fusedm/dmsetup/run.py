@@ -10,6 +10,7 @@ from fusedm.dmsetup.command import Command, Streams
 from fusedm.dmsetup.fields import fields_text
 from fusedm.dmsetup.grammar import Call, Help, read_call, usage_text
 from fusedm.host.interrupts import exit_code, interruptible
+from fusedm.host.secrecy import keep_secrets
 from fusedm.host.undoing import notes
 
 #: What carries out each; one that returns False has failed and said why.
@@ -54,6 +55,7 @@ def main_dmsetup(arguments: Sequence[str], environ: Mapping[str, str] | None = N
 
     environ is the environment as the user gave it, where this process was started with another.
     """
+    keep_secrets()
     code = 1
     try:
         with interruptible():

@@ -117,6 +117,21 @@ class StackSpec:
         default_factory=lambda: SourceText("stack", ""), compare=False, repr=False
     )
 
+    def forget(self) -> None:
+        """Have nothing more to do with tables, and with the text: they may hold keys.
+
+        For whoever has built the stack; it can tell by itself what would build it.
+        """
+        self.mapper.clear()
+        self.source.forget()
+
+    def sources(self, scheme: str) -> list[str]:
+        """What sources of keys and of engines' secrets name under a scheme, such as fd."""
+        sources = [key.source for key in self.keys.values()]
+        sources += [disk.engine.secret or "" for disk in self.disks.values() if disk.engine]
+        found = (source.partition(":") for source in sources)
+        return [name for kind, _, name in found if kind == scheme]
+
     def error(self, path: KeyPath, text: str) -> SpecError:
         """An error that shows the value at a path, such as ("disks", "ufs0", "store")."""
         return self.source.error(path, text)

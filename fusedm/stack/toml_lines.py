@@ -59,6 +59,11 @@ class SourceText:
         self.text = text.replace("\r\n", "\n")
         self._places = _Places("")
 
+    def forget(self) -> None:
+        """Forget the text: errors have no place from now on."""
+        self.text = ""
+        self._places = _Places("")
+
     def load(self) -> dict[str, Any]:
         """The values of the text.
 

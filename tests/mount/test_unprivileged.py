@@ -1,6 +1,7 @@
 """A stack of a user who is not root, and what root can do with it."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,3 +180,38 @@ def test_a_private_machine_takes_everything_along_when_a_test_fails(tmp_path: Pa
         fail_halfway()
     assert left_behind(str(tmp_path)) == []
     assert what_a_private_machine_covers() == before
+
+
+#: Who owns /proc/PID/environ of the daemon, and its limit on core dumps.
+LOOK = """
+for process in /proc/[0-9]*; do
+    if tr '\\0' ' ' <$process/cmdline | grep -q 'fused[m] up'; then
+        stat -c %u $process/environ
+        sed -n 's/^Max core file size *\\([^ ]*\\).*/\\1/p' $process/limits
+    fi
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "owner", "limit"),
+    [((), ROOT, "0"), (("--allow-core",), NOBODY, "unlimited")],
+)
+def test_the_daemon_is_dumped_and_looked_into_only_if_it_is_allowed(
+    stack: UsersStack, options: tuple[str, ...], owner: int, limit: str
+) -> None:
+    """To the user's other processes what cannot be dumped is root's."""
+    words = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh"]
+    command = [sys.executable, "-m", "fusedm", *stack.up(*options)]
+    done = stack.machine.run(*words, *command, user=NOBODY, XDG_RUNTIME_DIR=RUNTIME_DIR)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = stack.machine.run("sh", "-c", LOOK)
+    assert told.stdout.split() == [str(owner), limit]
+    stack.ok("down", stack.mount_point, user=NOBODY)
+
+
+def test_a_command_of_run_has_the_limit_it_would_have_had(stack: UsersStack) -> None:
+    words = ["sh", "-c", 'ulimit -Sc 8; exec "$@"', "sh", sys.executable, "-m", "fusedm", "run"]
+    command = [stack.machine.folder / "stack.toml", "--", "sh", "-c", "ulimit -c"]
+    done = stack.machine.run(*words, *command, user=NOBODY, XDG_RUNTIME_DIR=RUNTIME_DIR)
+    assert (done.stdout, done.stderr) == ("8\n", "")

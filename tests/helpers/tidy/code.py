@@ -15,6 +15,7 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "fuse/*")
 COPIES = {
     ("crypto/carry_out.py", "complete"): "zeros for a READ that no device answers",
     ("crypto/ciphers.py", "AesXts.__init__"): "the key, once for each cipher made",
+    ("crypto/adiantum.py", "AdiantumUnits.__init__"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
     ("crypto/array_modes.py", "_aes"): "the key of Adiantum's AES, once for each cipher made",

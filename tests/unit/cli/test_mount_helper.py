@@ -64,3 +64,8 @@ def test_an_unknown_option_is_refused_by_name(word):
 def test_words_that_are_no_mount_options_point_at_the_help(rest):
     with pytest.raises(UsageError, match="'updown' is not a verb, and .* see `fusedm --help`"):
         parse_mount_call(["updown", "/mnt", *rest])
+
+
+def test_core_dumps_can_be_allowed():
+    assert parse_mount_call(["s.toml", "/mnt", "-o", "allow_core"]).allow_core
+    assert not parse_mount_call(["s.toml", "/mnt"]).allow_core

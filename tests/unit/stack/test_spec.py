@@ -173,3 +173,44 @@ def test_a_key_written_out_is_refused(source: str) -> None:
     with pytest.raises(StackError, match="^a key is not written out here") as caught:
         check_source(source)
     assert caught.value.errno == errno.EINVAL
+
+
+def test_who_has_built_a_stack_can_forget_what_may_hold_keys() -> None:
+    line = "0 8 crypt aes-xts-plain64 " + "ab" * 64 + " 0 d 0"
+    text = (
+        f'version = 1\n[disks.d]\nsize = "1MiB"\nstore = "memory:"\n[mapper.c]\ntable = "{line}"\n'
+    )
+    spec = parse_spec(text, "s.toml")
+    spec.forget()
+    assert "abab" not in repr(vars(spec.source)) + repr(spec)
+    assert str(spec.error(("disks", "d"), "is wrong")) == "s.toml: disks.d: is wrong"
+
+
+def test_sources_are_told_by_their_scheme() -> None:
+    text = """
+version = 1
+[disks.d]
+size = "1MiB"
+store = "memory:"
+engine = { profile = "ufs", secret = "fd:7" }
+[disks.e]
+size = "1MiB"
+store = "memory:"
+engine = "ufs"
+[keys.a]
+mode = "AES-256-XTS"
+data_unit_size = 512
+dun_bytes = 8
+source = "fd:5"
+[keys.b]
+mode = "AES-256-XTS"
+data_unit_size = 512
+dun_bytes = 8
+source = "env:OF_B"
+"""
+    spec = parse_spec(text, "s.toml")
+    assert (spec.sources("fd"), spec.sources("env"), spec.sources("file")) == (
+        ["5", "7"],
+        ["OF_B"],
+        [],
+    )
