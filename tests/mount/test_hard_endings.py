@@ -103,7 +103,14 @@ def test_a_held_loop_device_leaves_the_exit_code_of_a_run(tmp_path: Path):
 
 def test_a_suspend_that_was_given_up_is_undone(stack: Place):
     with subprocess.Popen(
-        ["dd", "if=/dev/zero", f"of={stack.mount_point}/mapper/over", "bs=512", "count=1"],
+        [
+            "dd",
+            "if=/dev/zero",
+            f"of={stack.mount_point}/mapper/over",
+            "bs=512",
+            "count=1",
+            "conv=notrunc",
+        ],
         stderr=subprocess.DEVNULL,
     ) as writer:
         wait_until(lambda: stack.call("status")["in_flight"])
