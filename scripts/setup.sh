@@ -149,7 +149,10 @@ make_venv() {
 
 # What to say, then what pip is told.
 pip_install() {
-    step "$1" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off "${@:2}"
+    # By a path, not by a finder of setuptools: from the folder of a clone named fusedm, a script or
+    # Python itself would take the clone for the package.
+    step "$1" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
+        --config-settings editable_mode=compat "${@:2}"
     write_command
 }
 

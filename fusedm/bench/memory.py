@@ -82,7 +82,7 @@ def _start(place: Place, stack: str) -> tuple[Child, float]:
     stack_file.write_text(stack)
     begin = time.perf_counter()
     daemon = place.children.start(
-        sys.executable, "-m", "fusedm", "up", "--foreground",
+        sys.executable, "-P", "-m", "fusedm", "up", "--foreground",
         str(stack_file), str(place.mount_point), log=place.folder / "daemon.log",
     )  # fmt: skip
     daemon.wait_until(lambda: "READY" in daemon.said(), READY_SECONDS)

@@ -148,7 +148,7 @@ class Session:
         os.makedirs(self.mount_point, mode=0o700, exist_ok=True)
         # It gets a process whose command line says nothing: ours may show a table with a key.
         try:
-            command = [sys.executable, "-X", "utf8", "-m", "fusedm.dmsetup", self.dev_dir]
+            command = [sys.executable, "-P", "-X", "utf8", "-m", "fusedm.dmsetup", self.dev_dir]
             run_tool(*command, seconds=START_SECONDS)
         except FusedmError as error:
             with suppress(OSError):
@@ -186,7 +186,7 @@ def place_of(dev_dir: str) -> str:
 
 def watch_deferred(session: Session, name: str) -> None:
     """Have a process of its own remove a device once nobody uses it."""
-    command = [sys.executable, "-m", "fusedm.dmsetup", session.dev_dir, name]
+    command = [sys.executable, "-P", "-m", "fusedm.dmsetup", session.dev_dir, name]
     nothing = subprocess.DEVNULL
     subprocess.Popen(
         command, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True

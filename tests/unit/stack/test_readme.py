@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fusedm import __version__
 from fusedm.stack import check_stack
 
 ROOT = Path(__file__).parents[3]
@@ -39,6 +40,15 @@ def test_the_python_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_a_clone_named_fusedm_does_not_hide_the_package_from_a_script_beside_it(tmp_path: Path):
+    (tmp_path / "fusedm").mkdir()
+    program = "import fusedm.stack; print(fusedm.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize("verb", re.findall(r"^\$ fusedm (\w+)", README, re.MULTILINE))
