@@ -6,11 +6,13 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 # Where users have put it in front, the Python of the old .venv must not make the new one.
 PATH=:$PATH:
 PATH=${PATH//":$PWD/.venv/bin:"/:}
+PATH=${PATH#:} PATH=${PATH%:}
 
 packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-dev fuse3
     e2fsprogs xfsprogs btrfs-progs fio util-linux mount cryptsetup-bin)
-# A Linux kernel that runs as a process, for the kernel tests only. Not every system has it.
-kernel_packages=(user-mode-linux dmsetup)
+# What tests compare with: a Linux kernel that runs as a process, which not every system has, others'
+# readers of images, and what copies and cuts them.
+peer_packages=(user-mode-linux dmsetup qemu-utils rsync fdisk)
 stamp=.venv/set-up-stamp
 compiled_stamp=.venv/compiled-stamp
 
@@ -77,22 +79,22 @@ apt_install() {
         apt-get install -y -q --no-install-recommends "${@:2}"
 }
 
-# Tried once for each .venv; without it set-up goes on, and the kernel tests are skipped.
-install_kernel() {
+# Tried once for each .venv; without them set-up goes on, and tests are skipped.
+install_peers() {
     local missing=() package as_root=()
-    for package in "${kernel_packages[@]}"; do
+    for package in "${peer_packages[@]}"; do
         is_installed "$package" || missing+=("$package")
     done
     if [[ ${#missing[@]} -eq 0 ]]; then
         return
     fi
     if find_root; then
-        local text="installing packages for the kernel tests: ${missing[*]}"
+        local text="installing packages for tests: ${missing[*]}"
         apt_install "$text" "${missing[@]}" 2>/dev/null && return
         apt_update || true
         apt_install "$text" "${missing[@]}" && return
     fi
-    say "the kernel tests are skipped without these packages: ${missing[*]}"
+    say "tests are skipped without these packages: ${missing[*]}"
 }
 
 is_installed() {
@@ -176,10 +178,10 @@ compile_again() {
 }
 
 installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" \
-    "${kernel_packages[@]}" 2>/dev/null || true)
+    "${peer_packages[@]}" 2>/dev/null || true)
 install_packages
 if ! is_set_up; then
-    install_kernel
+    install_peers
     make_venv
 fi
 compiled | cmp -s - "$compiled_stamp" || compile_again

@@ -88,7 +88,7 @@ def test_every_point_of_a_log_can_be_recovered_to(dmsetup: Dmsetup, fs: str) -> 
     durable = 0
     with image.open("r+b", buffering=0) as file:
         for index, entry in enumerate(entries):
-            if entry.kind in ("write", "discard"):
+            if entry.kind in (*write_log.WRITES, "discard"):
                 os.pwrite(file.fileno(), entry.data or bytes(entry.length), entry.offset)
             durable += entry.text in files
             if index in points:
