@@ -137,7 +137,8 @@ async def test_a_bug_in_a_verb_ends_nothing(tmp_path, caplog):
     async with serving(tmp_path / "s", dispatch), connected(tmp_path / "s") as wire:
         await wire.send(encode_request(Request("bug", {})))
         told = (await wire.reply())["error"]
-        assert told == {"errno": errno.EIO, "text": "bug: a bug, see the daemon's log"}
+        text = "bug: a bug, see the daemon's log"
+        assert told == {"errno": errno.EIO, "text": text, "usage": False}
         await wire.send(LS)
         assert (await wire.reply())["result"] == "fine"
     assert "ZeroDivisionError" in caplog.text
@@ -235,7 +236,7 @@ async def test_another_user_is_refused():
             await trio.Path(path).chmod(0o666)
             told = json.loads(await trio.to_thread.run_sync(say_as_nobody, path))
         text = f"user {NOBODY} may not control a stack of user 0"
-        assert told["error"] == {"errno": errno.EACCES, "text": text}
+        assert told["error"] == {"errno": errno.EACCES, "text": text, "usage": False}
 
 
 # The client of the command line.

@@ -34,7 +34,7 @@ def first_names(user: int, **environ: str) -> list[str]:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder of everybody's, as /tmp is."""
+    """A folder of everybody's, as /tmp is, with a path that is short enough for sockets."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o1777)
         yield Path(folder)
@@ -58,10 +58,10 @@ def test_what_is_not_an_absolute_path_is_passed_over():
     assert first_names(7, XDG_RUNTIME_DIR="x", TMPDIR="") == ["/tmp/fusedm-7"]
 
 
-def test_a_folder_is_made_for_its_user_only(tmp_path: Path):
-    assert choose(os.geteuid(), [tmp_path / "a"]) == tmp_path / "a"
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
-    assert choose(os.geteuid(), [tmp_path / "a"]) == tmp_path / "a"
+def test_a_folder_is_made_for_its_user_only(shared: Path):
+    assert choose(os.geteuid(), [shared / "a"]) == shared / "a"
+    assert (shared / "a").stat().st_mode & 0o777 == 0o700
+    assert choose(os.geteuid(), [shared / "a"]) == shared / "a"
 
 
 @needs_root
@@ -100,15 +100,13 @@ def test_what_another_may_have_laid_does_not_serve_and_the_next_name_does(
         ("x" * 99, r"names of sockets would have \d+ bytes, at most 107"),
     ],
 )
-def test_every_folder_that_does_not_serve_is_named_in_one_line(
-    tmp_path: Path, path: str, text: str
-):
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
+def test_every_folder_that_does_not_serve_is_named_in_one_line(shared: Path, path: str, text: str):
+    (shared / "open").mkdir()
+    (shared / "open").chmod(0o777)
     with pytest.raises(
-        UsageError, match=f"^no folder for sockets and locks: .*{path}: {text}: set"
+        UsageError, match=f"^no folder for sockets and locks: {shared}/{path}: {text}: set"
     ):
-        choose(os.geteuid(), [tmp_path / path])
+        choose(os.geteuid(), [shared / path])
 
 
 @needs_root
