@@ -141,7 +141,7 @@ def test_verify_finds_plaintext_on_a_disk(stack: Place, disk):
 @pytest.mark.parametrize(
     ("code", "words", "text"),
     [
-        (2, ["verify", "data"], "'data' is not a view: nothing on it is encrypted"),
+        (1, ["verify", "data"], "'data' is not a view: nothing on it is encrypted"),
         (
             2,
             ["verify", "home", "--offset", "8MiB"],
