@@ -5,7 +5,7 @@
 #   ROOTS_FOLDER   where the roots are kept, and worked in (/var/tmp/fusedm-roots)
 #   ROOTS_VARIANTS of: root read-only-run user (all of them)
 #   ROOTS_COMMANDS what is run in each, one command a line (make demo, make test)
-#   DEBIAN_MIRROR, UBUNTU_MIRROR   where their packages come from
+#   DEBIAN_MIRROR, UBUNTU_MIRROR   where their packages come from (as debootstrap knows it)
 #   SSL_CERT_FILE  certificates to be believed in the roots too, as behind a proxy
 # Exits with 0 if all commands did, 1 if one did not, 2 if a root cannot be made.
 set -euo pipefail
@@ -14,8 +14,8 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${ROOTS_FOLDER:-/var/tmp/fusedm-roots}
 variants=${ROOTS_VARIANTS:-root read-only-run user}
 commands=${ROOTS_COMMANDS:-$'make demo\nmake test'}
-debian_mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-ubuntu_mirror=${UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu}
+debian_mirror=${DEBIAN_MIRROR:-}
+ubuntu_mirror=${UBUNTU_MIRROR:-}
 user=tester
 certificates=/etc/ssl/certs/ca-certificates.crt
 
@@ -46,10 +46,10 @@ make_base() {
         say "$1: no root: $keyring is missing (apt-get install $(basename "$keyring" -archive-keyring.gpg)-keyring)"
         return 1
     fi
-    say "$1: making a root from $mirror"
+    say "$1: making a root${mirror:+ from $mirror}"
     rm -rf --one-file-system "$folder/$suite.new"
     if ! debootstrap --variant=minbase --components="$components" --keyring="$keyring" \
-        "$suite" "$folder/$suite.new" "$mirror" >"$folder/$suite.log" 2>&1; then
+        "$suite" "$folder/$suite.new" ${mirror:+"$mirror"} >"$folder/$suite.log" 2>&1; then
         say "$1: no root: $(tail -n 1 "$folder/$suite.log") (see $folder/$suite.log)"
         return 1
     fi
