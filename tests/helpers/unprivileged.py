@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fusedm.host import loop
 from fusedm.host.mounts import tool_path
 from tests.helpers.namespaces import unshare_mounts
 
@@ -24,6 +23,7 @@ TIMEOUT_SECONDS = 60
 #: Where the machine keeps what is mounted elsewhere.
 KEPT = Path("/run/kept")
 PROJECT = Path(__file__).parents[2]
+RELEASE = "import sys; from fusedm.host import loop; loop.release_all(sys.argv[1], force=True)"
 
 
 class PrivateMachine:
@@ -78,8 +78,8 @@ class PrivateMachine:
     def end(self) -> None:
         """End every process and so every mount, whatever state they are in; loop devices first."""
         try:
-            # Without the namespace its path is no longer told.
-            loop.release_all(str(self.folder), force=True)
+            # From outside they cannot be told to be over this folder.
+            self.ok(sys.executable, "-c", RELEASE, self.folder)
         finally:
             self._first.communicate(timeout=TIMEOUT_SECONDS)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fusedm.host import loop
 from fusedm.host.mounts import mount_at
 from tests.helpers import mounted
 from tests.helpers.mounted import USUAL, write_stack
@@ -166,12 +167,14 @@ def what_a_private_machine_covers() -> object:
 def test_a_private_machine_takes_everything_along_when_a_test_fails(tmp_path: Path) -> None:
     write_stack(tmp_path, USUAL)
     before = what_a_private_machine_covers()
+    nodes = []
 
     def fail_halfway() -> None:
         with private_machine(tmp_path) as machine:
             stack = UsersStack(machine)
             stack.ok(*stack.up("--allow-root"), user=NOBODY)
-            stack.ok("attach", "--stack", stack.mount_point, "home", user=ROOT)
+            attached = stack.ok("attach", "--stack", stack.mount_point, "home", user=ROOT)
+            nodes.append(attached.strip())
             assert what_a_private_machine_covers() == before
             assert left_behind(str(tmp_path)) != []
             raise ZeroDivisionError
@@ -179,6 +182,7 @@ def test_a_private_machine_takes_everything_along_when_a_test_fails(tmp_path: Pa
     with pytest.raises(ZeroDivisionError):
         fail_halfway()
     assert left_behind(str(tmp_path)) == []
+    assert [loop.loop_device(node) for node in nodes] == [None]
     assert what_a_private_machine_covers() == before
 
 
