@@ -23,7 +23,9 @@ class Container:
 
     def run(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run a program inside to its end."""
-        command = ["nsenter", "-m", "-t", str(self.pid), *map(str, words)]
+        # Else its root would be that of the namespace, which is another one after chroot.
+        root = f"--root=/proc/{self.pid}/root"
+        command = ["nsenter", "-m", root, "-t", str(self.pid), "--", *map(str, words)]
         return subprocess.run(
             command, env=self.environ, cwd="/", capture_output=True, text=True,
             timeout=TIMEOUT_SECONDS, check=False,

@@ -60,7 +60,7 @@ def test_a_stack_that_is_up_when_run_becomes_read_only_is_found(machine: Private
     machine.ok("mount", "--rbind", "/run", "/run")
     machine.ok("mount", "-o", "remount,bind,ro", "/run")
     assert machine.ok(*script(machine, "PYTHON -m fusedm status | grep -c disks")) == "1\n"
-    machine.ok("umount", "--recursive", "/run")
+    machine.ok("umount", "--lazy", "/run")
     machine.run(*script(machine, "PYTHON -m fusedm down --all"))
     assert machine.ok("ls", "-A", machine.folder / "mnt") == ""
 
