@@ -134,17 +134,6 @@ class Kernel(Ends):
         system.add_view("home", "d0", "k")
         super().__init__(system, {D0: "d0", SLOW: "slow", CACHED: "cached", HOME: "home"})
 
-    async def empty(self, inode: int) -> None:
-        """Empty a file, whose inode is its handle here."""
-        opened = self.handles[inode]
-        if isinstance(opened, OpenDevice):
-            await empty(self.system, opened.view)
-
-    def takes_discards(self, inode: int) -> bool:
-        """Whether space can be given up in a file, whose inode is its handle here."""
-        opened = self.handles.get(inode)
-        return not isinstance(opened, OpenDevice) or opened.view.takes_discards
-
     def let_go(self) -> None:
         """Let the calls that hang go on."""
         self.slow.release()
