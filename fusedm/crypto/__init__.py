@@ -3,6 +3,7 @@
 from fusedm.crypto.carry_out import can_carry_out_now
 from fusedm.crypto.cipher_spec import CipherSpec, parse_cipher_spec
 from fusedm.crypto.ciphers import make_sector_cipher
+from fusedm.crypto.compiled import CompiledCipher
 from fusedm.crypto.data_units import decrypt_data, runs_of_data
 from fusedm.crypto.engine import InlineEngine
 from fusedm.crypto.engine_faults import FAULT_KINDS, EngineFaults, Fault
@@ -50,6 +51,7 @@ __all__ = [
     "MIN_IMPORT_SIZE",
     "SECRET_SIZE",
     "CipherSpec",
+    "CompiledCipher",
     "EngineFaults",
     "EngineProfile",
     "EvpCipher",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig
 from fusedm.block.plan import Cipher
-from fusedm.crypto.evp import has_zero_unit, is_zero_unit
+from fusedm.crypto.compiled import has_zero_unit, is_zero_unit
 
 
 def iv_bytes(mode: str, dun: int) -> bytes:

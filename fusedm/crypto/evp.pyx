@@ -1,22 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The engine's ciphers at line rate: libcrypto's EVP, many data units a call, without the GIL.
+"""Ciphers at line rate: libcrypto's EVP, many data units a call, without the GIL.
 
 A context of libcrypto is made ready for a key and a direction once, and only its IV is set anew for
-each data unit. One thread at a time may use a context: a second one that comes gets a copy, which
-is kept for the next time, so there are never more than threads that transform at once.
+each data unit. One thread at a time may use a context, so each direction has a pool of them: a
+thread takes one out, or makes a copy of one that is never used otherwise, and puts it back. The
+places of a pool are taken and filled by atomic exchange: nobody waits, and nobody needs the GIL.
 """
 
-import errno
 from hashlib import sha256
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from fusedm.block.errors import CryptoError
+from fusedm.crypto.compiled cimport CompiledCipher
 
 cdef extern from "openssl/evp.h" nogil:
     ctypedef struct EVP_CIPHER:
+        pass
+    ctypedef struct EVP_CIPHER_CTX:
         pass
     EVP_CIPHER_CTX *EVP_CIPHER_CTX_new()
     void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *)
@@ -34,11 +38,47 @@ cdef extern from "openssl/crypto.h" nogil:
     enum:
         OPENSSL_VERSION
 
+cdef extern from * nogil:
+    """
+    static inline void *take_out(void **place)
+    {
+        if (!__atomic_load_n(place, __ATOMIC_RELAXED))
+            return NULL;
+        return __atomic_exchange_n(place, NULL, __ATOMIC_ACQUIRE);
+    }
+    static inline int put_in(void **place, void *thing)
+    {
+        void *nothing = NULL;
+        return !__atomic_load_n(place, __ATOMIC_RELAXED)
+            && __atomic_compare_exchange_n(
+                place, &nothing, thing, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    }
+    """
+    void *take_out(void **place)
+    bint put_in(void **place, void *thing)
+
 #: The modes EvpCipher knows, by their names in sysfs.
 EVP_MODES = frozenset({"AES-256-XTS", "AES-128-CBC-ESSIV"})
 
 cdef enum:
     IV_SIZE = 16
+    #: Contexts kept for the next time; as many threads at once copy none. Each is about a kilobyte.
+    POOL_SIZE = 16
+
+#: A key made ready for one direction; iv is what makes ESSIV's IVs, or NULL.
+cdef struct Context:
+    EVP_CIPHER_CTX *data
+    EVP_CIPHER_CTX *iv
+
+#: master is only copied.
+cdef struct Pool:
+    Context *master
+    void *spare[POOL_SIZE]
+
+cdef struct State:
+    size_t unit
+    Pool encryption
+    Pool decryption
 
 
 def libcrypto_version():
@@ -46,29 +86,20 @@ def libcrypto_version():
     return OpenSSL_version(OPENSSL_VERSION).decode()
 
 
-cdef class Context:
-    """A key made ready for one direction; iv is what makes ESSIV's IVs, or NULL.
-
-    Owns: both contexts of libcrypto, which overwrites the key schedule when they are freed.
-    """
-
-    def __cinit__(self):
-        self.data = self.iv = NULL
-
-    def __dealloc__(self):
-        EVP_CIPHER_CTX_free(self.data)
-        EVP_CIPHER_CTX_free(self.iv)
-
-
-cdef class EvpCipher:
+cdef class EvpCipher(CompiledCipher):
     """A key of one mode and data unit size; any number of threads may use it at once.
 
     Raises: CryptoError for a mode that is not among EVP_MODES, a key whose size is not the mode's,
             and what libcrypto refuses (XTS keys with equal halves).
+    Owns: its contexts; libcrypto overwrites a key schedule when it is freed.
     """
+
+    cdef State state
 
     def __init__(self, str mode, const unsigned char[::1] key, size_t data_unit_size):
         cdef size_t wanted
+        if self.state.unit:
+            raise TypeError("a cipher is made ready once")
         if mode not in EVP_MODES:
             raise CryptoError(f"{mode} is none of {', '.join(sorted(EVP_MODES))}")
         wanted = 64 if mode == "AES-256-XTS" else 16
@@ -76,60 +107,27 @@ cdef class EvpCipher:
             raise CryptoError(f"{key.shape[0]} bytes of key, {mode} needs {wanted}")
         if data_unit_size % IV_SIZE or not data_unit_size:
             raise CryptoError(f"data_unit_size {data_unit_size} is not a multiple of {IV_SIZE}")
-        self.data_unit_size = data_unit_size
-        self._spare_encryptions, self._spare_decryptions = [], []
-        self._encryption = make_context(mode, key, 1)
-        self._decryption = make_context(mode, key, 0)
+        self.state.unit = data_unit_size
+        self.state.encryption.master = make_context(mode, key, 1)
+        self.state.decryption.master = make_context(mode, key, 0)
+        self.units.state = &self.state
+        self.units.unit = self.units.stride = data_unit_size
+        self.units.encrypt, self.units.decrypt = encrypt_units, decrypt_units
 
-    def encrypt(self, object dun, const unsigned char[::1] src, unsigned char[::1] dst):
-        """Encrypt each data unit of src into dst, which may be src."""
-        self._run(1, dun, src, dst)
-
-    def decrypt(self, object dun, const unsigned char[::1] src, unsigned char[::1] dst):
-        """Decrypt each data unit of src into dst, which may be src."""
-        self._run(0, dun, src, dst)
-
-    cdef int _run(
-        self, bint encrypts, object dun, const unsigned char[::1] src, unsigned char[::1] dst
-    ) except -1:
-        cdef uint64_t low = dun & 0xFFFFFFFFFFFFFFFF
-        cdef uint64_t high = dun >> 64
-        cdef size_t length = src.shape[0]
-        cdef Context context
-        cdef bint done
-        if length % self.data_unit_size or length != <size_t>dst.shape[0]:
-            raise CryptoError(
-                f"{length} bytes into {dst.shape[0]}, data units of {self.data_unit_size}"
-            )
-        if not length:
-            return 0
-        context = self.take(encrypts)
-        with nogil:
-            done = transform_units(
-                context.data, context.iv, low, high, &src[0], &dst[0], length,
-                self.data_unit_size,
-            )
-        if not done:  # The context is in an unknown state: it is not used again.
-            raise CryptoError("libcrypto failed", errno.EIO)
-        self.give_back(context, encrypts)
-        return 0
-
-    cdef Context take(self, bint encrypts):
-        """A context that nobody else has."""
-        cdef list spare = self._spare_encryptions if encrypts else self._spare_decryptions
-        if spare:
-            return spare.pop()
-        return copy_of(self._encryption if encrypts else self._decryption)
-
-    cdef void give_back(self, Context context, bint encrypts):
-        (self._spare_encryptions if encrypts else self._spare_decryptions).append(context)
+    def __dealloc__(self):
+        empty(&self.state.encryption)
+        empty(&self.state.decryption)
 
 
-cdef Context make_context(str mode, const unsigned char[::1] key, bint encrypts):
-    cdef Context context = empty_context(mode != "AES-256-XTS")
-    cdef const EVP_CIPHER *kind = EVP_aes_128_cbc() if context.iv else EVP_aes_256_xts()
+cdef Context *make_context(str mode, const unsigned char[::1] key, bint encrypts) except NULL:
+    cdef Context *context = empty_context(mode != "AES-256-XTS")
+    cdef const EVP_CIPHER *kind
     cdef bytes salt
-    cdef bint done = EVP_CipherInit_ex(context.data, kind, NULL, &key[0], NULL, encrypts) == 1
+    cdef bint done
+    if not context:
+        raise MemoryError
+    kind = EVP_aes_128_cbc() if context.iv else EVP_aes_256_xts()
+    done = EVP_CipherInit_ex(context.data, kind, NULL, &key[0], NULL, encrypts) == 1
     done = done and EVP_CIPHER_CTX_set_padding(context.data, 0) == 1
     if done and context.iv:
         salt = sha256(key).digest()
@@ -139,94 +137,129 @@ cdef Context make_context(str mode, const unsigned char[::1] key, bint encrypts)
         ) == 1
         done = done and EVP_CIPHER_CTX_set_padding(context.iv, 0) == 1
     if not done:
+        free_context(context)
         raise CryptoError(f"libcrypto refuses this key for {mode}")
     return context
 
 
-cdef Context copy_of(Context other):
-    cdef Context context = empty_context(other.iv != NULL)
-    cdef bint done = EVP_CIPHER_CTX_copy(context.data, other.data) == 1
-    if done and context.iv:
-        done = EVP_CIPHER_CTX_copy(context.iv, other.iv) == 1
-    if not done:
-        raise CryptoError("libcrypto cannot copy a context", errno.ENOMEM)
-    return context
-
-
-cdef Context empty_context(bint has_iv):
-    cdef Context context = Context()
+cdef Context *empty_context(bint has_iv) noexcept nogil:
+    """One without a key; NULL if memory is short."""
+    cdef Context *context = <Context *>calloc(1, sizeof(Context))
+    if not context:
+        return NULL
     context.data = EVP_CIPHER_CTX_new()
     if has_iv:
         context.iv = EVP_CIPHER_CTX_new()
     if not context.data or (has_iv and not context.iv):
-        raise MemoryError
+        free_context(context)
+        return NULL
     return context
 
 
-cdef bint transform_units(
-    EVP_CIPHER_CTX *data, EVP_CIPHER_CTX *iv_maker, uint64_t low, uint64_t high,
-    const unsigned char *source, unsigned char *target, size_t length, size_t unit,
-) noexcept nogil:
-    """Transform whole data units, the first with DUN high * 2**64 + low; False if libcrypto fails.
+cdef void free_context(Context *context) noexcept nogil:
+    EVP_CIPHER_CTX_free(context.data)
+    EVP_CIPHER_CTX_free(context.iv)
+    free(context)
 
-    Source: the IV is the DUN, little-endian, as in blk_crypto_dun_to_iv.
-    """
+
+cdef Context *take(Pool *pool) noexcept nogil:
+    """A context that nobody else has; NULL if libcrypto cannot copy one."""
+    cdef const Context *master = pool.master
+    cdef Context *context
+    cdef bint done
+    cdef int index
+    for index in range(POOL_SIZE):
+        context = <Context *>take_out(&pool.spare[index])
+        if context:
+            return context
+    context = empty_context(master.iv != NULL)
+    if not context:
+        return NULL
+    done = EVP_CIPHER_CTX_copy(context.data, master.data) == 1
+    if done and context.iv:
+        done = EVP_CIPHER_CTX_copy(context.iv, master.iv) == 1
+    if not done:
+        free_context(context)
+        return NULL
+    return context
+
+
+cdef void give_back(Pool *pool, Context *context) noexcept nogil:
+    """Put a context into the pool; one for which there is no place is freed."""
+    cdef int index
+    for index in range(POOL_SIZE):
+        if put_in(&pool.spare[index], context):
+            return
+    free_context(context)
+
+
+cdef void empty(Pool *pool) noexcept nogil:
+    """Free all contexts of a pool that nobody uses any more."""
+    cdef void *context
+    cdef int index
+    for index in range(POOL_SIZE):
+        context = take_out(&pool.spare[index])
+        if context:
+            free_context(<Context *>context)
+    if pool.master:
+        free_context(pool.master)
+    pool.master = NULL
+
+
+cdef bint encrypt_units(
+    void *state, uint64_t low, uint64_t high, const unsigned char *source, unsigned char *target,
+    size_t length,
+) noexcept nogil:
+    return transform(
+        &(<State *>state).encryption, (<State *>state).unit, low, high, source, target, length
+    )
+
+
+cdef bint decrypt_units(
+    void *state, uint64_t low, uint64_t high, const unsigned char *source, unsigned char *target,
+    size_t length,
+) noexcept nogil:
+    return transform(
+        &(<State *>state).decryption, (<State *>state).unit, low, high, source, target, length
+    )
+
+
+cdef bint transform(
+    Pool *pool, size_t unit, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length,
+) noexcept nogil:
+    """As UnitTransform, by a context of a pool; one that failed is not used again."""
+    cdef Context *context = take(pool)
+    cdef bint done
+    if not context:
+        return False
+    done = transform_by(context, unit, low, high, source, target, length)
+    if done:
+        give_back(pool, context)
+    else:
+        free_context(context)
+    return done
+
+
+cdef bint transform_by(
+    const Context *context, size_t unit, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length,
+) noexcept nogil:
+    """Source: the IV is the DUN, little-endian, as in blk_crypto_dun_to_iv."""
     cdef unsigned char iv[IV_SIZE]
-    cdef size_t done = 0
+    cdef size_t at = 0
     cdef int count = 0
-    while done < length:
+    while at < length:
         memcpy(iv, &low, 8)
         memcpy(iv + 8, &high, 8)
-        if iv_maker and EVP_CipherUpdate(iv_maker, iv, &count, iv, IV_SIZE) != 1:
+        if context.iv and EVP_CipherUpdate(context.iv, iv, &count, iv, IV_SIZE) != 1:
             return False
-        if EVP_CipherInit_ex(data, NULL, NULL, NULL, iv, -1) != 1:
+        if EVP_CipherInit_ex(context.data, NULL, NULL, NULL, iv, -1) != 1:
             return False
-        if EVP_CipherUpdate(data, target + done, &count, source + done, <int>unit) != 1:
+        if EVP_CipherUpdate(context.data, target + at, &count, source + at, <int>unit) != 1:
             return False
-        done += unit
+        at += unit
         low += 1
         if not low:
             high += 1
     return True
-
-
-cdef bint decrypt_units(
-    EVP_CIPHER_CTX *data, EVP_CIPHER_CTX *iv_maker, uint64_t low, uint64_t high,
-    const unsigned char *source, unsigned char *target, size_t length, size_t unit,
-) noexcept nogil:
-    """The same, but a data unit of zeros is a hole and stays zeros."""
-    cdef size_t begin = 0, end
-    cdef uint64_t first
-    while begin < length:
-        end = begin
-        while end < length and not is_zero(source + end, unit):
-            end += unit
-        first = low + begin // unit
-        if end > begin and not transform_units(
-            data, iv_maker, first, high + (first < low), source + begin, target + begin,
-            end - begin, unit,
-        ):
-            return False
-        if end < length:
-            memset(target + end, 0, unit)
-        begin = end + unit
-    return True
-
-
-cdef bint is_zero(const unsigned char *data, size_t length) noexcept nogil:
-    return not data[0] and memcmp(data, data + 1, length - 1) == 0
-
-
-def is_zero_unit(const unsigned char[::1] data):
-    """Whether the data hold nothing but zeros, at least one of them."""
-    return data.shape[0] > 0 and is_zero(&data[0], data.shape[0])
-
-
-def has_zero_unit(const unsigned char[::1] data, size_t unit):
-    """Whether any unit of the data, each of so many bytes, holds nothing but zeros."""
-    cdef size_t at = 0, length = data.shape[0]
-    while at + unit <= length:
-        if is_zero(&data[at], unit):
-            return True
-        at += unit
-    return False

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fusedm.crypto import EvpCipher
+from fusedm.crypto import CompiledCipher
 
 NOTHING_CAME: int
 TURN_OVER: int
@@ -20,7 +20,7 @@ class Path:
         data_unit_size: int,
         zeros_are_holes: bool = True,
     ) -> None: ...
-    def set_out(self, cipher: EvpCipher | None, may_write: bool) -> None: ...
+    def set_out(self, cipher: CompiledCipher | None, may_write: bool) -> None: ...
     def come_back(self) -> tuple[int, int, int, int, int, int]: ...
 
 class Express:

@@ -7,8 +7,8 @@ at which anything fails, is handed out to the lane as it came, to be done from t
 are the work of routes.py; they hold for one batch, which is one synchronous step of the daemon.
 
 Two workers: the caller of next(), and a helper thread that the caller wakes while requests come
-without a pause. Each takes requests from the kernel and answers them by itself, with buffers and
-ciphers of its own, so they share nothing but the list of paths, to which only the caller adds. The
+without a pause. Each takes requests from the kernel and answers them by itself, with buffers of its
+own, so they share nothing but the list of paths, to which only the caller adds, and ciphers. The
 helper works within a batch only: next() does not return before it has come to rest. So whatever
 else the daemon does, it does alone.
 
@@ -33,9 +33,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport off_t
 from posix.unistd cimport read, write
 
-from fusedm.crypto.evp cimport (
-    EVP_CIPHER_CTX, Context, EvpCipher, decrypt_units, transform_units,
-)
+from fusedm.crypto.compiled cimport CompiledCipher, UnitCipher, decrypt_with_holes
 
 cdef extern from "fcntl.h" nogil:
     enum:
@@ -137,12 +135,8 @@ cdef packed struct WrittenReply:
 cdef struct Tally:
     int64_t reads, read_bytes, read_time, writes, write_bytes, write_time
 
-#: A cipher's contexts for one worker and direction; data is NULL where there is no cipher.
-cdef struct Contexts:
-    EVP_CIPHER_CTX *data
-    EVP_CIPHER_CTX *iv
-
 #: What workers see of a Path. Bytes; shift leads from offsets of the file to the descriptor's.
+#: cipher is NULL where nothing is transformed.
 cdef struct Way:
     uint64_t handle
     int64_t begin, end, shift
@@ -152,8 +146,7 @@ cdef struct Way:
     size_t unit
     bint may_write
     bint zeros_are_holes
-    Contexts encryption[WORKERS]
-    Contexts decryption[WORKERS]
+    const UnitCipher *cipher
     Tally tallies[WORKERS]
 
 #: One of the two; request is where a request lies, length how long it is.
@@ -180,8 +173,8 @@ cdef class Path:
     """
 
     cdef Way way
-    cdef EvpCipher cipher
-    cdef list contexts
+    #: Kept for as long as the way leads through it.
+    cdef CompiledCipher cipher
 
     def __init__(self, uint64_t handle, int64_t begin, int64_t end, int fd, int64_t shift,
                  uint64_t block_size, object dun_base, size_t data_unit_size,
@@ -192,23 +185,12 @@ cdef class Path:
         self.way.dun_low, self.way.dun_high = dun_base & 0xFFFFFFFFFFFFFFFF, dun_base >> 64
         self.way.unit = data_unit_size
         self.way.zeros_are_holes = zeros_are_holes
-        self.contexts = []
 
-    def set_out(self, EvpCipher cipher, bint may_write):
+    def set_out(self, CompiledCipher cipher, bint may_write):
         """Ready it for a batch: through this cipher, if any, and perhaps for reads only."""
-        cdef Context context
-        cdef int worker
         self.way.may_write = may_write
         self.cipher = cipher
-        if cipher is None:
-            return
-        for worker in range(WORKERS):
-            context = cipher.take(True)
-            self.contexts.append(context)
-            self.way.encryption[worker].data, self.way.encryption[worker].iv = context.data, context.iv
-            context = cipher.take(False)
-            self.contexts.append(context)
-            self.way.decryption[worker].data, self.way.decryption[worker].iv = context.data, context.iv
+        self.way.cipher = NULL if cipher is None else &cipher.units
 
     def come_back(self):
         """The batch is over: (reads, their bytes and nanoseconds, writes, theirs) done in it."""
@@ -223,13 +205,7 @@ cdef class Path:
             first.write_time + second.write_time,
         )
         memset(self.way.tallies, 0, sizeof(self.way.tallies))
-        memset(self.way.encryption, 0, sizeof(self.way.encryption))
-        memset(self.way.decryption, 0, sizeof(self.way.decryption))
-        if self.cipher is not None:
-            for index, context in enumerate(self.contexts):
-                self.cipher.give_back(context, index % 2 == 0)
-            self.contexts.clear()
-            self.cipher = None
+        self.way.cipher, self.cipher = NULL, None
         return done
 
 
@@ -447,13 +423,13 @@ cdef class Express:
         began = monotonic_ns()
         tally = &way.tallies[index]
         if request.opcode == READ:
-            if not self.answer_read(worker, way, &way.decryption[index]):
+            if not self.answer_read(worker, way):
                 return HANDED_OUT
             tally.reads += 1
             tally.read_bytes += request.size
             tally.read_time += monotonic_ns() - began
         else:
-            if not self.answer_write(worker, way, &way.encryption[index]):
+            if not self.answer_write(worker, way):
                 return HANDED_OUT
             tally.writes += 1
             tally.write_bytes += request.size
@@ -469,22 +445,22 @@ cdef class Express:
                 return self.ways[index]
         return NULL
 
-    cdef bint answer_read(self, Worker *worker, Way *way, Contexts *contexts) noexcept nogil:
+    cdef bint answer_read(self, Worker *worker, Way *way) noexcept nogil:
         cdef IoRequest *request = <IoRequest *>worker.request
         cdef unsigned char *data = worker.reply_base + PAGE
         cdef Reply *reply = <Reply *>(data - sizeof(Reply))
-        if not read_from(way, request.offset, data, request.size, contexts):
+        if not read_from(way, request.offset, data, request.size):
             return False
         reply.length, reply.error, reply.unique = sizeof(Reply) + request.size, 0, request.unique
         self.send(worker, reply)
         return True
 
-    cdef bint answer_write(self, Worker *worker, Way *way, Contexts *contexts) noexcept nogil:
+    cdef bint answer_write(self, Worker *worker, Way *way) noexcept nogil:
         cdef IoRequest *request = <IoRequest *>worker.request
         cdef unsigned char *data = worker.request + sizeof(IoRequest)
         cdef unsigned char *bounce = worker.reply_base + PAGE
         cdef WrittenReply reply
-        if not write_to(way, request.offset, data, request.size, bounce, contexts):
+        if not write_to(way, request.offset, data, request.size, bounce):
             return False
         reply.header.length, reply.header.error = sizeof(WrittenReply), 0
         reply.header.unique = request.unique
@@ -582,7 +558,7 @@ cdef bint serves(const Way *way, const Worker *worker) noexcept nogil:
 
 
 cdef bint read_from(
-    const Way *way, uint64_t offset, unsigned char *data, size_t size, Contexts *contexts
+    const Way *way, uint64_t offset, unsigned char *data, size_t size
 ) noexcept nogil:
     """Fill data from an offset of the file; False if anything fails."""
     cdef size_t done = 0, piece
@@ -590,43 +566,40 @@ cdef bint read_from(
     while done < size:
         # PIECE is a multiple of every data unit size.
         piece = size - done
-        if contexts.data and piece > PIECE:
+        if way.cipher and piece > PIECE:
             piece = PIECE
         if not pread_all(way.fd, data + done, piece, offset + done + way.shift):
             return False
-        if contexts.data:
+        if way.cipher:
             first_dun(way, offset + done, &low, &high)
-            if not decrypt(way, contexts, low, high, data + done, piece):
+            if not decrypt(way, low, high, data + done, piece):
                 return False
         done += piece
     return True
 
 
 cdef bint decrypt(
-    const Way *way, Contexts *contexts, uint64_t low, uint64_t high, unsigned char *data,
-    size_t size,
+    const Way *way, uint64_t low, uint64_t high, unsigned char *data, size_t size
 ) noexcept nogil:
     """Decrypt data in place, all but holes if the way has any."""
     if way.zeros_are_holes:
-        return decrypt_units(contexts.data, contexts.iv, low, high, data, data, size, way.unit)
-    return transform_units(contexts.data, contexts.iv, low, high, data, data, size, way.unit)
+        return decrypt_with_holes(way.cipher, low, high, data, data, size)
+    return way.cipher.decrypt(way.cipher.state, low, high, data, data, size)
 
 
 cdef bint write_to(
     const Way *way, uint64_t offset, const unsigned char *data, size_t size,
-    unsigned char *bounce, Contexts *contexts,
+    unsigned char *bounce,
 ) noexcept nogil:
     """Write data at an offset of the file; False if anything fails. Data are left alone."""
     cdef size_t done = 0, piece
     cdef uint64_t low = 0, high = 0
-    if not contexts.data:
+    if not way.cipher:
         return pwrite_all(way.fd, data, size, offset + way.shift)
     while done < size:
         piece = min(size - done, <size_t>PIECE)
         first_dun(way, offset + done, &low, &high)
-        if not transform_units(
-            contexts.data, contexts.iv, low, high, data + done, bounce, piece, way.unit
-        ):
+        if not way.cipher.encrypt(way.cipher.state, low, high, data + done, bounce, piece):
             return False
         if not pwrite_all(way.fd, bounce, piece, offset + done + way.shift):
             return False

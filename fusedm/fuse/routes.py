@@ -16,7 +16,7 @@ from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.crypto import EVP_MODES, EvpCipher
+from fusedm.crypto import EVP_MODES, CompiledCipher
 from fusedm.fuse.express import Path
 from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.system import System, View
@@ -97,12 +97,12 @@ class Routes:
         """Ready a path for this batch; False if its key is in no keyslot, or bios wait for one."""
         key, span = stretch.view.key, stretch.span
         assert span.leaf is not None, "a path leads to a leaf"
-        cipher: EvpCipher | None = None
+        cipher: CompiledCipher | None = None
         if stretch.slots is not None and key is not None:
             if not stretch.slots.is_ready(key):
                 return False
             hold = stretch.slots.take_now(key)
-            if not isinstance(hold.cipher, EvpCipher):
+            if not isinstance(hold.cipher, CompiledCipher):
                 hold.count_hits(-1)
                 hold.release()
                 return False

@@ -16,7 +16,8 @@ from fusedm.block import CryptoConfig, CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.crypto import EvpCipher, libcrypto_version
 from fusedm.crypto.ciphers import ENGINE, SOFTWARE, UNITS_ON_THE_SPOT, make_cipher
-from fusedm.crypto.evp import EVP_MODES, has_zero_unit, is_zero_unit
+from fusedm.crypto.compiled import has_zero_unit, is_zero_unit
+from fusedm.crypto.evp import EVP_MODES
 from tests.helpers import reference_essiv, reference_xts
 from tests.helpers.builders import make_key, pattern
 
