@@ -23,7 +23,7 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/crypt_params.py fusedm/dm/context_target.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/view.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \
-	fusedm/fuse/tree.py fusedm/fuse/byte_io.py fusedm/fuse/wire.py fusedm/fuse/nodes.py \
+	fusedm/files/byte_io.py fusedm/fuse/tree.py fusedm/fuse/wire.py fusedm/fuse/nodes.py \
 	fusedm/fuse/sysfs.py fusedm/control/protocol.py fusedm/control/wire.py \
 	fusedm/dmsetup/options.py fusedm/dmsetup/grammar.py fusedm/dmsetup/names.py \
 	fusedm/dmsetup/tables.py fusedm/dmsetup/device.py fusedm/dmsetup/fields.py \

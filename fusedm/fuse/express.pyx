@@ -4,7 +4,8 @@
 Nothing is decided here. A READ or WRITE of whole blocks whose handle, range and kind have a Path
 goes to the Path's descriptor, through its cipher if it has one; every other request, and every one
 at which anything fails, is handed out to the lane as it came, to be done from the beginning. Paths
-are the work of routes.py; they hold for one batch, which is one synchronous step of the daemon.
+are the work of files/routes.py; they hold for one batch, which is one synchronous step of the
+daemon.
 
 Two workers: the caller of next(), and a helper thread that the caller wakes while requests come
 without a pause. Each takes requests from the kernel and answers them by itself, with buffers of its
@@ -27,21 +28,14 @@ from threading import Thread
 from libc.errno cimport EAGAIN, EINTR, EIO, ENODEV, ENOENT, errno
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
 from posix.stdlib cimport posix_memalign
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from posix.types cimport off_t
 from posix.unistd cimport read, write
 
-from fusedm.crypto.compiled cimport CompiledCipher, UnitCipher, decrypt_with_holes
+from fusedm.files.path cimport WORKERS, Path, Tally, Way, monotonic_ns, read_from, write_to
 
 cdef extern from "fcntl.h" nogil:
     enum:
         O_DSYNC
-
-cdef extern from "unistd.h" nogil:
-    ssize_t pread(int fd, void *buffer, size_t count, off_t offset)
-    ssize_t pwrite(int fd, const void *buffer, size_t count, off_t offset)
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -73,8 +67,6 @@ cdef extern from * nogil:
 
 cdef enum:
     PAGE = 4096
-    #: Data are transformed in pieces that stay in the processor's cache between two steps.
-    PIECE = 1 << 17
     #: Paths of one batch; a batch that needs more ends.
     MAX_PATHS = 64
     #: The helper is woken after so many small requests, or one of so many bytes, without a pause.
@@ -86,7 +78,6 @@ cdef enum:
     REPLY_TRIES = 3
     CALLER = 0
     HELPER = 1
-    WORKERS = 2
     READ = 15
     WRITE = 16
 
@@ -131,24 +122,6 @@ cdef packed struct WrittenReply:
     uint32_t size
     uint32_t padding
 
-#: What was done on a path in a batch, by one worker; times in nanoseconds.
-cdef struct Tally:
-    int64_t reads, read_bytes, read_time, writes, write_bytes, write_time
-
-#: What workers see of a Path. Bytes; shift leads from offsets of the file to the descriptor's.
-#: cipher is NULL where nothing is transformed.
-cdef struct Way:
-    uint64_t handle
-    int64_t begin, end, shift
-    int fd
-    uint64_t block_mask
-    uint64_t dun_low, dun_high
-    size_t unit
-    bint may_write
-    bint zeros_are_holes
-    const UnitCipher *cipher
-    Tally tallies[WORKERS]
-
 #: One of the two; request is where a request lies, length how long it is.
 cdef struct Worker:
     unsigned char *request_base
@@ -164,49 +137,6 @@ cdef struct Worker:
 #: What next() returns if no request is handed out.
 NOTHING_CAME = 0
 TURN_OVER = -1
-
-
-cdef class Path:
-    """Where the blocks of a stretch of a file lie; set_out readies it for a batch.
-
-    Units: bytes; begin, end and block_size as the file counts, shift to the descriptor's offsets.
-    """
-
-    cdef Way way
-    #: Kept for as long as the way leads through it.
-    cdef CompiledCipher cipher
-
-    def __init__(self, uint64_t handle, int64_t begin, int64_t end, int fd, int64_t shift,
-                 uint64_t block_size, object dun_base, size_t data_unit_size,
-                 bint zeros_are_holes=True):
-        self.way.handle = handle
-        self.way.begin, self.way.end, self.way.shift = begin, end, shift
-        self.way.fd, self.way.block_mask = fd, block_size - 1
-        self.way.dun_low, self.way.dun_high = dun_base & 0xFFFFFFFFFFFFFFFF, dun_base >> 64
-        self.way.unit = data_unit_size
-        self.way.zeros_are_holes = zeros_are_holes
-
-    def set_out(self, CompiledCipher cipher, bint may_write):
-        """Ready it for a batch: through this cipher, if any, and perhaps for reads only."""
-        self.way.may_write = may_write
-        self.cipher = cipher
-        self.way.cipher = NULL if cipher is None else &cipher.units
-
-    def come_back(self):
-        """The batch is over: (reads, their bytes and nanoseconds, writes, theirs) done in it."""
-        cdef Tally *first = &self.way.tallies[CALLER]
-        cdef Tally *second = &self.way.tallies[HELPER]
-        cdef tuple done = (
-            first.reads + second.reads,
-            first.read_bytes + second.read_bytes,
-            first.read_time + second.read_time,
-            first.writes + second.writes,
-            first.write_bytes + second.write_bytes,
-            first.write_time + second.write_time,
-        )
-        memset(self.way.tallies, 0, sizeof(self.way.tallies))
-        self.way.cipher, self.cipher = NULL, None
-        return done
 
 
 cdef class Express:
@@ -555,88 +485,3 @@ cdef bint serves(const Way *way, const Worker *worker) noexcept nogil:
     """Whether requests of this kind may go this way; a write that must be durable may not."""
     cdef const IoRequest *request = <const IoRequest *>worker.request
     return request.opcode == READ or (way.may_write and not request.open_flags & O_DSYNC)
-
-
-cdef bint read_from(
-    const Way *way, uint64_t offset, unsigned char *data, size_t size
-) noexcept nogil:
-    """Fill data from an offset of the file; False if anything fails."""
-    cdef size_t done = 0, piece
-    cdef uint64_t low = 0, high = 0
-    while done < size:
-        # PIECE is a multiple of every data unit size.
-        piece = size - done
-        if way.cipher and piece > PIECE:
-            piece = PIECE
-        if not pread_all(way.fd, data + done, piece, offset + done + way.shift):
-            return False
-        if way.cipher:
-            first_dun(way, offset + done, &low, &high)
-            if not decrypt(way, low, high, data + done, piece):
-                return False
-        done += piece
-    return True
-
-
-cdef bint decrypt(
-    const Way *way, uint64_t low, uint64_t high, unsigned char *data, size_t size
-) noexcept nogil:
-    """Decrypt data in place, all but holes if the way has any."""
-    if way.zeros_are_holes:
-        return decrypt_with_holes(way.cipher, low, high, data, data, size)
-    return way.cipher.decrypt(way.cipher.state, low, high, data, data, size)
-
-
-cdef bint write_to(
-    const Way *way, uint64_t offset, const unsigned char *data, size_t size,
-    unsigned char *bounce,
-) noexcept nogil:
-    """Write data at an offset of the file; False if anything fails. Data are left alone."""
-    cdef size_t done = 0, piece
-    cdef uint64_t low = 0, high = 0
-    if not way.cipher:
-        return pwrite_all(way.fd, data, size, offset + way.shift)
-    while done < size:
-        piece = min(size - done, <size_t>PIECE)
-        first_dun(way, offset + done, &low, &high)
-        if not way.cipher.encrypt(way.cipher.state, low, high, data + done, bounce, piece):
-            return False
-        if not pwrite_all(way.fd, bounce, piece, offset + done + way.shift):
-            return False
-        done += piece
-    return True
-
-
-cdef void first_dun(const Way *way, uint64_t offset, uint64_t *low, uint64_t *high) noexcept nogil:
-    low[0] = way.dun_low + offset // way.unit
-    high[0] = way.dun_high + (low[0] < way.dun_low)
-
-
-cdef int64_t monotonic_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-
-
-cdef bint pread_all(int fd, unsigned char *data, size_t size, int64_t offset) noexcept nogil:
-    cdef ssize_t count
-    while size:
-        count = pread(fd, data, size, offset)
-        if count <= 0:
-            if count < 0 and errno == EINTR:
-                continue
-            return False
-        data, size, offset = data + count, size - count, offset + count
-    return True
-
-
-cdef bint pwrite_all(int fd, const unsigned char *data, size_t size, int64_t offset) noexcept nogil:
-    cdef ssize_t count
-    while size:
-        count = pwrite(fd, data, size, offset)
-        if count <= 0:
-            if count < 0 and errno == EINTR:
-                continue
-            return False
-        data, size, offset = data + count, size - count, offset + count
-    return True

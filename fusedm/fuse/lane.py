@@ -22,12 +22,22 @@ from typing import Any
 import trio
 
 from fusedm.block.errors import BlockIOError, FusedmError, Status, WouldBlock
-from fusedm.fuse import device_file, wire
+from fusedm.files import (
+    Handles,
+    OpenDevice,
+    Routes,
+    flush,
+    flush_nowait,
+    read,
+    read_nowait,
+    seek,
+    write,
+    write_nowait,
+    zero,
+)
+from fusedm.fuse import wire
 from fusedm.fuse.express import NOTHING_CAME, Express
-from fusedm.fuse.handles import Handles, OpenDevice
-from fusedm.fuse.holes import seek
 from fusedm.fuse.replies import Replies, log_refused
-from fusedm.fuse.routes import Routes
 from fusedm.fuse.wire import Opcode
 from fusedm.system import System
 
@@ -189,14 +199,14 @@ class Lane:
         data = request[wire.DATA_OFFSET :]
         try:
             if opcode == Opcode.READ:
-                self._replies.done(unique, device_file.read_nowait(opened.view, words[1], words[2]))
+                self._replies.done(unique, read_nowait(opened.view, words[1], words[2]))
             elif opcode == Opcode.WRITE and len(data) != words[2]:
                 self._replies.refuse_malformed(request)
             elif opcode == Opcode.WRITE and not words[5] & os.O_DSYNC:
-                device_file.write_nowait(opened.view, words[1], data)
+                write_nowait(opened.view, words[1], data)
                 self._reply_written(unique, opened, len(data))
             elif opcode == Opcode.FSYNC:
-                device_file.flush_nowait(opened.view)
+                flush_nowait(opened.view)
                 self._replies.done(unique)
             else:
                 raise WouldBlock
@@ -278,16 +288,16 @@ class Lane:
                 return self._fsync(unique, opened)
 
     async def _read(self, unique: int, opened: OpenDevice, offset: int, size: int) -> None:
-        self._replies.done(unique, await device_file.read(opened.view, offset, size))
+        self._replies.done(unique, await read(opened.view, offset, size))
 
     async def _write(
         self, unique: int, opened: OpenDevice, offset: int, data: memoryview, flags: int
     ) -> None:
-        await device_file.write(opened.view, offset, data, durable=bool(flags & os.O_DSYNC))
+        await write(opened.view, offset, data, durable=bool(flags & os.O_DSYNC))
         self._reply_written(unique, opened, len(data))
 
     async def _fsync(self, unique: int, opened: OpenDevice) -> None:
-        await device_file.flush(opened.view)
+        await flush(opened.view)
         self._replies.done(unique)
 
     async def _seek(self, unique: int, opened: OpenDevice, offset: int, whence: int) -> None:
@@ -307,7 +317,7 @@ class Lane:
             text = f"zeroing {length} bytes at {offset} ends past the end at {opened.view.size}"
             raise BlockIOError(errno.EINVAL, opened.view.name, text)
         punch = mode == FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-        await device_file.zero(opened.view, offset, length, punch)
+        await zero(opened.view, offset, length, punch)
         self._system.names.note_write(opened.view.name)
         self._replies.done(unique)
 

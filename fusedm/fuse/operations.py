@@ -15,10 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from fusedm.block.errors import FusedmError
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.fuse import device_file
-from fusedm.fuse.allocation import allocated_bytes
-from fusedm.fuse.emptying import empty
-from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.files import Handles, OpenDevice, allocated_bytes, empty, flush, read, write
 from fusedm.fuse.libfuse import pyfuse3
 from fusedm.fuse.nodes import DeviceFile, Directory, Link, Node, TextFile
 from fusedm.fuse.tree import MAPPER, Inodes, Path, Tree
@@ -222,7 +219,7 @@ class Operations(pyfuse3.Operations):
         """Bytes; fewer at the end."""
         opened = self.handles[fh]
         if isinstance(opened, OpenDevice):
-            return await device_file.read(opened.view, off, size)
+            return await read(opened.view, off, size)
         return opened[off : off + size]
 
     @handler
@@ -230,7 +227,7 @@ class Operations(pyfuse3.Operations):
         """All of the bytes, or an error."""
         opened = self.handles[fh]
         assert isinstance(opened, OpenDevice), "text files are not opened for writing"
-        await device_file.write(opened.view, off, memoryview(buf), opened.durable_writes)
+        await write(opened.view, off, memoryview(buf), opened.durable_writes)
         self._system.names.note_write(opened.view.name)
         return len(buf)
 
@@ -239,7 +236,7 @@ class Operations(pyfuse3.Operations):
         """Make durable what was acknowledged."""
         opened = self.handles[fh]
         if isinstance(opened, OpenDevice):
-            await device_file.flush(opened.view)
+            await flush(opened.view)
 
     @handler
     async def release(self, fh: int) -> None:

@@ -11,7 +11,8 @@ from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import EVP_MODES, Request, can_carry_out_now, make_plan
 from fusedm.dm import MappedDevice
-from fusedm.fuse import MAX_DATA_SIZE, find_stretch, read_requests, write_requests
+from fusedm.files import find_stretch, read_requests, write_requests
+from fusedm.fuse import MAX_DATA_SIZE
 from fusedm.inspect.walk import Walk
 from fusedm.system import System, View
 
@@ -103,7 +104,7 @@ def make_requests(view: View, offset: int, length: int, write: bool) -> Sequence
 def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[str]:
     """What keeps the compiled loop of the lane from answering a request; empty if nothing does.
 
-    The rules are those of fuse/routes.py and of the loop itself; a test holds them together.
+    The rules are those of files/routes.py and of the loop itself; a test holds them together.
     Raises: BlockIOError, WouldBlock, where planning the request does.
     """
     if offset + length > view.size:

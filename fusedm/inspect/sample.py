@@ -13,7 +13,7 @@ from typing import Any
 from fusedm.block import NO_DATA, Op
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.fuse import seek
+from fusedm.files import seek
 from fusedm.system import View
 
 #: Most numbers of one sample: its answer is one line of the control socket.

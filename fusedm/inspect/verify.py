@@ -17,7 +17,7 @@ import trio
 from fusedm.block import NO_DATA, Op
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.fuse import read, seek
+from fusedm.files import read, seek
 from fusedm.inspect.data_keys import data_key
 from fusedm.inspect.independent import encrypt_unit, knows
 from fusedm.inspect.media import Piece, place_at, read_media

@@ -8,9 +8,8 @@ from threading import Thread
 
 from fusedm.crypto import EvpCipher
 from fusedm.disk import Disk
-from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express, Path
-from fusedm.fuse.handles import Handles, OpenDevice
-from fusedm.fuse.routes import Routes
+from fusedm.files import Handles, OpenDevice, Path, Routes
+from fusedm.fuse.express import NOTHING_CAME, TURN_OVER, Express
 from fusedm.system import System, View
 from tests.helpers import reference_xts
 from tests.helpers.builders import make_disk, make_key, medium, pattern, prime

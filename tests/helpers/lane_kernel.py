@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from fusedm.files.emptying import empty
+from fusedm.files.handles import Handles, OpenDevice
 from fusedm.fuse import wire
-from fusedm.fuse.emptying import empty
-from fusedm.fuse.handles import Handles, OpenDevice
 from fusedm.fuse.lane import MAX_REPLY_SIZE, Lane
 from fusedm.fuse.wire import Opcode
 from fusedm.stores import FaultyStore, MemoryStore, VolatileCacheStore

@@ -7,7 +7,7 @@ from random import Random
 
 from fusedm.block import Op
 from fusedm.block.errors import FusedmError
-from fusedm.fuse import device_file
+from fusedm.files import device_file
 from fusedm.stores import MemoryStore
 from fusedm.system import System, View
 from tests.helpers.builders import contents, make_disk, make_key, pattern

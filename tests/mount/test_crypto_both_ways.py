@@ -15,7 +15,7 @@ from trio.from_thread import run as in_trio
 
 from fusedm.block import MODES
 from fusedm.block.errors import FusedmError
-from fusedm.fuse import device_file
+from fusedm.files import device_file
 from fusedm.inspect.independent import encrypt_unit
 from tests.helpers import mounted
 from tests.helpers.builders import pattern

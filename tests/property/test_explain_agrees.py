@@ -7,9 +7,9 @@ from trio.testing import MockClock
 
 from fusedm.block.errors import WouldBlock
 from fusedm.crypto import submit_nowait
-from fusedm.fuse.device_file import write as write_file
-from fusedm.fuse.handles import OpenDevice
-from fusedm.fuse.routes import Routes
+from fusedm.files.device_file import write as write_file
+from fusedm.files.handles import OpenDevice
+from fusedm.files.routes import Routes
 from fusedm.inspect.explain import COMPILED, ON_THE_SPOT, explain, make_requests
 from tests.helpers import reference_xts
 from tests.helpers.builders import make_key, medium, pattern

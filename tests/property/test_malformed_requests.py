@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block.errors import FusedmError
-from fusedm.fuse import device_file
+from fusedm.files import device_file
 from fusedm.fuse.wire import Opcode
 from fusedm.stores import MemoryStore
 from fusedm.system import System

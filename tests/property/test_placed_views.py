@@ -4,7 +4,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusedm.fuse.handles import OpenDevice
+from fusedm.files.handles import OpenDevice
 from fusedm.system import System
 from tests.helpers.builders import make_key, medium, pattern
 from tests.helpers.lane_kernel import Kernel, done, running, written

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedm.fuse.byte_io import cover, split_write
+from fusedm.files.byte_io import cover, split_write
 
 BLOCKS = st.sampled_from([16, 64, 512])
 OFFSETS = st.integers(0, 2000)

@@ -15,9 +15,9 @@ from fusedm.block.errors import BlockIOError, SpecError
 from fusedm.control.commands import Commands
 from fusedm.control.protocol import Request
 from fusedm.crypto import start_using_key
-from fusedm.fuse import device_file
-from fusedm.fuse.handles import OpenDevice
-from fusedm.fuse.holes import seek
+from fusedm.files import device_file
+from fusedm.files.handles import OpenDevice
+from fusedm.files.holes import seek
 from fusedm.stack import Stack, format_spec, parse_spec
 from fusedm.system import System
 from tests.helpers import reference_xts

@@ -7,8 +7,8 @@ import pytest
 from fusedm.block import Op
 from fusedm.block.errors import BlockIOError, CryptoError, StackError
 from fusedm.crypto import submit_bio
-from fusedm.fuse import device_file
-from fusedm.fuse.holes import seek
+from fusedm.files import device_file
+from fusedm.files.holes import seek
 from fusedm.system import System
 from tests.helpers import reference_xts
 from tests.helpers.builders import make_disk, make_key, medium, pattern

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from tests.helpers.tidy.project import Function, Project, Rule
 
 #: Where bios' data pass and a copy would be paid for on every bio.
-PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "fuse/*")
+PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
 
 #: The copies that are no copies of payload: (file, function) -> why.
 COPIES = {
@@ -25,7 +25,7 @@ COPIES = {
     ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",
     ("dm/cow.py", "Copy._commit"): "zeros for the metadata of the next area",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",
-    ("fuse/device_file.py", ""): "zeros to be written, once for all",
+    ("files/device_file.py", ""): "zeros to be written, once for all",
 }
 
 MAX_FILE_LINES = 400

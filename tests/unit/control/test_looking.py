@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fusedm.block.errors import ControlError, CryptoError
-from fusedm.fuse.device_file import write as write_file
+from fusedm.files.device_file import write as write_file
 from tests.helpers.builders import pattern
 from tests.helpers.commands import refusal, verbs
 

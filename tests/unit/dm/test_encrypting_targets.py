@@ -10,9 +10,9 @@ from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import BlockIOError, CryptoError, StackError
 from fusedm.crypto import start_using_key, submit, submit_bio, submit_bio_nowait
 from fusedm.dm import MappedDevice
-from fusedm.fuse.device_file import read as read_file
-from fusedm.fuse.device_file import write as write_file
-from fusedm.fuse.device_file import zero
+from fusedm.files.device_file import read as read_file
+from fusedm.files.device_file import write as write_file
+from fusedm.files.device_file import zero
 from fusedm.stores import FailOp, FaultyStore, MemoryStore
 from fusedm.system import System
 from tests.helpers import reference_adiantum, reference_dm_crypt, reference_xts

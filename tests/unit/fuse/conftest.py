@@ -1,10 +1,9 @@
-"""The lane, and its compiled loop alone, with a socket in place of the kernel."""
+"""The lane, with a socket in place of the kernel."""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.helpers.express_loop import RoutedLoop, routed
 from tests.helpers.lane_kernel import Kernel, running
 
 
@@ -21,10 +20,3 @@ async def kernel(idle: Kernel) -> AsyncIterator[Kernel]:
     """A lane at work."""
     async with running(idle):
         yield idle
-
-
-@pytest.fixture
-def loop() -> Iterator[RoutedLoop]:
-    """The compiled loop over two disks with engines."""
-    with routed() as loop:
-        yield loop

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from fusedm.files.handles import OpenDevice
 from fusedm.fuse import lane as lane_module
 from fusedm.fuse import wire
-from fusedm.fuse.handles import OpenDevice
 from fusedm.fuse.lane import MAX_BACKGROUND, MAX_FORWARDED
 from fusedm.fuse.wire import Opcode
 from fusedm.stores import FaultyStore, MemoryStore

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from fusedm.files.handles import OpenDevice
 from fusedm.fuse import wire
-from fusedm.fuse.handles import OpenDevice
 from fusedm.fuse.lane import MAX_REPLY_SIZE
 from fusedm.fuse.wire import Opcode
 from tests.helpers.builders import contents

@@ -8,7 +8,7 @@ from fusedm.block import CryptoConfig, CryptoKey, KeyType
 from fusedm.block.errors import StackError
 from fusedm.cli.verify_text import dun_text, reuse_text
 from fusedm.crypto import KeyManager
-from fusedm.fuse.device_file import write as write_file
+from fusedm.files.device_file import write as write_file
 from fusedm.inspect import compare_data, dun_ranges, find_overlaps
 from fusedm.inspect.reuse import MAX_OVERLAPS
 from fusedm.system import System

@@ -3,7 +3,7 @@
 import pytest
 
 from fusedm.block.errors import StackError
-from fusedm.fuse.device_file import write as write_file
+from fusedm.files.device_file import write as write_file
 from fusedm.inspect import sample as sample_module
 from fusedm.inspect import sample_duns
 from fusedm.inspect.sample import MAX_SAMPLE

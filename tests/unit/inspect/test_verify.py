@@ -13,7 +13,7 @@ from fusedm.block.errors import StackError
 from fusedm.cli.verify_text import view_text
 from fusedm.crypto import KeyManager
 from fusedm.crypto.ciphers import AesXts
-from fusedm.fuse.device_file import write as write_file
+from fusedm.files.device_file import write as write_file
 from fusedm.inspect.media import read_media
 from fusedm.inspect.verify import MAX_TOLD, PART_SIZE, verify_part
 from fusedm.stores import CorruptRead, FaultyStore, MemoryStore

@@ -9,7 +9,7 @@ import pytest
 from fusedm.block import Span
 from fusedm.crypto.profile import KeyslotProfile
 from fusedm.disk import Disk
-from fusedm.fuse.handles import OpenDevice
+from fusedm.files.handles import OpenDevice
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import (

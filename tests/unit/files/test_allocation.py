@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from fusedm.fuse.allocation import allocated_bytes
+from fusedm.files.allocation import allocated_bytes
 from fusedm.stores import FaultyStore, FileStore, MemoryStore
 from fusedm.system import System
 from tests.helpers.builders import make_disk, make_key

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusedm.fuse.byte_io import BlockRange, cover, split_write
+from fusedm.files.byte_io import BlockRange, cover, split_write
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fusedm.system import View
 
 @dataclass(slots=True)
 class OpenDevice:
-    """An open device file. stretches is what the lane has found out about it (routes.py)."""
+    """An open device file. stretches is what has been found out about it (routes.py)."""
 
     view: View
     durable_writes: bool

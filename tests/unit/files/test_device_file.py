@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from fusedm.block import Bio
 from fusedm.block.errors import BlockIOError
 from fusedm.crypto import PatchBlock, start_using_key
-from fusedm.fuse import device_file
+from fusedm.files import device_file
 from fusedm.stores import FaultyStore, MemoryStore, VolatileCacheStore
 from fusedm.system import View
 from tests.helpers import reference_xts

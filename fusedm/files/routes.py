@@ -17,8 +17,8 @@ from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import EVP_MODES, CompiledCipher
-from fusedm.fuse.express import Path
-from fusedm.fuse.handles import Handles, OpenDevice
+from fusedm.files.handles import Handles, OpenDevice
+from fusedm.files.path import Path
 from fusedm.system import System, View
 
 #: Stretches remembered for an open file; a file that has more forgets them all at once. They are a

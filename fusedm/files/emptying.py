@@ -8,7 +8,7 @@ import errno
 
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.dm import all_below
-from fusedm.fuse.device_file import zero, zero_data
+from fusedm.files.device_file import zero, zero_data
 from fusedm.system import System, View
 
 

@@ -21,7 +21,7 @@ from fusedm.crypto import (
     submit_made,
     submit_nowait,
 )
-from fusedm.fuse.byte_io import cover, split_write
+from fusedm.files.byte_io import cover, split_write
 from fusedm.system import View
 
 #: As much as one write brings.

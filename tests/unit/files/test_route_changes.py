@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fusedm.fuse import routes as routes_module
-from fusedm.fuse.handles import OpenDevice
+from fusedm.files import routes as routes_module
+from fusedm.files.handles import OpenDevice
 from fusedm.stores import MemoryStore
 from fusedm.system import View
 from tests.helpers.builders import make_disk, make_key, medium, pattern, prime

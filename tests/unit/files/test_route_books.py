@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block.errors import KeyBusy
-from fusedm.fuse import device_file
+from fusedm.files import device_file
 from tests.helpers.builders import make_disk, make_key, prime
 from tests.helpers.express_loop import (
     SECTORS,

@@ -13,8 +13,8 @@ from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 from fusedm.block import Op
 from fusedm.block.errors import BlockIOError
 from fusedm.disk import Disk
-from fusedm.fuse import holes
-from fusedm.fuse.holes import seek
+from fusedm.files import holes
+from fusedm.files.holes import seek
 from fusedm.stores import MemoryStore
 from fusedm.system import View
 from tests.helpers.builders import load, make_disk, make_key, make_mapped
