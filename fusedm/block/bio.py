@@ -5,11 +5,11 @@ and nothing outside it is touched. Splitting advances the DUN of the back half; 
 the sector only.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
 from fusedm.block.crypt_ctx import CryptContext
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.block.value import value
 
 NO_DATA = memoryview(b"")
 
@@ -23,18 +23,20 @@ class Op(Enum):
     DISCARD = "discard"
     WRITE_ZEROES = "write zeroes"
 
-    @property
-    def has_data(self) -> bool:
-        """Whether the bio brings a buffer."""
-        return self is Op.READ or self is Op.WRITE
+    #: Whether the bio brings a buffer.
+    has_data: bool
+    #: Whether sectors are changed, so that a read-only device refuses it.
+    changes_medium: bool
 
-    @property
-    def changes_medium(self) -> bool:
-        """Whether sectors are changed, so that a read-only device refuses it."""
-        return self in (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES)
+    def __init__(self, word: str) -> None:
+        self.has_data = word in ("read", "write")
+        self.changes_medium = word in ("write", "discard", "write zeroes")
+
+    #: As any object has it: Enum makes it of the name, which is looked up for every bio.
+    __hash__ = object.__hash__
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bio:
     """An operation on sectors of one device.
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from fusedm.block.errors import CryptoError
 from fusedm.block.units import is_power_of_two
+from fusedm.block.value import value
 
 MIN_DATA_UNIT_SIZE = 512
 MAX_DATA_UNIT_SIZE = 65536
@@ -165,7 +166,7 @@ class CryptoKey:
         return f"CryptoKey({self.name!r}, {self.config})"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CryptContext:
     """The key of a bio and the DUN of its first data unit.
 

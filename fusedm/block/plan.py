@@ -17,6 +17,7 @@ from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import BlockIOError
 from fusedm.block.range_locks import Extent, RangeLocks
 from fusedm.block.stats import CryptoCounts, IoStats
+from fusedm.block.value import value
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class Leaf(Protocol):
     def run_in_thread(self, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeafIO:
     """A bio that has arrived at its leaf; with a context the leaf's engine transforms its data.
 
@@ -116,7 +117,7 @@ class LeafIO:
     slots: KeyslotSource | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SoftwareCrypt:
     """A crypto point in software: bio's data are transformed here, child goes on without context.
 
@@ -131,7 +132,7 @@ class SoftwareCrypt:
     device_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transformed:
     """A target's own encryption: bio's data are transformed here, child goes on with the others.
 
@@ -145,14 +146,14 @@ class Transformed:
     child: "Node"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Concat:
     """Parts independent of each other: the first error wins, the others are still carried out."""
 
     parts: tuple["Node", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delayed:
     """A child that starts after a time, or as soon as hurry is over; note counts waits."""
 
@@ -162,7 +163,7 @@ class Delayed:
     note: Callable[[int], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scripted:
     """Several bios one after the other, planned and carried out on their own when run is called."""
 
@@ -170,21 +171,21 @@ class Scripted:
     run: Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completed:
     """Done without any device: a READ gets zeros, everything else is dropped."""
 
     bio: Bio
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """Fails without any effect."""
 
     error: BlockIOError
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hooked:
     """A child whose end is shown to its target, which may change the data read or the error."""
 
@@ -193,7 +194,7 @@ class Hooked:
     child: "Node"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Patch:
     """A read-modify-write of one block: read, replace payload at offset, write back."""
 
@@ -239,7 +240,7 @@ class PlanBuilder:
     trace: Trace | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """A root node and what its builder collected."""
 

@@ -11,18 +11,18 @@ locked in between. From then on its bio counts as in flight on every device it p
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Op
 from fusedm.block.crypt_ctx import check_dun_range
 from fusedm.block.errors import BlockIOError, CryptoError, DeviceSuspended, Status, WouldBlock
 from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route, Trace
 from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
+from fusedm.block.value import value
 from fusedm.crypto.carry_out import can_carry_out_now, carry_out, carry_out_now, locked
 from fusedm.crypto.ciphers import make_cipher, make_software
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PatchBlock:
     """A write of less than a block: read it, put payload at offset, write it back.
 

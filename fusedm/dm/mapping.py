@@ -6,14 +6,14 @@ units if the bio has a context. Thus only the units on a boundary pay for it, no
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from fusedm.block import Bio
 from fusedm.block.units import SECTOR_SIZE
+from fusedm.block.value import value
 from fusedm.dm.table import Table, TableEntry
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Piece:
     """A part of a bio: for one entry, or straddling from there on over a boundary."""
 

@@ -9,7 +9,6 @@ to map a bio and answers with an action. Time is an action too (Defer), and so i
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Limits, Op
@@ -24,9 +23,10 @@ from fusedm.block.errors import (
 from fusedm.block.plan import SectorCipher
 from fusedm.block.range_locks import Extent
 from fusedm.block.units import MAX_SECTORS
+from fusedm.block.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Remap:
     """Send the bio to a device below; its sector is relative to that device."""
 
@@ -34,7 +34,7 @@ class Remap:
     bio: Bio
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transform:
     """Encrypt what then writes, or decrypt what it reads; number is that of the first sector."""
 
@@ -43,19 +43,19 @@ class Transform:
     then: Remap
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Complete:
     """Done here: a READ gets zeros, everything else is dropped with success."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fail:
     """Fail without touching anything below."""
 
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Defer:
     """Do then after a time; suspending the device ends the wait at once.
 
@@ -67,7 +67,7 @@ class Defer:
     note: Callable[[int], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Many:
     """Several independent actions for one bio, as a flush of every stripe."""
 
@@ -81,7 +81,7 @@ T = TypeVar("T")
 Steps = Generator["Remap | Many", None, T]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Script:
     """Do several things for one bio, one after the other, as copying before a write.
 
@@ -98,7 +98,7 @@ Action = Remap | Transform | Complete | Fail | Defer | Many | Script
 Word = str | BlockDevice
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Segment:
     """A range of an underlying device that a target uses."""
 

@@ -1,9 +1,9 @@
 """From a byte range to whole blocks: what a write replaces, and what it only patches. Pure."""
 
-from dataclasses import dataclass
+from fusedm.block.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BlockRange:
     """Adjacent blocks that a write touches, and the part of its payload that goes there.
 
