@@ -21,7 +21,8 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/table.py fusedm/dm/mapping.py fusedm/dm/stacking.py fusedm/dm/registry.py \
 	fusedm/dm/target.py fusedm/dm/targets/*.py fusedm/dm/spans.py fusedm/dm/exception_store.py \
 	fusedm/dm/crypt_params.py fusedm/dm/context_target.py \
-	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/view.py \
+	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \
+	fusedm/system/name_table.py fusedm/system/device_numbers.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \
 	fusedm/files/byte_io.py fusedm/fuse/tree.py fusedm/fuse/wire.py fusedm/fuse/nodes.py \
 	fusedm/fuse/sysfs.py fusedm/control/protocol.py fusedm/control/wire.py \

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusedm.block.device_mapper import DeviceInfo
-from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import FusedmError, StackError, UsageError
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.dmsetup.device import number_of
@@ -23,6 +22,7 @@ from fusedm.dmsetup.session import Session, block_name
 from fusedm.host import loop, loop_control, mounts, nodes
 from fusedm.host.loop import LoopDevice
 from fusedm.host.loop_finding import file_ids
+from fusedm.system import MAPPED_MAJOR
 
 #: Source: include/uapi/linux/fs.h. The argument of the first is an int, of the second in sectors.
 BLKROSET = 0x125D

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fusedm.block.device_mapper import DeviceInfo, Number
-from fusedm.block.device_numbers import MAPPED_MAJOR
 from fusedm.block.errors import ControlError, FusedmError, StackError
 from fusedm.control import Client, MapperClient, bring_down, lock_path, stack_at
 from fusedm.dmsetup.server_socket import is_server_missing
 from fusedm.host import mounts, nodes
 from fusedm.host.mounts import run_tool
 from fusedm.host.run_folder import run_folder, run_folders
+from fusedm.system import MAPPED_MAJOR
 
 #: How long starting it may take before it is given up.
 START_SECONDS = 60.0

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from fusedm.block import BlockDevice
-from fusedm.block.device_numbers import MINOR_LIMIT
 from fusedm.block.errors import FusedmError, StackError
 from fusedm.host import loop, nodes
 from fusedm.host.loop_control import FileId
 from fusedm.host.mounts import lies_under
 from fusedm.stack.spec import DiskSpec
+from fusedm.system import MINOR_LIMIT
 from fusedm.tables import devices_named
 
 if TYPE_CHECKING:

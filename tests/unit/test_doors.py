@@ -53,7 +53,8 @@ def test_what_is_not_offered_is_not_there():
 
 
 @pytest.mark.parametrize(
-    "module", ["stack", "block.errors", "dm.mapping", "dm.table", "dm.stacking", "view", "dmsetup"]
+    "module",
+    ["stack", "block.errors", "dm.mapping", "dm.table", "dm.stacking", "system.view", "dmsetup"],
 )
 def test_what_does_not_wait_is_loaded_without_what_it_would_wait_with(module: str):
     text = f"import sys, fusedm.{module}; sys.exit('trio' in sys.modules)"

@@ -18,7 +18,6 @@ LEVELS = {
     "tables": 1,
     "dm": 2,
     "disk": 2,
-    "view": 2,
     "system": 3,
     "stack": 4,
     "files": 5,

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from fusedm.block.errors import StackError
-from fusedm.block.name_table import NameTable
+from fusedm.system.name_table import NameTable
 
 
 def test_a_claimed_name_is_taken_until_it_is_released():

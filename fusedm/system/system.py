@@ -11,16 +11,14 @@ from functools import partial
 from time import monotonic
 
 from fusedm.block import BlockDevice, CryptoKey, KeyHolder
-from fusedm.block.device_numbers import FIRST_DISK_MINOR, DeviceNumbers
 from fusedm.block.errors import StackError, TableError
-from fusedm.block.name_table import NameTable
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
 from fusedm.dm import Lookup, MappedDevice, keys_of_targets, open_targets, read_table
-from fusedm.view import View, check_view
-
-__all__ = ["System", "View"]
+from fusedm.system.device_numbers import FIRST_DISK_MINOR, DeviceNumbers
+from fusedm.system.name_table import NameTable
+from fusedm.system.view import View, check_view
 
 
 class System:

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from fusedm.block.device_numbers import FIRST_DISK_MINOR, MINOR_LIMIT, DeviceNumbers
 from fusedm.block.errors import StackError
+from fusedm.system.device_numbers import FIRST_DISK_MINOR, MINOR_LIMIT, DeviceNumbers
 from tests.helpers.devices import RecordingDevice
 
 A, B, C = (RecordingDevice(name, 8) for name in "abc")
