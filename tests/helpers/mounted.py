@@ -7,7 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,16 +143,23 @@ def write_stack(directory: Path, text: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def mounted_stack(text: str, directory: Path, *options: str) -> Iterator[Mounted]:
-    """The stack of a stack file, from `fusedm up --foreground` until it has ended."""
+def mounted_stack(
+    text: str, directory: Path, *options: str, environ: Mapping[str, str] | None = None
+) -> Iterator[Mounted]:
+    """The stack of a stack file, from `fusedm up --foreground` until it has ended.
+
+    environ is added to the daemon's environment.
+    """
     stack_file, mount_point = write_stack(directory, text)
     words = ["fusedm", "up", str(stack_file), str(mount_point), "--foreground", *every_up, *options]
-    with served(words, mount_point, directory / "daemon.log") as mounted:
+    with served(words, mount_point, directory / "daemon.log", environ) as mounted:
         yield mounted
 
 
 @contextmanager
-def served(words: list[str], mount_point: Path, log: Path) -> Iterator[Mounted]:
+def served(
+    words: list[str], mount_point: Path, log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[Mounted]:
     """A module run with words, from its READY line until it has ended; it must not complain.
 
     Its standard input is a pipe from us, so that it can be told more.
@@ -160,8 +167,9 @@ def served(words: list[str], mount_point: Path, log: Path) -> Iterator[Mounted]:
     command = [sys.executable, "-m", *words]
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+            env={**os.environ, **(environ or {})},
+        )  # fmt: skip
     mounted = Mounted(process, mount_point, log)
     try:
         _wait_until_ready(mounted)

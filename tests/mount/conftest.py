@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import mounted
+from tests.helpers.preload import compiled
 
 BOTH_WAYS = {
     "test_access",
@@ -18,6 +19,7 @@ BOTH_WAYS = {
     "test_holes",
     "test_live_tree",
     "test_load",
+    "test_store_errors",
     "test_unprivileged",
     "test_verbs",
 }
@@ -35,3 +37,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mounted, "every_up", ("--no-lane",) if way == "libfuse" else ())
         yield way
+
+
+@pytest.fixture(scope="session")
+def store_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that stands before calls on a store."""
+    return compiled("store_faults.c", tmp_path_factory.mktemp("faults"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounted import USUAL, Mounted, mounted_stack, served, write_stack
+from tests.helpers.mounted import USUAL, Mounted, mounted_stack
+from tests.helpers.preload import compiled
 
 pytestmark = pytest.mark.fuse
 
-FAULTS = Path(__file__).parents[1] / "helpers/device_faults.c"
 ROUNDS = 60
 #: Above what the lane answers on the spot and what libfuse copies as a small request.
 SIZES = (512, 4096, 65536)
@@ -43,10 +43,7 @@ store = "file:d.img"
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of faults, compiled."""
-    library = tmp_path_factory.mktemp("faults") / "device_faults.so"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library)]
-    subprocess.run([*command, str(FAULTS), "-ldl"], check=True)
-    return library
+    return compiled("device_faults.c", tmp_path_factory.mktemp("faults"))
 
 
 @contextmanager
@@ -54,14 +51,10 @@ def failing(
     faults: Path, tmp_path: Path, told: str, *options: str
 ) -> Iterator[tuple[Mounted, Path]]:
     """A stack whose calls on the device fail as told, and the log of its daemon."""
-    stack_file, mount_point = write_stack(tmp_path, USUAL)
     log = tmp_path / "daemon.log"
-    words = ["fusedm", "up", str(stack_file), str(mount_point), "--foreground", *options]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LD_PRELOAD", str(faults))
-        patch.setenv("DEVICE_FAULTS", told)
-        serving = served(words, mount_point, log)
-        mounted = serving.__enter__()
+    environ = {"LD_PRELOAD": str(faults), "DEVICE_FAULTS": told}
+    serving = mounted_stack(USUAL, tmp_path, *options, environ=environ)
+    mounted = serving.__enter__()
     try:
         yield mounted, log
         assert mounted.end() == 0

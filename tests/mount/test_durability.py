@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.helpers.mounted import (
     read_at,
     write_at,
 )
+from tests.helpers.places import folder_on_tmpfs
 
 pytestmark = pytest.mark.fuse
 
@@ -201,21 +202,11 @@ def test_what_was_fsynced_is_there_after_the_daemon_was_told_to_end(tmp_path: Pa
     assert_is_there(tmp_path, acknowledged)
 
 
-@contextmanager
-def small_tmpfs(directory: Path, size: str) -> Iterator[Path]:
-    directory.mkdir()
-    mounts.run_tool("mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(directory))
-    try:
-        yield directory
-    finally:
-        mounts.unmount(str(directory))
-
-
 @pytest.mark.parametrize("offset", [0, 100], ids=["aligned", "unaligned"])
 def test_a_full_file_system_under_a_store_is_enospc_to_the_writer(
     tmp_path: Path, offset: int
 ) -> None:
-    with small_tmpfs(tmp_path / "small", "1m") as directory:
+    with folder_on_tmpfs(tmp_path, "1m") as directory:
         text = FILE.replace("file:f0.img", f"file:{directory}/f0.img")
         early = os.urandom(MIB // 2)
         with mounted_stack(text, tmp_path) as stack:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers import mounted
 from tests.helpers.aio import AsyncReads
+from tests.helpers.crowd import Crowd, promptly, wait_until
 from tests.helpers.load import connections
 from tests.helpers.mounted import (
     USUAL,
@@ -29,56 +30,11 @@ pytestmark = pytest.mark.fuse
 
 HELD = 64
 
-#: Another file must answer well within this, however busy the machine is.
-PROMPT_SECONDS = 5.0
-
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Mounted]:
     with mounted_stack(USUAL, tmp_path) as stack:
         yield stack
-
-
-class Crowd:
-    """Threads that each do one thing, and what came of it."""
-
-    def __init__(self, count: int, work: Callable[[int], object]) -> None:
-        self.results: dict[int, object] = {}
-        self._work = work
-        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(count)]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self, index: int) -> None:
-        try:
-            self.results[index] = self._work(index)
-        except OSError as error:
-            self.results[index] = error.errno
-
-    def join(self) -> dict[int, object]:
-        """All results, once all are done."""
-        for thread in self._threads:
-            thread.join(20)
-        assert not any(thread.is_alive() for thread in self._threads), "some still wait"
-        return self.results
-
-
-def promptly(work: Callable[[], object]) -> object:
-    """The result of work, which must not be held up."""
-    crowd = Crowd(1, lambda _: work())
-    deadline = time.monotonic() + PROMPT_SECONDS
-    while time.monotonic() < deadline:
-        if crowd.results:
-            return crowd.join()[0]
-        time.sleep(0.01)
-    raise AssertionError(f"no answer within {PROMPT_SECONDS} seconds")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def direct_read(path: Path, offset: int) -> bytes:
