@@ -5,7 +5,7 @@ from fusedm.bench.fio import FioResult, run_fio
 from fusedm.bench.jobs import FIO_JOBS
 from fusedm.bench.place import DEFAULT_FOLDER
 from fusedm.bench.plot import check_plot, draw
-from fusedm.bench.record import Record, fallen, from_json, to_json
+from fusedm.bench.record import Record, fallen, from_json, to_json, uncompared
 from fusedm.bench.report import NO_RESULT, rows
 from fusedm.bench.run import MIN_ROUNDS, Options, run_layers, run_memory, run_pairs
 
@@ -28,4 +28,5 @@ __all__ = [
     "run_memory",
     "run_pairs",
     "to_json",
+    "uncompared",
 ]

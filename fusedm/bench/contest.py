@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from fusedm.bench.jobs import FIO_JOBS, SLOW_NEIGHBOUR, SQLITE, UNTAR, Job
+from fusedm.bench.jobs import FIO_JOBS, FSYNC, SLOW_NEIGHBOUR, SQLITE, UNTAR, Job
 from fusedm.block.errors import UsageError
 
 
@@ -22,30 +22,51 @@ class Pair:
     goal: float | None = None
 
 
-#: Goals at 4 KiB depth 1, 4 KiB depth 16, and 1 MiB depth 4; reads and writes alike.
+#: Goals at 4 KiB depth 1 and depth 16, reads and writes alike; then reading and writing 1 MiB.
 _GOALS = (
-    ("disk", "nbd-memory", (2, 2, 2)),
-    ("disk", "store-loop", (None, None, None)),
-    ("linear", "qemu-raw", (2, 1.5, 1.5)),
-    ("linear", "nbd-memory", (2, 2, 2)),
-    ("linear", "nbd-file", (2, 2, 2)),
-    ("view4096", "qemu-luks", (2, 2.5, 6)),
-    ("view4096", "nbd-luks", (2, 2, 2)),
-    ("view512", "qemu-luks", (1.5, 2, 4)),
-    ("view512", "nbd-luks", (2, 2, 2)),
+    ("disk", "nbd-memory", (2, 2, 2, 2)),
+    ("disk", "store-loop", (None, None, None, None)),
+    ("linear", "qemu-raw", (2, 1.5, 1.5, 1.5)),
+    ("linear", "nbd-memory", (2, 2, 2, 2)),
+    ("linear", "nbd-file", (2, 2, 2, 2)),
+    ("view4096", "qemu-luks", (2, 2.5, 6, 6)),
+    ("view4096", "nbd-luks", (2, 2, 2, 2)),
+    ("view512", "qemu-luks", (1.5, 2, 4, 4)),
+    ("view512", "nbd-luks", (2, 2, 2, 2)),
+    ("view-fallback", "qemu-luks", (2, 2, 4, 4)),
+    ("crypt", "qemu-luks", (2, 2, 4, 4)),
+    ("flakey", "qemu-raw", (2, 1.5, 1.5, 1)),
+    ("dust", "qemu-raw", (2, 1.5, 1.5, 1)),
+    ("striped", "qemu-raw", (2, 1.5, 1.5, 1)),
+    ("disk-linear", "qemu-raw-disk", (2, 1.5, 1.5, 1)),
+    ("disk-view", "qemu-luks-disk", (2, 2, 4, 4)),
+)
+#: Which of the four goals is that of each of fio's jobs.
+_GOAL_OF_JOB = (0, 0, 1, 1, 2, 3)
+
+#: Goals of unpacking and of SQLite.
+_FILE_SYSTEM_GOALS = (
+    ("ext4", "qemu-luks-ext4", (1.3, 1.2)),
+    ("ext4-fallback", "qemu-luks-ext4", (1.3, 1.2)),
+    ("ext4-crypt", "qemu-luks-ext4", (1.3, 1.2)),
+    ("ext4-linear", "loop-ext4", (None, None)),
+    ("disk-ext4", "qemu-luks-ext4-disk", (1.3, 1.2)),
 )
 
 
 def _pairs() -> Iterator[Pair]:
-    for index, job in enumerate(FIO_JOBS):
+    for job, goal in zip(FIO_JOBS, _GOAL_OF_JOB, strict=True):
         for device, against, goals in _GOALS:
-            yield Pair(job, device, against, goals[index // 2])
+            yield Pair(job, device, against, goals[goal])
         if job.unit == "MiB/s":
             yield Pair(job, "view4096", "openssl-4096")
             yield Pair(job, "view512", "openssl-512")
+    yield Pair(FSYNC, "disk-linear", "qemu-raw-disk", 1)
     yield Pair(SLOW_NEIGHBOUR, "linear-busy", "linear", 0.9)
-    yield Pair(UNTAR, "ext4", "qemu-luks-ext4", 1)
-    yield Pair(SQLITE, "ext4", "qemu-luks-ext4", 1)
+    yield Pair(SLOW_NEIGHBOUR, "linear-blocked", "linear", 0.9)
+    for index, job in enumerate((UNTAR, SQLITE)):
+        for device, against, on_file_system in _FILE_SYSTEM_GOALS:
+            yield Pair(job, device, against, on_file_system[index])
 
 
 PAIRS = tuple(_pairs())

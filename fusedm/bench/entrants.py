@@ -32,7 +32,8 @@ class Entrant:
     """What takes part in a run.
 
     bring gives the path it is measured at; measure the figure of a job at that path, in the job's
-    unit. store_size says how many bytes of the work folder it fills, given the place.
+    unit. store_size says how many bytes of the work folder it fills, given the place; on_disk
+    whether that is the folder on a disk.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Entrant:
     store_size: Callable[[Place], int]
     needs: tuple[str, ...] = ()
     needs_root: bool = False
+    on_disk: bool = False
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
@@ -65,14 +67,23 @@ def block_figure(place: Place, job: Job, path: str, seconds: float) -> float:
     return run_fio(job, path, place.folder, seconds).figure(job.unit)
 
 
+def settled_figure(place: Place, job: Job, path: str, seconds: float) -> float:
+    """The same where the store is on a disk; what was written is on it before the next job."""
+    figure = block_figure(place, job, path, seconds)
+    with open(path, "r+b", buffering=0) as file:
+        os.fsync(file)
+    return figure
+
+
 def one_device(place: Place) -> int:
     """The size of a store that is filled."""
     return place.size
 
 
 def fill(path: str, size: int) -> None:
-    """Write all of a file once, so that nothing of it is a hole."""
+    """Write all of a file once, so that nothing of it is a hole and all of it on its medium."""
     chunk = os.urandom(MIB)
     with open(path, "r+b", buffering=0) as file:
         for _ in range(0, size, MIB):
             file.write(chunk)
+        os.fsync(file)

@@ -43,10 +43,12 @@ FIO_JOBS = (
     _fio("write-1m-d4", "sequential write 1 MiB, depth 4", "MiB/s"),
 )
 
+#: Every write is on the medium before the next one begins.
+FSYNC = _fio("fsync-4k-d1", "random write 4 KiB, depth 1, fsync after each")
 SLOW_NEIGHBOUR = Job(
     "slow-neighbour", "random read 4 KiB, depth 16, beside a slow device", "IOPS", "randread-4k-d16"
 )
 UNTAR = Job("untar", "unpack a source tree and sync", "s")
 SQLITE = Job("sqlite", "SQLite transactions, synchronous=FULL", "tx/s")
 
-JOBS = (*FIO_JOBS, SLOW_NEIGHBOUR, UNTAR, SQLITE)
+JOBS = (*FIO_JOBS, FSYNC, SLOW_NEIGHBOUR, UNTAR, SQLITE)

@@ -14,7 +14,7 @@ from pathlib import Path
 from fusedm.bench.contest import rotated
 from fusedm.bench.entrants import fill
 from fusedm.bench.figures import differences
-from fusedm.bench.ours import file_of, start_stack
+from fusedm.bench.ours import DEVICES, file_of, start_stack
 from fusedm.bench.place import Place
 from fusedm.bench.record import Figure
 
@@ -35,11 +35,12 @@ def measure_layers(place: Place, rounds: int, seconds: float) -> list[Figure]:
     Raises: FusedmError if the stack does not come up.
     """
     start_stack(place)
+    view = next(device for device in DEVICES if device.name == "view4096")
     paths = {
-        "store": str(place.folder / "disk-4096.img"),
-        "disk": file_of(place, "disks", "disk-4096"),
-        "linear": file_of(place, "mapper", "linear4096"),
-        "view": file_of(place, "views", "view4096"),
+        "store": str(place.folder / f"{view.disk()}.img"),
+        "disk": file_of(place, "disks", view.disk()),
+        "linear": file_of(place, "mapper", view.mapped),
+        "view": view.path(place),
     }
     fill(paths["view"], place.size)
     measured: dict[tuple[str, str], list[float]] = {}

@@ -5,9 +5,10 @@ The passphrase of LUKS is in a file that only its owner may read, and on no comm
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
-from fusedm.bench.entrants import Entrant, block_figure, fill, one_device
+from fusedm.bench.entrants import Entrant, block_figure, fill, one_device, settled_figure
 from fusedm.bench.jobs import Job
 from fusedm.bench.place import Place
 from fusedm.bench.processes import run_tied
@@ -29,8 +30,10 @@ _OPENSSL_SECONDS = 1
 def peer_entrants() -> list[Entrant]:
     """All that ours is compared with, but for file systems."""
     return [
-        Entrant("qemu-raw", _qemu_raw, block_figure, one_device, QEMU[:1]),
-        Entrant("qemu-luks", _qemu_luks, block_figure, one_device, QEMU),
+        _qemu("qemu-raw", _serve_qemu_raw, QEMU[:1]),
+        _qemu("qemu-luks", serve_qemu_luks, QEMU),
+        _qemu("qemu-raw-disk", _serve_qemu_raw, QEMU[:1], on_disk=True),
+        _qemu("qemu-luks-disk", serve_qemu_luks, QEMU, on_disk=True),
         Entrant("nbd-memory", _nbd_memory, block_figure, one_device, NBD),
         Entrant("nbd-file", _nbd_file, block_figure, one_device, NBD),
         Entrant("nbd-luks", _nbd_luks, block_figure, one_device, (*NBD, "qemu-img")),
@@ -40,12 +43,18 @@ def peer_entrants() -> list[Entrant]:
     ]
 
 
-def serve_qemu_luks(place: Place, name: str, size: int) -> str:
+def _serve_qemu_raw(place: Place, name: str, size: int, on_disk: bool) -> str:
+    image = raw_image(place, name, size, on_disk)
+    blockdev = f"driver=file,node-name=top,filename={image}"
+    return _serve_qemu(place, name, "--blockdev", blockdev)
+
+
+def serve_qemu_luks(place: Place, name: str, size: int, on_disk: bool) -> str:
     """A new LUKS image in QEMU's storage daemon; the file where it is seen decrypted.
 
     Raises: StackError if it cannot be served.
     """
-    image = _luks_image(place, name, size)
+    image = _luks_image(place, name, size, on_disk)
     secret = f"secret,id=secret,file={passphrase_file(place)}"
     return _serve_qemu(
         place, name, "--object", secret,
@@ -54,14 +63,17 @@ def serve_qemu_luks(place: Place, name: str, size: int) -> str:
     )  # fmt: skip
 
 
-def _qemu_raw(place: Place) -> str:
-    image = _raw_image(place, "qemu-raw")
-    blockdev = f"driver=file,node-name=top,filename={image}"
-    return _filled(place, _serve_qemu(place, "qemu-raw", "--blockdev", blockdev))
+def _qemu(
+    name: str,
+    serve: Callable[[Place, str, int, bool], str],
+    needs: tuple[str, ...],
+    on_disk: bool = False,
+) -> Entrant:
+    def bring(place: Place) -> str:
+        return _filled(place, serve(place, name, place.size, on_disk))
 
-
-def _qemu_luks(place: Place) -> str:
-    return _filled(place, serve_qemu_luks(place, "qemu-luks", place.size))
+    figure = settled_figure if on_disk else block_figure
+    return Entrant(name, bring, figure, one_device, needs, on_disk=on_disk)
 
 
 def _nbd_memory(place: Place) -> str:
@@ -69,17 +81,17 @@ def _nbd_memory(place: Place) -> str:
 
 
 def _nbd_file(place: Place) -> str:
-    return _serve_nbd(place, "nbd-file", "file", str(_raw_image(place, "nbd-file")))
+    return _serve_nbd(place, "nbd-file", "file", str(raw_image(place, "nbd-file", place.size)))
 
 
 def _nbd_luks(place: Place) -> str:
-    image = _luks_image(place, "nbd-luks", place.size)
+    image = _luks_image(place, "nbd-luks", place.size, on_disk=False)
     passphrase = f"passphrase=+{passphrase_file(place)}"
     return _serve_nbd(place, "nbd-luks", "--filter=luks", "file", str(image), passphrase)
 
 
 def _store_loop(place: Place) -> str:
-    image = _raw_image(place, "store-loop")
+    image = raw_image(place, "store-loop", place.size)
     fill(str(image), place.size)
     return loop.attach(str(image), 4096).node
 
@@ -109,15 +121,16 @@ def _filled(place: Place, path: str) -> str:
     return path
 
 
-def _raw_image(place: Place, name: str) -> Path:
-    image = place.folder / f"{name}.img"
+def raw_image(place: Place, name: str, size: int, on_disk: bool = False) -> Path:
+    """A new image that is all holes."""
+    image = place.store_folder(on_disk) / f"{name}.img"
     image.touch()
-    os.truncate(image, place.size)
+    os.truncate(image, size)
     return image
 
 
-def _luks_image(place: Place, name: str, size: int) -> Path:
-    image = place.folder / f"{name}.img"
+def _luks_image(place: Place, name: str, size: int, on_disk: bool) -> Path:
+    image = place.store_folder(on_disk) / f"{name}.img"
     command = (
         "qemu-img", "create", "-q", "-f", "luks",
         "--object", f"secret,id=secret,file={passphrase_file(place)}",

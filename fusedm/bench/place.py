@@ -1,5 +1,7 @@
 """The folder of a run: on a tmpfs, with all that the run makes in it, and cleared in any case.
 
+What is to lie on a disk has a second folder, with stores in it and nothing else.
+
 What is there is found by its name below the folder, never remembered, so that a process that knows
 nothing of a killed one's doings can clear after it.
 """
@@ -9,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +22,8 @@ from fusedm.control import bring_down, log_path, reap, stack_at
 from fusedm.host import loop, mounts
 
 DEFAULT_FOLDER = "/dev/shm"
+#: Where a folder on a disk is looked for, if none is named.
+DISK_FOLDERS = ("/var/tmp", ".")
 MIB = 1 << 20
 
 #: How long what was told to go may take to be gone.
@@ -48,6 +52,7 @@ class Place:
     size: int = 128 * MIB
     file_system_size: int = 256 * MIB
     tree_size: int = 16 * MIB
+    disk_folder: Path | None = None
     children: Children = field(default_factory=Children)
 
     @property
@@ -55,56 +60,117 @@ class Place:
         """Where our stack is mounted."""
         return self.folder / "mnt"
 
+    @property
+    def second_mount_point(self) -> Path:
+        """Where a stack is mounted that a store of ours may lie on."""
+        return self.folder / "mnt2"
+
+    @property
+    def mount_points(self) -> tuple[Path, Path]:
+        """Both, in the order in which they can go."""
+        return self.mount_point, self.second_mount_point
+
+    def store_folder(self, on_disk: bool) -> Path:
+        """Where stores lie."""
+        if not on_disk:
+            return self.folder
+        assert self.disk_folder is not None, "who lies on a disk is missing where there is none"
+        return self.disk_folder
+
 
 def check_parent(parent: str, any_medium: bool, needed: int) -> None:
     """Refuse a folder to work in that is not on a tmpfs, or has too little room.
 
     Raises: StackError naming it and the numbers.
     """
+    kind = mounts.mount_over(parent).fs_type
+    problem = (
+        f"is on {kind}, not tmpfs: a medium would be measured and not the stacks; "
+        "--any-medium does it all the same"
+    )
+    fits = kind == "tmpfs" or any_medium
+    _check_folder(f"--folder {parent}", parent, None if fits else problem, needed)
+
+
+def disk_parent(named: str | None, any_medium: bool, needed: int) -> str:
+    """A folder on a disk with enough room: the one that was named, or the first that is found.
+
+    Raises: StackError saying what is wrong with each.
+    """
+    if named is not None:
+        _check_disk(f"--disk-folder {named}", named, any_medium, needed)
+        return named
+    wrong = []
+    for path in map(os.path.abspath, DISK_FOLDERS):
+        try:
+            _check_disk(path, path, any_medium, needed)
+        except StackError as error:
+            wrong.append(str(error))
+        else:
+            return path
+    raise StackError(f"{'; '.join(wrong)}; --disk-folder DIR names another")
+
+
+def _check_disk(what: str, parent: str, any_medium: bool, needed: int) -> None:
+    """Refuse a folder that lies on no block device, as far as the mount table tells."""
+    mount = mounts.mount_over(os.path.realpath(parent))
+    on_disk = mount.source.startswith("/dev/") and not mounts.is_remote(mount)
+    problem = None if on_disk or any_medium else f"is on {mount.fs_type}, not on a disk"
+    _check_folder(what, parent, problem, needed)
+
+
+def _check_folder(what: str, parent: str, problem: str | None, needed: int) -> None:
+    """Refuse what is no folder, then what has a problem, then what has too little room."""
     try:
         status = os.statvfs(parent)
     except OSError as error:
-        raise StackError(f"--folder {parent}: {error.strerror}") from None
-    if not os.path.isdir(parent):
-        raise StackError(f"--folder {parent}: is no folder")
-    kind = mounts.mount_over(parent).fs_type
-    if kind != "tmpfs" and not any_medium:
-        raise StackError(
-            f"--folder {parent}: is on {kind}, not tmpfs: a medium would be measured and not the "
-            "stacks; --any-medium does it all the same"
-        )
+        raise StackError(f"{what}: {error.strerror}") from None
     free = status.f_bavail * status.f_frsize
-    if free < needed:
-        raise StackError(
-            f"--folder {parent}: {format_size(free)} are free, {format_size(needed)} are needed"
-        )
+    if not os.path.isdir(parent):
+        problem = "is no folder"
+    elif problem is None and free < needed:
+        problem = f"{format_size(free)} are free, {format_size(needed)} are needed"
+    if problem is not None:
+        raise StackError(f"{what}: {problem}")
 
 
-def make_folder(parent: str) -> Path:
-    """A new folder for one run, with an empty mount point in it.
+def make_place(place: Place, parent: str, disk: str | None) -> Place:
+    """The same place with a new folder for one run, with empty mount points in it, and one on disk.
 
     Raises: StackError.
     """
+    folder = _make_folder("--folder", parent)
+    for mount_point in replace(place, folder=folder).mount_points:
+        mount_point.mkdir()
+    if disk is None:
+        return replace(place, folder=folder)
     try:
-        folder = Path(tempfile.mkdtemp(prefix="fusedm-bench-", dir=parent)).resolve()
+        return replace(place, folder=folder, disk_folder=_make_folder("--disk-folder", disk))
+    except StackError:
+        shutil.rmtree(folder)
+        raise
+
+
+def _make_folder(option: str, parent: str) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="fusedm-bench-", dir=parent)).resolve()
     except OSError as error:
-        raise StackError(f"--folder {parent}: {error.strerror}") from None
-    (folder / "mnt").mkdir()
-    return folder
+        raise StackError(f"{option} {parent}: {error.strerror}") from None
 
 
-def clear(folder: Path, children: Children) -> str:
-    """Undo all that was made below a folder, in order, and look for what may be left.
+def clear(place: Place) -> str:
+    """Undo all that was made at a place, in order, and look for what may be left.
 
-    Returns what the daemon had logged. A step may fail on what another process undoes at the same
+    Returns what the daemons had logged. A step may fail on what another process undoes at the same
     time; only what is left counts.
     Raises: StackError for what is left, with the first thing that went wrong.
     """
     steps: tuple[Callable[[], object], ...] = (
-        lambda: _end_stack(folder),
-        lambda: _release_loops(folder),
-        children.end_all,
-        lambda: _unmount_rest(folder),
+        lambda: _end_stack(place.mount_point),
+        lambda: _end_stack(place.second_mount_point),
+        lambda: _release_loops(place.folder),
+        place.children.end_all,
+        lambda: _unmount_rest(place.folder),
     )
     first = ""
     for step in steps:
@@ -113,32 +179,35 @@ def clear(folder: Path, children: Children) -> str:
         except (FusedmError, OSError) as error:
             first = first or f" ({error})"
     deadline = time.monotonic() + GONE_SECONDS
-    while left := _left(folder):
+    while left := _left(place):
         if time.monotonic() >= deadline:
             raise StackError(f"left behind: {', '.join(left)}{first}")
         time.sleep(POLL_SECONDS)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise StackError(f"left behind: {folder}{first}")
-    return _taken_log(folder)
+    for folder in filter(None, (place.folder, place.disk_folder)):
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise StackError(f"left behind: {folder}{first}")
+    return "\n".join(filter(None, map(_taken_log, place.mount_points)))
 
 
-def wait_for_daemon(folder: Path) -> None:
-    """Wait until a daemon that was told to end has done so, if there is one.
+def wait_for_daemons(place: Place) -> None:
+    """Wait until the daemons that were told to end have done so, if there are any.
 
-    It releases its loop devices itself, and two that do so at once are in each other's way.
+    One releases its loop devices itself, and two that do so at once are in each other's way.
     """
     deadline = time.monotonic() + DAEMON_SECONDS
-    while time.monotonic() < deadline:
-        running = stack_at(str(folder / "mnt"))
-        if running is None or not running.is_alive:
-            return
+    while any(map(_is_up, place.mount_points)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
-def _taken_log(folder: Path) -> str:
-    """What the daemon has logged, which nobody would look for when its stack is gone."""
-    log = log_path(str(folder / "mnt"))
+def _is_up(mount_point: Path) -> bool:
+    running = stack_at(str(mount_point))
+    return running is not None and running.is_alive
+
+
+def _taken_log(mount_point: Path) -> str:
+    """What a daemon has logged, which nobody would look for when its stack is gone."""
+    log = log_path(str(mount_point))
     try:
         said = log.read_text(errors="replace").strip()
         log.unlink()
@@ -157,12 +226,11 @@ def _release_loops(folder: Path) -> None:
             loop.detach(device, force=True)
 
 
-def _end_stack(folder: Path) -> None:
-    mount_point = str(folder / "mnt")
-    running = stack_at(mount_point)
-    if running is not None or mounts.mount_at(mount_point) is not None:
+def _end_stack(mount_point: Path) -> None:
+    running = stack_at(str(mount_point))
+    if running is not None or mounts.mount_at(str(mount_point)) is not None:
         try:
-            bring_down(mount_point, force=True)
+            bring_down(str(mount_point), force=True)
         finally:
             if running is not None:
                 reap(running.pid)
@@ -173,12 +241,11 @@ def _unmount_rest(folder: Path) -> None:
         mounts.unmount(mount.mount_point, lazy=True)
 
 
-def _left(folder: Path) -> list[str]:
+def _left(place: Place) -> list[str]:
     """What still lies over the folder; it must not be removed before."""
-    running = stack_at(str(folder / "mnt"))
-    left = [f"mount {mount.mount_point}" for mount in _mounts_below(folder)]
-    left += [f"loop device {device.node}" for device in loop.attached(str(folder))]
-    return left + ([f"daemon {running.pid}"] if running is not None and running.is_alive else [])
+    left = [f"mount {mount.mount_point}" for mount in _mounts_below(place.folder)]
+    left += [f"loop device {device.node}" for device in loop.attached(str(place.folder))]
+    return left + [f"daemon of {point}" for point in place.mount_points if _is_up(point)]
 
 
 def _mounts_below(folder: Path) -> list[mounts.Mount]:

@@ -23,16 +23,31 @@ _STYLES = {
     "view4096": ("#E69F00", "//"),
     "view512": ("#009E73", "\\\\"),
     "ext4": ("#CC79A7", ".."),
+    "view-fallback": ("#E69F00", "//"),
+    "crypt": ("#009E73", "\\\\"),
+    "flakey": ("#56B4E9", ""),
+    "dust": ("#0072B2", "++"),
+    "striped": ("#F0E442", "||"),
+    "ext4-fallback": ("#E69F00", ".."),
+    "ext4-crypt": ("#009E73", ".."),
+    "disk-linear": ("#0072B2", ""),
+    "disk-view": ("#E69F00", "//"),
+    "disk-ext4": ("#CC79A7", ".."),
 }
 _OTHER = ("#D55E00", "--")
 #: Of a device that is in a panel a second time.
 _SECOND_HATCH = "xx"
 _PANELS = (
     "against QEMU's storage daemon",
+    "targets and the fallback, against QEMU's storage daemon",
+    "on a disk, against QEMU's storage daemon on it",
     "against nbdkit with nbdfuse",
     "beside a slow neighbour",
     "against what is the limit",
 )
+_SECOND_PANEL = {
+    "view-fallback", "crypt", "flakey", "dust", "striped", "ext4-fallback", "ext4-crypt",
+}  # fmt: skip
 #: Of a group of bars, how much of the room it takes.
 _GROUP_WIDTH = 0.84
 _MAX_BAR_WIDTH = 0.22
@@ -61,9 +76,11 @@ def panels(ratios: Sequence[Ratio]) -> list[tuple[str, list[Ratio]]]:
 def _panel_of(ratio: Ratio) -> str:
     if ratio.goal is None:
         return _PANELS[-1]
+    if ratio.against.endswith("-disk"):
+        return _PANELS[2]
     if ratio.against.startswith("qemu"):
-        return _PANELS[0]
-    return _PANELS[1] if ratio.against.startswith("nbd") else _PANELS[2]
+        return _PANELS[1 if ratio.device in _SECOND_PANEL else 0]
+    return _PANELS[3] if ratio.against.startswith("nbd") else _PANELS[4]
 
 
 def draw(record: Record, path: str) -> None:

@@ -1,6 +1,7 @@
 """The result of a run, as it is written to JSON and read back. Pure."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -128,6 +129,19 @@ def fallen(old: Record, new: Record, factor: float) -> list[str]:
                 f"{ratio.job} {ratio.device} against {ratio.against}: the ratio fell from "
                 f"{was:.2f} to {now:.2f}, by a factor of {was / now:.2f}, at most {factor:g}"
             )
+    return lines
+
+
+def uncompared(old: Record, new: Record) -> list[str]:
+    """A line for each of the two that has ratios which the other has not."""
+    lines = []
+    for name, one, other in (("the old", old, new), ("the new", new, old)):
+        known = {ratio.key for ratio in other.ratios}
+        alone = [ratio for ratio in one.ratios if ratio.key not in known]
+        counts = Counter(f"{ratio.device} against {ratio.against}" for ratio in alone)
+        if counts:
+            said = (f"{pair} ({count})" for pair, count in counts.items())
+            lines.append(f"not compared, only in {name} result: {', '.join(said)}")
     return lines
 
 

@@ -7,6 +7,7 @@ from fusedm.bench.entrants import Entrant, missing_programs
 from fusedm.bench.figures import ratios
 from fusedm.bench.file_systems import file_system_entrants
 from fusedm.bench.jobs import Job
+from fusedm.bench.neighbours import neighbour_entrants
 from fusedm.bench.ours import our_entrants, start_stack
 from fusedm.bench.peers import peer_entrants
 from fusedm.bench.place import Place
@@ -23,7 +24,8 @@ Measured = Mapping[tuple[Job, str], Sequence[float]]
 
 def all_entrants() -> dict[str, Entrant]:
     """Everybody who can take part, by name."""
-    entrants = (*our_entrants(), *peer_entrants(), *file_system_entrants())
+    ours = (*our_entrants(), *neighbour_entrants())
+    entrants = (*ours, *peer_entrants(), *file_system_entrants())
     return {entrant.name: entrant for entrant in entrants}
 
 
@@ -40,11 +42,20 @@ def missing_entrants(pairs: Sequence[Pair]) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def needed_bytes(place: Place, pairs: Sequence[Pair], missing: Mapping[str, str]) -> int:
-    """What the stores of all who take part fill at most."""
+def missing_on_disk(pairs: Sequence[Pair], reason: str) -> dict[str, str]:
+    """Who cannot take part where there is no disk, and why."""
     entrants = all_entrants()
-    names = [name for name in entrants_of(pairs) if name not in missing]
-    return place.tree_size + sum(entrants[name].store_size(place) for name in names)
+    return {name: reason for name in entrants_of(pairs) if entrants[name].on_disk}
+
+
+def needed_bytes(
+    place: Place, pairs: Sequence[Pair], missing: Collection[str], on_disk: bool = False
+) -> int:
+    """What the stores of all who take part fill at most, on a disk or elsewhere."""
+    everybody = all_entrants()
+    entrants = [everybody[name] for name in entrants_of(pairs) if name not in missing]
+    stores = sum(one.store_size(place) for one in entrants if one.on_disk == on_disk)
+    return stores if on_disk else stores + place.tree_size
 
 
 def estimate_seconds(

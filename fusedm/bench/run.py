@@ -1,15 +1,23 @@
 """A whole run: what is refused before it, the run itself, and its record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fusedm.bench.conditions import machine, versions
-from fusedm.bench.contest import choose
+from fusedm.bench.contest import Pair, choose
 from fusedm.bench.entrants import missing_programs
 from fusedm.bench.layers import CHAIN, REQUESTS, measure_layers
 from fusedm.bench.memory import measure_memory
-from fusedm.bench.place import DEFAULT_FOLDER, MIB, Place, Teller, check_parent, make_folder
+from fusedm.bench.place import (
+    DEFAULT_FOLDER,
+    MIB,
+    Place,
+    Teller,
+    check_parent,
+    disk_parent,
+    make_place,
+)
 from fusedm.bench.record import Figure, NotRun, Ratio, Record
 from fusedm.bench.report import NO_RESULT
 from fusedm.bench.rounds import (
@@ -19,10 +27,11 @@ from fusedm.bench.rounds import (
     figures_of,
     measure_all,
     missing_entrants,
+    missing_on_disk,
     needed_bytes,
 )
 from fusedm.bench.supervise import supervised
-from fusedm.block.errors import UsageError
+from fusedm.block.errors import StackError, UsageError
 from fusedm.host import mounts
 from fusedm.host.interrupts import hold
 
@@ -45,6 +54,7 @@ class Options:
     any_medium: bool = False
     require_peers: bool = False
     minutes: float = 1.0
+    disk_folder: str | None = None
 
 
 def run_pairs(options: Options, say: Teller) -> Record:
@@ -53,17 +63,22 @@ def run_pairs(options: Options, say: Teller) -> Record:
     Raises: UsageError before anything is started; FusedmError if it fails or was interrupted.
     """
     pairs = choose(options.only)
+    sizes = _sizes(options, say)
     missing = missing_entrants(pairs)
+    disk, without_disk = _disk(options, sizes, pairs, missing)
+    missing |= without_disk
     if missing and options.require_peers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise UsageError(f"--require-peers: {reasons}")
-    place = _place(options, say, lambda place: needed_bytes(place, pairs, missing))
+    place = _place(options, sizes, needed_bytes(sizes, pairs, missing), disk)
     with supervised(place):
         about = estimate_seconds(pairs, missing, options.rounds, options.seconds)
         _announce(options, say, about)
         for name, reason in missing.items():
             say.line(f"{name}: not run: {reason}")
         conditions = machine()
+        if disk is not None:
+            conditions["disk medium"] = mounts.mount_over(disk).fs_type
         paths, missing = bring_all(place, pairs, missing, options.require_peers)
         measured = measure_all(place, pairs, paths, options.rounds, options.seconds)
     ratios, not_run = compared(pairs, measured, missing)
@@ -75,7 +90,8 @@ def run_layers(options: Options, say: Teller) -> Record:
 
     Raises: as run_pairs.
     """
-    place = _place(options, say, lambda place: place.size)
+    sizes = _sizes(options, say)
+    place = _place(options, sizes, sizes.size)
     with supervised(place):
         each = len(CHAIN) * len(REQUESTS) * options.seconds
         _announce(options, say, options.rounds * each + 2)
@@ -92,7 +108,7 @@ def run_memory(options: Options, say: Teller) -> Record:
     without_fio = missing_programs(("fio",))
     if without_fio is not None:
         raise UsageError(without_fio)
-    place = _place(options, say, lambda place: MEMORY_CHECK_BYTES)
+    place = _place(options, _sizes(options, say), MEMORY_CHECK_BYTES)
     with supervised(place):
         _announce(options, say, options.minutes * 60 + 30)
         conditions = machine()
@@ -101,13 +117,36 @@ def run_memory(options: Options, say: Teller) -> Record:
     return _record("memory", options, conditions, figures)
 
 
-def _place(options: Options, say: Teller, needed: Callable[[Place], int]) -> Place:
-    """The new folder of a run, once it is sure that it can be used."""
+def _sizes(options: Options, say: Teller) -> Place:
+    """A place that has its sizes, and no folder yet."""
     sizes = (16 * MIB, 64 * MIB, 1 * MIB) if options.quick else ()
-    check_parent(options.folder, options.any_medium, needed(Place(Path(), say, *sizes)))
+    return Place(Path(), say, *sizes)
+
+
+def _disk(
+    options: Options, sizes: Place, pairs: Sequence[Pair], missing: Mapping[str, str]
+) -> tuple[str | None, dict[str, str]]:
+    """Where on a disk to make a folder, or who is missing without one.
+
+    Raises: StackError if the folder that was named will not do.
+    """
+    needed = needed_bytes(sizes, pairs, missing, on_disk=True)
+    if not needed and options.disk_folder is None:
+        return None, {}
+    try:
+        return disk_parent(options.disk_folder, options.any_medium, needed), {}
+    except StackError as error:
+        if options.disk_folder is not None:
+            raise
+        return None, missing_on_disk(pairs, str(error))
+
+
+def _place(options: Options, sizes: Place, needed: int, disk: str | None = None) -> Place:
+    """The new folders of a run, once it is sure that they can be used."""
+    check_parent(options.folder, options.any_medium, needed)
     # From here on there is something to undo: a signal waits until somebody does.
     hold()
-    return Place(make_folder(options.folder), say, *sizes)
+    return make_place(sizes, options.folder, disk)
 
 
 def _announce(options: Options, say: Teller, seconds: float) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from fusedm.bench.place import Place, clear, wait_for_daemon
+from fusedm.bench.place import Place, clear, wait_for_daemons
 from fusedm.block.errors import StackError
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, interruptible, let_in
 from fusedm.host.process import end_with
@@ -48,7 +48,7 @@ def supervised(place: Place) -> Iterator[None]:
 
 
 def _clear(place: Place) -> None:
-    said = clear(place.folder, place.children)
+    said = clear(place)
     if said:
         with suppress(OSError):  # Who reads it may be gone.
             place.say.line(f"the daemon said: {said}")
@@ -71,7 +71,7 @@ def _wait_and_exit(child: int, place: Place) -> NoReturn:
     hold()
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        wait_for_daemon(place.folder)
+        wait_for_daemons(place)
         _clear(place)
         raise StackError(f"the benchmark was killed by signal {-code}; nothing of it is left")
     sys.exit(code)

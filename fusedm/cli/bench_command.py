@@ -23,6 +23,7 @@ from fusedm.bench import (
     run_memory,
     run_pairs,
     to_json,
+    uncompared,
 )
 from fusedm.block.errors import StackError, UsageError
 from fusedm.cli.listing import columns
@@ -81,7 +82,12 @@ class Number(click.ParamType[float]):
     show_default=True,
     help="Where the work folder is made, on a tmpfs.",
 )
-@click.option("--any-medium", is_flag=True, help="Let it be on something other than tmpfs.")
+@click.option(
+    "--disk-folder",
+    metavar="DIR",
+    help="Where a second one is made, on a disk; one is looked for if this is not given.",
+)
+@click.option("--any-medium", is_flag=True, help="Let either be on anything.")
 @click.option("--require-peers", is_flag=True, help="Do nothing at all if a peer is missing.")
 @click.option("--layers", is_flag=True, help="Instead: where the time of a 4 KiB request goes.")
 @click.option("--memory", is_flag=True, help="Instead: memory, start, and many devices.")
@@ -98,9 +104,10 @@ class Number(click.ParamType[float]):
 @click.option("--factor", type=Number(1), default=1.2, metavar="F", show_default=True,
               help="By how much a ratio may have fallen.")  # fmt: skip
 def bench(
-    rounds: int, seconds: float, only: Sequence[str], quick: bool, folder: str, any_medium: bool,
-    require_peers: bool, layers: bool, memory: bool, minutes: float, json_file: str | None,
-    plot_file: str | None, old_file: str | None, factor: float,
+    rounds: int, seconds: float, only: Sequence[str], quick: bool, folder: str,
+    disk_folder: str | None, any_medium: bool, require_peers: bool, layers: bool, memory: bool,
+    minutes: float, json_file: str | None, plot_file: str | None, old_file: str | None,
+    factor: float,
 ) -> None:  # fmt: skip
     """Measure this stack and its peers in turns, in one run, and print the ratios.
 
@@ -112,7 +119,7 @@ def bench(
     is missing on this machine.
     """
     options = Options(
-        rounds, seconds, quick, tuple(only), folder, any_medium, require_peers, minutes
+        rounds, seconds, quick, tuple(only), folder, any_medium, require_peers, minutes, disk_folder
     )
     _check(options, layers, memory, plot_file, old_file)
     for name, file in (("--json", json_file), ("--plot", plot_file)):
@@ -132,9 +139,10 @@ def _check(
 ) -> None:
     if layers and memory:
         raise UsageError("give either --layers or --memory")
-    if (layers or memory) and (options.only or plot_file or old_file or options.require_peers):
+    for_ratios = (options.only, options.disk_folder, plot_file, old_file, options.require_peers)
+    if (layers or memory) and any(for_ratios):
         raise UsageError(
-            "--only, --plot, --compare and --require-peers are for ratios: not with "
+            "--only, --disk-folder, --plot, --compare and --require-peers are for ratios: not with "
             + ("--layers" if layers else "--memory")
         )
     if options.rounds < MIN_ROUNDS and not options.quick and not memory:
@@ -183,7 +191,7 @@ def _report(record: Record, json_file: str | None, plot_file: str | None) -> Non
 def _compare(old: Record, new: Record, factor: float) -> None:
     lines = fallen(old, new, factor)
     click.echo("compared: ratios only, as figures of another machine or day mean nothing here")
-    for line in lines:
+    for line in (*uncompared(old, new), *lines):
         click.echo(line)
     if lines:
         raise StackError(f"{len(lines)} ratios fell by more than a factor of {factor:g}")

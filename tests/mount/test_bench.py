@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from fusedm.bench.contest import PAIRS
 from fusedm.bench.entrants import PACKAGES
+from fusedm.bench.neighbours import neighbour_entrants
+from fusedm.bench.ours import our_entrants
 from fusedm.bench.record import Ratio, Record, to_json
 from fusedm.host.mounts import SYSTEM_DIRS
 from tests.helpers.cli import PROGRAM, wait_until
@@ -22,8 +26,12 @@ pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
 QUICK = ("bench", "--quick", "--rounds", "1", "--seconds", "0.2")
 #: One job on files and one on file systems, which has loop devices over ours and over a peer.
-BOTH = ("--only", "randread-4k-d1:linear", "--only", "sqlite")
-NEVER_ENDING = (PROGRAM, "bench", "--quick", "--rounds", "9999", "--seconds", "0.2", *BOTH)
+BOTH = ("--only", "randread-4k-d1:linear", "--only", "sqlite:ext4")
+#: Two daemons, a loop device over one, and files in the folder that is to be on a disk.
+TWO_DAEMONS = ("--only", "linear-blocked", "--only", "sqlite:disk-ext4")
+NEVER_ENDING = (
+    PROGRAM, "bench", "--quick", "--rounds", "9999", "--seconds", "0.2", *BOTH, *TWO_DAEMONS,
+)  # fmt: skip
 
 PEERS = ("qemu-storage-daemon", "qemu-img", "nbdkit", "nbdfuse")
 
@@ -50,9 +58,14 @@ def without_peers(tmp_path: Path) -> dict[str, str]:
 
 def run(folder, *words, env=None):
     """Run the benchmark to its end."""
+    return run_alone(folder, "--disk-folder", folder, "--any-medium", *words, env=env)
+
+
+def run_alone(folder, *words, env=None):
+    """The same without a folder on a disk."""
     return subprocess.run(
         [PROGRAM, *QUICK, "--folder", folder, *words],
-        capture_output=True, text=True, timeout=60, env=env,
+        capture_output=True, text=True, timeout=120, env=env,
     )  # fmt: skip
 
 
@@ -60,7 +73,7 @@ def run(folder, *words, env=None):
 def in_its_rounds(folder):
     """A benchmark that has everything up and would not end by itself."""
     with subprocess.Popen(
-        [*NEVER_ENDING, "--folder", folder],
+        [*NEVER_ENDING, "--folder", folder, "--disk-folder", folder, "--any-medium"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as bench:  # fmt: skip
         assert bench.stderr is not None
@@ -108,6 +121,34 @@ def test_a_run_prints_one_table_and_writes_every_figure_and_the_picture(folder, 
         assert ratio["rounds"] == [ours / theirs]
     assert len(told["ratios"]) + len(told["not_run"]) == 4
     assert (tmp_path / "a.png").stat().st_size > 1000 or not told["ratios"]
+
+
+def test_each_device_of_ours_gives_a_figure(folder, tmp_path):
+    words = ("randread-4k-d1", "fsync-4k-d1", "slow-neighbour", "sqlite:ext4-crypt")
+    only = [option for word in words for option in ("--only", word)]
+    done = run(folder, *only, "--json", tmp_path / "a.json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "a.json").read_text())
+    measured = {figure["device"] for figure in told["figures"]}
+    ours = {entrant.name for entrant in (*our_entrants(), *neighbour_entrants())}
+    assert ours | {"ext4-crypt"} <= measured
+    assert {item["against"] for item in told["not_run"]} <= {
+        pair.against for pair in PAIRS if pair.against.startswith(("qemu", "nbd"))
+    }
+
+
+def test_without_a_disk_its_rows_say_so_and_the_others_are_measured(folder):
+    # The two that are looked at if no other is named are hidden below a tmpfs.
+    words = (PROGRAM, *QUICK, "--folder", folder, "--only", "randread-4k-d1:disk*")
+    hidden = f"mount -t tmpfs none /var/tmp && cd /proc && {shlex.join(map(str, words))}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", hidden], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if " disk-linear " in line]
+    assert len(rows) == 1
+    assert "not run: /var/tmp: is on tmpfs, not on a disk; /proc: is on proc" in rows[0]
+    assert "store-loop" in done.stdout
 
 
 def test_an_interrupted_run_leaves_nothing(folder):
@@ -165,7 +206,7 @@ def test_a_ratio_that_fell_is_told_of_and_the_exit_code_is_1(folder, tmp_path):
 
 
 def test_the_layers_of_a_request_are_told_for_reads_and_writes(folder):
-    done = run(folder, "--layers")
+    done = run_alone(folder, "--layers")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()[2:-1]
     assert [line.split()[0] for line in lines] == ["read"] * 5 + ["write"] * 5
@@ -174,7 +215,7 @@ def test_the_layers_of_a_request_are_told_for_reads_and_writes(folder):
 
 
 def test_the_memory_check_tells_the_peak_the_start_and_many_devices(folder):
-    done = run(folder, "--memory", "--minutes", "0.02")
+    done = run_alone(folder, "--memory", "--minutes", "0.02")
     assert done.returncode == 0, done.stderr
     for text in ("start to ready", "growth under the load", "peak", "adding one", "looking one up"):
         assert text in done.stdout

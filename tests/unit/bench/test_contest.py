@@ -26,8 +26,23 @@ GOALS = {(pair.job.name, pair.device, pair.against): pair.goal for pair in PAIRS
         ("read-1m-d4", "view4096", "openssl-4096", None),
         ("randread-4k-d1", "disk", "store-loop", None),
         ("slow-neighbour", "linear-busy", "linear", 0.9),
-        ("untar", "ext4", "qemu-luks-ext4", 1),
-        ("sqlite", "ext4", "qemu-luks-ext4", 1),
+        ("slow-neighbour", "linear-blocked", "linear", 0.9),
+        ("randwrite-4k-d1", "disk-linear", "qemu-raw-disk", 2),
+        ("randread-4k-d16", "disk-linear", "qemu-raw-disk", 1.5),
+        ("read-1m-d4", "disk-linear", "qemu-raw-disk", 1.5),
+        ("write-1m-d4", "disk-linear", "qemu-raw-disk", 1),
+        ("randread-4k-d16", "disk-view", "qemu-luks-disk", 2),
+        ("write-1m-d4", "disk-view", "qemu-luks-disk", 4),
+        ("randwrite-4k-d1", "view-fallback", "qemu-luks", 2),
+        ("read-1m-d4", "crypt", "qemu-luks", 4),
+        ("randread-4k-d16", "flakey", "qemu-raw", 1.5),
+        ("read-1m-d4", "dust", "qemu-raw", 1.5),
+        ("write-1m-d4", "striped", "qemu-raw", 1),
+        ("fsync-4k-d1", "disk-linear", "qemu-raw-disk", 1),
+        ("untar", "ext4", "qemu-luks-ext4", 1.3),
+        ("sqlite", "ext4", "qemu-luks-ext4", 1.2),
+        ("untar", "disk-ext4", "qemu-luks-ext4-disk", 1.3),
+        ("sqlite", "ext4-linear", "loop-ext4", None),
     ],
 )
 def test_the_goals_are_those_that_were_set(job, device, against, goal):
@@ -51,7 +66,11 @@ def test_a_pattern_is_that_of_a_job_or_of_a_device():
         "randread-4k-d1",
         "randread-4k-d16",
     }
-    assert {pair.device for pair in choose(["view*"])} == {"view4096", "view512"}
+    assert {pair.device for pair in choose(["view*"])} == {
+        "view4096",
+        "view512",
+        "view-fallback",
+    }
 
 
 def test_a_pattern_with_a_colon_is_both():
@@ -59,6 +78,12 @@ def test_a_pattern_with_a_colon_is_both():
         ("read-1m-d4", "disk"),
         ("read-1m-d4", "disk"),
     ]
+
+
+def test_all_that_lies_on_a_disk_is_one_group():
+    chosen = choose(["disk-*"])
+    assert {pair.device for pair in chosen} == {"disk-linear", "disk-view", "disk-ext4"}
+    assert all(pair.against.endswith("-disk") for pair in chosen)
 
 
 def test_of_several_patterns_each_chooses():
@@ -70,13 +95,13 @@ def test_a_pattern_that_means_nothing_is_refused_with_the_names_there_are(patter
     with pytest.raises(UsageError) as caught:
         choose(["untar", pattern])
     text = str(caught.value)
-    assert text.startswith(f"--only {pattern}: is none of the 9 jobs (randread-4k-d1, ")
-    assert "of the 6 devices (disk, linear, view4096, view512, linear-busy, ext4)" in text
+    assert text.startswith(f"--only {pattern}: is none of the 10 jobs (randread-4k-d1, ")
+    assert "of the 18 devices (disk, linear, view4096, view512, view-fallback, crypt, " in text
 
 
 def test_everybody_who_takes_part_is_named_once():
     names = entrants_of(PAIRS, FIO_JOBS[0])
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 19
     assert set(names) < set(entrants_of(PAIRS))
 
 

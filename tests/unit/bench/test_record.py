@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from fusedm.bench.record import Figure, NotRun, Ratio, Record, fallen, from_json, to_json
+from fusedm.bench.record import (
+    Figure,
+    NotRun,
+    Ratio,
+    Record,
+    fallen,
+    from_json,
+    to_json,
+    uncompared,
+)
 from fusedm.block.errors import StackError
 
 RECORD = Record(
@@ -80,6 +89,17 @@ def test_a_ratio_that_rose_or_fell_by_less_is_not(now):
 def test_absolute_figures_are_not_compared():
     slower = replace(RECORD, figures=[replace(RECORD.figures[0], rounds=[0.001])])
     assert fallen(RECORD, slower, 1.2) == []
+
+
+def test_ratios_that_only_one_of_two_has_are_told_of_and_did_not_fall():
+    more = [Ratio(job, "new", "peer", 2, [0.1]) for job in ("i", "j")]
+    newer = replace(RECORD, ratios=[RECORD.ratios[0], *more])
+    assert fallen(RECORD, newer, 1.2) == []
+    assert uncompared(RECORD, newer) == [
+        "not compared, only in the old result: disk against l (1)",
+        "not compared, only in the new result: new against peer (2)",
+    ]
+    assert uncompared(RECORD, RECORD) == []
 
 
 def test_nothing_in_common_is_no_comparison():

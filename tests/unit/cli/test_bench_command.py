@@ -6,6 +6,14 @@ from fusedm.bench.record import to_json
 from fusedm.cli.main import main
 from tests.unit.bench.test_record import RECORD
 
+FOR_RATIOS = (
+    "--only, --disk-folder, --plot, --compare and --require-peers are for ratios: not with "
+)
+
+
+#: Two devices of ours and two of QEMU's, and a file system of each.
+NO_ROOM = "--disk-folder /proc: 0B are free, 1GiB are needed"
+
 
 def refused(capsys, *words, code=2):
     """The one line a command line is refused with."""
@@ -31,10 +39,9 @@ def refused(capsys, *words, code=2):
         (["--minutes", "-1"], "--minutes -1: must be a number, more than 0"),
         (["--factor", "0.9"], "--factor 0.9: must be a number, at least 1"),
         (["--layers", "--memory"], "give either --layers or --memory"),
-        (["--layers", "--only", "disk"],
-         "--only, --plot, --compare and --require-peers are for ratios: not with --layers"),
-        (["--memory", "--plot", "a.png"],
-         "--only, --plot, --compare and --require-peers are for ratios: not with --memory"),
+        (["--layers", "--only", "disk"], FOR_RATIOS + "--layers"),
+        (["--layers", "--disk-folder", "/"], FOR_RATIOS + "--layers"),
+        (["--memory", "--plot", "a.png"], FOR_RATIOS + "--memory"),
         (["--plot", "a.pdf"], "--plot a.pdf: must end in .png or .svg"),
     ],
 )  # fmt: skip
@@ -49,6 +56,9 @@ def test_what_was_asked_for_wrongly_is_one_line(capsys, words, complaint):
         (["--compare", "/no/such"], "--compare /no/such: No such file or directory"),
         (["--folder", "/proc"], "--folder /proc: is on proc, not tmpfs: a medium would be measured "
          "and not the stacks; --any-medium does it all the same"),
+        (["--disk-folder", "/proc"], "--disk-folder /proc: is on proc, not on a disk"),
+        (["--disk-folder", "/no/such"], "--disk-folder /no/such: No such file or directory"),
+        (["--disk-folder", "/proc", "--any-medium"], NO_ROOM),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_used_are_one_line(capsys, words, complaint):
@@ -56,7 +66,7 @@ def test_files_that_cannot_be_used_are_one_line(capsys, words, complaint):
 
 
 def test_a_pattern_of_nothing_is_refused_with_the_names(capsys):
-    assert "is none of the 9 jobs" in refused(capsys, "--only", "nothing")
+    assert "is none of the 10 jobs" in refused(capsys, "--only", "nothing")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"{}"])
