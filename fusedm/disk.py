@@ -25,7 +25,7 @@ from fusedm.block import (
 from fusedm.block.errors import BlockIOError, CryptoError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
-from fusedm.crypto import Fallback, InlineEngine, decrypt_data, not_native, plan_bio
+from fusedm.crypto import Fallback, InlineEngine, Workers, decrypt_data, not_native, plan_bio
 from fusedm.stores import Store
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Disk:
         self._on_engine = IoStats()
         #: Engines that are gone but for bios planned on them.
         self._leaving: list[InlineEngine] = []
-        self._threads = trio.CapacityLimiter(MAX_STORE_THREADS)
+        self._threads = Workers(MAX_STORE_THREADS)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -165,7 +165,7 @@ class Disk:
 
     async def run_in_thread(self, work: Callable[[], T]) -> T:
         """Run work in one of this disk's worker threads."""
-        return await trio.to_thread.run_sync(work, limiter=self._threads)
+        return await self._threads.run(work)
 
     def underlying(self) -> Iterable["Disk"]:
         """Nothing lies below a disk."""

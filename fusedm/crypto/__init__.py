@@ -34,6 +34,7 @@ from fusedm.crypto.submit import (
     submit_made,
     submit_nowait,
 )
+from fusedm.crypto.workers import Workers
 from fusedm.crypto.wrapped_keys import (
     MAX_IMPORT_SIZE,
     MIN_IMPORT_SIZE,
@@ -64,6 +65,7 @@ __all__ = [
     "Request",
     "ResetResult",
     "SlotState",
+    "Workers",
     "can_carry_out_now",
     "decrypt_data",
     "engine_profile",

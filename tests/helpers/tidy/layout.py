@@ -37,6 +37,7 @@ OPEN_ROOMS = {"block", "host"}
 ONLY_IN = {
     "trio": (
         "crypto/profile.py",
+        "crypto/workers.py",
         "crypto/carry_out.py",
         "dm/events.py",
         "dm/mapped_device.py",
