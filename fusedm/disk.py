@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from fusedm.block import (
     Generation,
     IoStats,
     KeyHolder,
+    Leg,
     Limits,
     Op,
     RangeLocks,
@@ -24,6 +26,7 @@ from fusedm.block import (
 )
 from fusedm.block.errors import BlockIOError, CryptoError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
+from fusedm.block.span import READS_AND_WRITES
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
 from fusedm.crypto import Fallback, InlineEngine, Workers, decrypt_data, not_native, plan_bio
 from fusedm.stores import Store
@@ -106,12 +109,16 @@ class Disk:
         return Span(
             begin=0,
             end=self.sector_count,
-            leaf=self,
-            is_writable=not self.read_only,
+            legs=(Leg(self),),
+            ops=frozenset({Op.READ} if self.read_only else READS_AND_WRITES),
             visits=(self.stats,),
             route=(self.counts,),
             guards=((self._generation, self._generation.number),),
         )
+
+    def flush_span(self) -> Span:
+        """A FLUSH ends here."""
+        return replace(self.span(0), ops=frozenset({Op.FLUSH}))
 
     def direct_fd(self) -> int | None:
         """The store's, if it has one."""

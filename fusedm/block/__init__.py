@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusedm.block.device import BlockDevice, KeyHolder
     from fusedm.block.limits import Limits
     from fusedm.block.range_locks import RangeLocks
-    from fusedm.block.span import Generation, Span
+    from fusedm.block.span import Generation, Leg, Span
     from fusedm.block.stats import CryptoCounts, IoStats
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "IoStats",
     "KeyHolder",
     "KeyType",
+    "Leg",
     "Limits",
     "Op",
     "RangeLocks",
@@ -51,7 +52,7 @@ __getattr__ = door(
         "device": "BlockDevice KeyHolder",
         "limits": "Limits",
         "range_locks": "RangeLocks",
-        "span": "Generation Span",
+        "span": "Generation Leg Span",
         "stats": "CryptoCounts IoStats",
     },
 )

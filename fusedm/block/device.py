@@ -74,6 +74,12 @@ class BlockDevice(Protocol):
         Raises: BlockIOError without a medium, WouldBlock while suspended.
         """
 
+    def flush_span(self) -> Span | None:
+        """Which leaves a FLUSH reaches, as the legs of a span; None if more comes of it than that.
+
+        Raises: as span.
+        """
+
     def underlying(self) -> "Iterable[BlockDevice]":
         """The devices directly below, each once."""
 

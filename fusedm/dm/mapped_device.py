@@ -21,6 +21,7 @@ from dataclasses import replace
 import trio
 
 from fusedm.block import (
+    FLUSH,
     NO_CAPABILITIES,
     Bio,
     BlockDevice,
@@ -30,6 +31,7 @@ from fusedm.block import (
     IoStats,
     KeyHolder,
     Limits,
+    Op,
     Span,
 )
 from fusedm.block.errors import (
@@ -53,7 +55,7 @@ from fusedm.dm.lifecycle import (
 )
 from fusedm.dm.planner import Planner
 from fusedm.dm.scripts import run_script
-from fusedm.dm.spans import span_through
+from fusedm.dm.spans import flush_through, span_through
 from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
 from fusedm.dm.started_keys import StartedKeys
 from fusedm.dm.table import Table, check_table
@@ -174,11 +176,19 @@ class MappedDevice(EventCounter):
         entry = self._table_for("a search").find(sector)
         span = span_through(entry, sector, (self._generation, self._generation.number), self.stats)
         if self.read_only:
-            span = replace(span, is_writable=False)
-        if self._fixed is None or span.leaf is None:
+            span = replace(span, ops=span.ops - {Op.WRITE})
+        if self._fixed is None or not span.legs:
             return span
         own = self._fixed.capabilities
         return replace(span, native=own if span.native is None else own.intersect(span.native))
+
+    def flush_span(self) -> Span | None:
+        """Which leaves a FLUSH reaches, if that is all that comes of it.
+
+        Raises: BlockIOError without a live table; DeviceSuspended.
+        """
+        guard = self._generation, self._generation.number
+        return flush_through(self._table_for(FLUSH), guard, self.stats)
 
     def _table_for(self, what: object) -> Table:
         """The live table, while bios are let in.

@@ -1,8 +1,19 @@
-"""Where a target sends a stretch of sectors, found out once for many bios. Pure."""
+"""Where a target sends a stretch of sectors, found out once for many bios. Pure.
 
-from fusedm.block import Bio, Generation, IoStats, Op, Span
-from fusedm.dm.table import TableEntry
-from fusedm.dm.target import Complete, Remap
+A target says for how many bios its answers hold (Steady). What they are it is asked as for any bio,
+so there is one place where it says so.
+"""
+
+from dataclasses import replace
+from functools import reduce
+
+from fusedm.block import FLUSH, Bio, BlockDevice, Capabilities, Generation, IoStats, Leg, Op, Span
+from fusedm.block.span import READS_AND_WRITES, SpanCipher
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.dm.table import Table, TableEntry
+from fusedm.dm.target import Action, Complete, Many, Remap, Steady, Target, Transform
+
+Guards = tuple[tuple[Generation, int], ...]
 
 
 def span_through(
@@ -13,26 +24,122 @@ def span_through(
     It holds while guard does; stats are those of the mapped device.
     Raises: BlockIOError, WouldBlock from below.
     """
-    own = sector - entry.start_sector
-    begin, end = entry.start_sector, entry.end_sector
-    chunk = entry.target.max_io_sectors
-    if chunk is not None:
-        begin = sector - own % chunk
-        end = min(end, begin + chunk)
-    action = entry.target.map(Bio(Op.READ, own, 1)) if entry.target.is_steady else Complete()
-    if not isinstance(action, Remap):
-        return Span(begin, end, guards=(guard,))
-    below = action.device.span(action.bio.sector)
-    shift = action.bio.sector - sector
-    return Span(
-        begin=max(begin, below.begin - shift),
-        end=min(end, below.end - shift),
-        leaf=below.leaf,
-        shift=shift + below.shift,
-        is_writable=below.is_writable,
-        passes_crypto=below.passes_crypto and entry.target.passes_crypto,
-        visits=(stats, *below.visits),
-        route=(entry.counts, *below.route),
-        guards=(guard, *below.guards),
-        native=below.native,
+    target, own = entry.target, sector - entry.start_sector
+    said = target.steady(own)
+    span = _striped(target, own, said.stripes) if said.stripes > 1 else None
+    if span is None:
+        span = _one_way(target, own, said)
+    return replace(
+        span.moved(entry.start_sector),
+        legs=span.legs if span.ops else (),
+        passes_crypto=span.passes_crypto and target.passes_crypto,
+        visits=(stats, *span.visits),
+        route=(entry.counts, *span.route),
+        guards=(guard, *_guards(said), *span.guards),
+        until=min(said.until, span.until),
     )
+
+
+def flush_through(table: Table, guard: tuple[Generation, int], stats: IoStats) -> Span | None:
+    """Which leaves a FLUSH of a table reaches, each once; None if a target makes more of it.
+
+    Raises: WouldBlock from below.
+    """
+    below: dict[BlockDevice, None] = {}
+    span = Span(0, 0, ops=frozenset({Op.FLUSH}), visits=(stats,), guards=(guard,))
+    for entry in table.entries:
+        said, action = entry.target.steady(0), entry.target.map(FLUSH)
+        actions = action.actions if isinstance(action, Many) else (action,)
+        if Op.FLUSH not in said.ops or not all(isinstance(a, Remap | Complete) for a in actions):
+            return None
+        below.update((one.device, None) for one in actions if isinstance(one, Remap))
+        guards, until = span.guards + _guards(said), min(span.until, said.until)
+        span = replace(span, guards=guards, until=until)
+    found = [device.flush_span() for device in below]
+    spans = [one for one in found if one is not None]
+    if len(spans) < len(found):
+        return None
+    return replace(
+        span,
+        legs=tuple({leg.leaf: leg for one in spans for leg in one.legs}.values()),
+        visits=tuple(dict.fromkeys(visit for one in (span, *spans) for visit in one.visits)),
+        guards=tuple(guard for one in (span, *spans) for guard in one.guards),
+        until=min([span.until, *(one.until for one in spans)]),
+    )
+
+
+def _one_way(target: Target, own: int, said: Steady) -> Span:
+    """What lies around a sector and goes where it goes, in the target's sectors."""
+    begin, end = said.begin, min(said.end, target.sector_count)
+    if said.stripes > 1:
+        begin = own - own % _chunk(target)
+        end = begin + _chunk(target)
+    block = target.limits().logical_block_size // SECTOR_SIZE
+    first = own - own % block
+    places = {op: _place(target.map(Bio(op, first, block))) for op in said.ops & READS_AND_WRITES}
+    place = places.get(Op.READ) or places.get(Op.WRITE)
+    if place is None:
+        return Span(begin, end)
+    device, sector, cipher = place
+    below = device.span(sector + own - first).moved(first - sector)
+    ops = below.ops & {op for op, other in places.items() if other == place}
+    if cipher is not None:
+        if below.cipher is not None:  # What is encrypted twice is planned.
+            ops = frozenset()
+        if below.origin % block or below.chunk % block:  # A chunk may cut what is one to a cipher.
+            below = below.at(own)
+        below = replace(below, cipher=replace(cipher, number_shift=cipher.number_shift - first))
+    return replace(below, begin=max(begin, below.begin), end=min(end, below.end), ops=ops)
+
+
+def _place(action: Action) -> tuple[BlockDevice, int, SpanCipher | None] | None:
+    """To which sector of a device a bio goes, and encrypted how; None if it does something else."""
+    match action:
+        case Remap(device, bio):
+            return device, bio.sector, None
+        case Transform(cipher, number, Remap(device, bio), keeps_zeros):
+            return device, bio.sector, SpanCipher(cipher, number, keeps_zeros)
+    return None
+
+
+def _striped(target: Target, own: int, count: int) -> Span | None:
+    """Rows of chunks that go to one leaf each, in the target's sectors; None where they do not."""
+    chunk = _chunk(target)
+    row = own // (chunk * count)
+    first, last = 0, target.sector_count // (chunk * count)
+    legs: list[Leg] = []
+    spans: list[Span] = []
+    for index in range(count):
+        place = _place(target.map(Bio(Op.READ, index * chunk, 1)))
+        assert place is not None, "a stripe is a range of a device"
+        device, at, _ = place
+        below = device.span(at + row * chunk)
+        if below.leaf is None or below.cipher is not None:
+            return None
+        legs.append(Leg(below.leaf, at + below.shift, below.visits, below.route))
+        spans.append(below)
+        first = max(first, -((at - below.begin) // chunk))
+        last = min(last, (below.end - at) // chunk)
+    if not first <= row < last:
+        return None
+    natives = [span.native for span in spans if span.native is not None]
+    return Span(
+        begin=first * chunk * count,
+        end=last * chunk * count,
+        legs=tuple(legs),
+        chunk=chunk,
+        ops=frozenset.intersection(*(span.ops for span in spans)),
+        passes_crypto=all(span.passes_crypto for span in spans),
+        guards=tuple(guard for span in spans for guard in span.guards),
+        until=min(span.until for span in spans),
+        native=reduce(Capabilities.intersect, natives) if natives else None,
+    )
+
+
+def _chunk(target: Target) -> int:
+    assert target.max_io_sectors is not None, "what has stripes has chunks"
+    return target.max_io_sectors
+
+
+def _guards(said: Steady) -> Guards:
+    return tuple((generation, generation.number) for generation in said.changes)

@@ -9,9 +9,10 @@ to map a bio and answers with an action. Time is an action too (Defer), and so i
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from math import inf
 from typing import ClassVar, Self, TypeVar
 
-from fusedm.block import Bio, BlockDevice, CryptoKey, Limits, Op
+from fusedm.block import Bio, BlockDevice, CryptoKey, Generation, Limits, Op
 from fusedm.block.errors import (
     BlockIOError,
     CryptoError,
@@ -36,11 +37,15 @@ class Remap:
 
 @value
 class Transform:
-    """Encrypt what then writes, or decrypt what it reads; number is that of the first sector."""
+    """Encrypt what then writes, or decrypt what it reads; number is that of the first sector.
+
+    keeps_zeros: the cipher leaves a sector of zeros as it is.
+    """
 
     cipher: SectorCipher
     number: int
     then: Remap
+    keeps_zeros: bool = False
 
 
 @value
@@ -93,6 +98,27 @@ class Script:
 
 
 Action = Remap | Transform | Complete | Fail | Defer | Many | Script
+
+
+@value
+class Steady:
+    """For which bios what map says is the same: some ops, between two sectors, until a time.
+
+    It also ends with the next advance of a generation in changes. Of several stripes the chunks (of
+    max_io_sectors) go to them in turn, each of them counting on.
+    Units:  sectors of the target; until as the clock that the target was made with.
+    """
+
+    begin: int = 0
+    end: int = MAX_SECTORS
+    ops: frozenset[Op] = frozenset({Op.READ, Op.WRITE, Op.FLUSH})
+    until: float = inf
+    changes: tuple[Generation, ...] = ()
+    stripes: int = 1
+
+
+ALWAYS = Steady()
+NEVER = Steady(ops=frozenset())
 
 #: A word of a table or status line; a device stands for whatever it is called there.
 Word = str | BlockDevice
@@ -169,10 +195,6 @@ class Target(Turns, ABC):
     #: Whether contexts go down unchanged. Only for a target that neither changes, stores nor looks
     #: at data, so plaintext and ciphertext are the same to it. No default: each must decide.
     passes_crypto: ClassVar[bool]
-    #: Whether READs and WRITEs of a place always go one way, and end_io minds errors only. Then
-    #: that way is found out once for many bios. Not for a target that looks at the time, at data,
-    #: or at what has happened.
-    is_steady: ClassVar[bool] = False
     #: Whether WRITE_ZEROES goes down, if all devices below take it; else the target gets none.
     passes_zeroes: ClassVar[bool] = False
     #: Whether it takes DISCARD although some device below may not.
@@ -215,6 +237,15 @@ class Target(Turns, ABC):
         the ends of the target; FLUSH has sector 0 and no length and must reach every device.
         Await: never, and nothing changes: a bio may be mapped and then not be sent.
         """
+
+    def steady(self, sector: int) -> Steady:
+        """For how many bios what map says of this sector holds; else each is planned on its own.
+
+        Of these end_io may mind errors only, and map says the same whatever their data are. Those
+        of a Generation that comes with it are to be advanced before map says anything else. All
+        sectors from begin to end are told the same. Sector 0 is asked for FLUSH too.
+        """
+        return NEVER
 
     def keys(self) -> Iterable[CryptoKey]:
         """The keys of contexts that it gives bios, from start to stop."""

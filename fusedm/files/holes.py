@@ -1,13 +1,14 @@
 """Where the data and the holes of a file are (SEEK_DATA, SEEK_HOLE), as the stores below say.
 
-What a span does not lead to a leaf for is data: so is everything, to be safe, that nobody can tell.
+What READs of a span do not go to a leaf for is data: so is everything, to be safe, that nobody can
+tell, and what a target encrypts, unless it leaves zeros as they are.
 A data unit is a hole only as a whole, since a part of its ciphertext decrypts to nothing of use. To
 a view that decrypts zeros, as in strict mode, nothing is a hole.
 """
 
 import errno
 
-from fusedm.block import Span
+from fusedm.block import Op, Span
 from fusedm.block.errors import BlockIOError, DeviceSuspended
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.system import View
@@ -56,7 +57,8 @@ async def _from(view: View, at: int, for_data: bool) -> int:
             return view.size
         span = await _span_when_possible(view, view.sector(at))
         end = min((span.end << SECTOR_SHIFT) - view.start, view.size)
-        if span.leaf is not None:
+        keeps_zeros = span.cipher is None or span.cipher.keeps_zeros
+        if span.leaf is not None and Op.READ in span.ops and keeps_zeros:
             shift = view.start + (span.shift << SECTOR_SHIFT)
             found = await span.leaf.seek(at + shift, for_data) - shift
             if found < end:
@@ -70,6 +72,6 @@ async def _from(view: View, at: int, for_data: bool) -> int:
 async def _span_when_possible(view: View, sector: int) -> Span:
     while True:
         try:
-            return view.device.span(sector)
+            return view.device.span(sector).at(sector)
         except DeviceSuspended as suspended:
             await suspended.wait()

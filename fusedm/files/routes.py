@@ -107,7 +107,7 @@ class Routes:
                 hold.release()
                 return False
             stretch.hold, cipher = hold, hold.cipher
-        path.set_out(cipher, span.is_writable and span.leaf.range_locks.is_idle)
+        path.set_out(cipher, Op.WRITE in span.ops and span.leaf.range_locks.is_idle)
         self._in_batch[path] = stretch
         return True
 
@@ -130,7 +130,7 @@ def _find(handle: int, opened: OpenDevice, offset: int) -> Stretch:
     Raises: BlockIOError, WouldBlock as the device's span.
     """
     view = opened.view
-    stretch = _stretch(handle, view, view.device.span(view.sector(offset)))
+    stretch = _stretch(handle, view, _span(view, view.sector(offset)))
     if len(opened.stretches) >= MAX_STRETCHES:
         opened.stretches.clear()
     # A block that a border cuts is in two spans, and in no path.
@@ -144,7 +144,11 @@ def find_stretch(view: View, offset: int) -> Stretch:
 
     Raises: BlockIOError, WouldBlock.
     """
-    return _stretch(0, view, view.device.span(view.bio(Op.READ, offset, NO_DATA).sector))
+    return _stretch(0, view, _span(view, view.bio(Op.READ, offset, NO_DATA).sector))
+
+
+def _span(view: View, sector: int) -> Span:
+    return view.device.span(sector).at(sector)
 
 
 def _stretch(handle: int, view: View, span: Span) -> Stretch:
@@ -155,6 +159,8 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
     bare = Stretch(begin, end, view, span)
     # Blocks may have grown since the view was made: the device refuses bios that are out of line.
     if span.leaf is None or whole.begin >= whole.end or view.start % block:
+        return bare
+    if span.cipher is not None or Op.READ not in span.ops or not span.is_current():
         return bare
     if view.key is not None:
         config = view.key.config

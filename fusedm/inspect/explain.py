@@ -116,8 +116,10 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
     span, key = stretch.span, view.key
     if key is not None and key.config.mode not in EVP_MODES:
         found.append(f"engines have no compiled cipher for {key.config.mode}")
-    if span.leaf is None:
+    if span.leaf is None or Op.READ not in span.ops:
         return [*found, "a target on the way looks at each bio"]
+    if span.cipher is not None:
+        found.append("a target on the way encrypts")
     if key is not None and not span.passes_crypto:
         found.append("a target on the way does not pass contexts")
     elif key is not None and not span.leaf.capabilities.supports(key.config):
@@ -131,8 +133,10 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
     slots = stretch.slots if not found else None
     if slots is not None and key is not None and not slots.is_ready(key):
         found.append(f"key {key.name} is in no keyslot of {span.leaf.name} yet")
-    if write and not span.is_writable:
-        found.append("a device on the way is read-only")
+    if write and Op.WRITE not in span.ops:
+        read_only = view.device.read_only
+        what = "a device on the way is read-only" if read_only else "a target looks at each write"
+        found.append(what)
     elif write and not span.leaf.range_locks.is_idle:
         found.append(f"writes to {span.leaf.name} are in flight")
     return found

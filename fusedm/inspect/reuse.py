@@ -114,8 +114,8 @@ def _place(view: View, dun: int, last: int) -> tuple[_Place, int]:
     """Where a data unit begins on its medium, and how many follow it there."""
     sector, sectors = _sector(view, dun), _unit(view) >> SECTOR_SHIFT
     try:
-        span = view.device.span(sector)
-        if span.leaf is not None:
+        span = view.device.span(sector).at(sector)
+        if span.leaf is not None and Op.READ in span.ops and span.cipher is None:
             count = max((span.end - sector) // sectors, 1)
             return (span.leaf.name, sector + span.shift), min(count, last + 1 - dun)
         block = memoryview(bytearray(view.block_size))

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fusedm.block import Bio, Op
-from fusedm.dm.target import Action, Defer, Many, Params, Segment, Target, Word
+from fusedm.dm.target import (
+    ALWAYS,
+    Action,
+    Defer,
+    Many,
+    Params,
+    Segment,
+    Steady,
+    Target,
+    Word,
+)
 
 #: Milliseconds are 32 bits in the kernel: 49 days.
 MAX_DELAY_MS = (1 << 32) - 1
@@ -65,6 +75,9 @@ class Delay(Target):
         if not delay_ms:
             return action
         return Defer(delay_ms / 1000, action, self.notes[_WAY[bio.op]])
+
+    def steady(self, sector: int) -> Steady:
+        return ALWAYS
 
     def _count(self, way: int, change: int) -> None:
         self.waiting[way] += change

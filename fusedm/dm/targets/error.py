@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
-from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target, Word
+from fusedm.dm.target import ALWAYS, Action, Complete, Fail, Params, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -42,3 +42,6 @@ class Error(Target):
 
     def map(self, bio: Bio) -> Action:
         return Complete() if bio.op is Op.FLUSH else Fail(Status.IOERR)
+
+    def steady(self, sector: int) -> Steady:
+        return ALWAYS

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import Action, Params, Segment, Target, Word
+from fusedm.dm.target import ALWAYS, Action, Params, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -19,7 +19,6 @@ class Linear(Target):
     name = "linear"
     version = (1, 5, 0)
     passes_crypto = True
-    is_steady = True
     passes_zeroes = True
     usage = "dev offset"
 
@@ -38,3 +37,6 @@ class Linear(Target):
 
     def map(self, bio: Bio) -> Action:
         return self.segment.remap(bio)
+
+    def steady(self, sector: int) -> Steady:
+        return ALWAYS

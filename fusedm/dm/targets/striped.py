@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fusedm.block import Bio, Limits, Op
 from fusedm.block.errors import BlockIOError
 from fusedm.block.units import sectors_to_bytes
-from fusedm.dm.target import Action, Many, Params, Segment, Target, Word
+from fusedm.dm.target import Action, Many, Params, Segment, Steady, Target, Word
 
 #: The first so many errors of a stripe are events, as in the kernel.
 MAX_EVENTS = 14
@@ -26,7 +26,6 @@ class Striped(Target):
     name = "striped"
     version = (1, 7, 0)
     passes_crypto = True
-    is_steady = True
     passes_zeroes = True
     usage = "stripes chunk [dev offset]+"
 
@@ -89,6 +88,9 @@ class Striped(Target):
         row, rest = divmod(sector, self.chunk_sectors * len(self.stripes))
         in_row = min(max(rest - index * self.chunk_sectors, 0), self.chunk_sectors)
         return row * self.chunk_sectors + in_row
+
+    def steady(self, sector: int) -> Steady:
+        return Steady(stripes=len(self.stripes))
 
     def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
         # Of a bio for several stripes it is not known here which one failed.

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import Action, Complete, Params, Segment, Target, Word
+from fusedm.dm.target import ALWAYS, Action, Complete, Params, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -36,3 +36,6 @@ class Zero(Target):
 
     def map(self, bio: Bio) -> Action:
         return Complete()
+
+    def steady(self, sector: int) -> Steady:
+        return ALWAYS

@@ -10,6 +10,8 @@ from fusedm.stores import MemoryStore
 from fusedm.system import System
 from tests.helpers.builders import load, make_disk, make_mapped, pattern, read
 
+BOTH = {Op.READ, Op.WRITE}
+
 
 def where(span: Span) -> tuple[int, int, str | None, int]:
     """The borders of a span, its leaf and how far it is moved."""
@@ -23,7 +25,7 @@ async def test_a_disk_is_one_span_for_reads_and_writes() -> None:
     disk = make_disk("d0", 64)
     span = disk.span(5)
     assert where(span) == (0, 64, "d0", 0)
-    assert (span.is_writable, span.passes_crypto, span.is_current()) == (True, True, True)
+    assert (span.ops, span.passes_crypto, span.is_current()) == (BOTH, True, True)
     assert (span.visits, span.route) == ((disk.stats,), (disk.counts,))
 
 
@@ -66,17 +68,29 @@ async def test_a_span_leads_where_reads_go() -> None:
     )
     top = await make_mapped("0 13 linear lower 2\n13 7 zero\n20 100 linear lower 17", lower)
     for sector in [*range(13), *range(20, 120)]:
-        span = top.span(sector)
+        span = top.span(sector).at(sector)
         leaf = disks.index(span.leaf)
         at = (sector + span.shift) * 512
         assert await read(top, sector, 512) == data[leaf][at : at + 512], f"sector {sector}"
 
 
-async def test_a_striped_target_has_a_span_for_each_chunk() -> None:
+# Stripes.
+
+
+def legs(span: Span) -> tuple[int, int, int, int, list[tuple[str, int]]]:
+    """The borders, origin and chunk of a span, and its legs."""
+    found = [(leg.leaf.name, leg.shift) for leg in span.legs]
+    return span.begin, span.end, span.origin, span.chunk, found
+
+
+async def test_a_striped_target_is_a_span_of_a_leg_for_each_stripe() -> None:
     mapped = await make_mapped(
         "0 4 zero\n4 32 striped 2 8 d0 100 d1 200", make_disk("d0"), make_disk("d1")
     )
-    assert [where(mapped.span(sector)) for sector in (4, 11, 12, 19, 20, 35)] == [
+    expected = 4, 36, 4, 8, [("d0", 100), ("d1", 200)]
+    assert [legs(mapped.span(sector)) for sector in (4, 19, 35)] == [expected] * 3
+    assert (mapped.span(4).leaf, mapped.span(4).shift) == (None, 0)
+    assert [where(mapped.span(sector).at(sector)) for sector in (4, 11, 12, 19, 20, 35)] == [
         (4, 12, "d0", 96),
         (4, 12, "d0", 96),
         (12, 20, "d1", 188),
@@ -84,6 +98,69 @@ async def test_a_striped_target_has_a_span_for_each_chunk() -> None:
         (20, 28, "d0", 88),
         (28, 36, "d1", 180),
     ]
+
+
+async def test_what_lies_above_stripes_moves_where_they_begin() -> None:
+    lower = await make_mapped(
+        "0 64 striped 2 8 d0 100 d1 200", make_disk("d0"), make_disk("d1"), name="lower"
+    )
+    top = await make_mapped("0 5 zero\n5 40 linear lower 3", lower)
+    assert legs(top.span(5)) == (5, 45, 2, 8, [("d0", 100), ("d1", 200)])
+    assert where(top.span(5).at(5)) == (5, 10, "d0", 98)
+    assert where(top.span(44).at(44)) == (42, 45, "d1", 174)
+
+
+async def test_one_stripe_is_a_range_like_any() -> None:
+    mapped = await make_mapped("0 32 striped 1 8 d0 100", make_disk())
+    assert where(mapped.span(20)) == (0, 32, "d0", 100)
+
+
+async def test_rows_of_stripes_that_a_border_below_cuts_are_a_span_for_each_chunk() -> None:
+    lower = await make_mapped("0 20 linear d0 0\n20 44 linear d0 300", make_disk(), name="lower")
+    mapped = await make_mapped("0 64 striped 2 8 lower 0 d1 200", lower, make_disk("d1"))
+    assert legs(mapped.span(0)) == (0, 32, 0, 8, [("d0", 0), ("d1", 200)])
+    assert legs(mapped.span(63)) == (48, 64, 0, 8, [("d0", 280), ("d1", 200)])
+    assert where(mapped.span(32)) == (32, 36, "d0", -16)
+    assert where(mapped.span(36)) == (36, 40, "d0", 264)
+    assert where(mapped.span(40)) == (40, 48, "d1", 176)
+
+
+async def test_stripes_over_stripes_are_a_span_for_each_chunk_above() -> None:
+    lower = await make_mapped(
+        "0 64 striped 2 4 d0 0 d1 0", make_disk("d0"), make_disk("d1"), name="lower"
+    )
+    mapped = await make_mapped("0 64 striped 2 8 d1 200 lower 16", make_disk("d1"), lower)
+    assert where(mapped.span(0)) == (0, 8, "d1", 200)
+    assert legs(mapped.span(9)) == (8, 16, -8, 4, [("d0", 0), ("d1", 0)])
+
+
+async def test_a_stripe_of_what_has_no_leaf_leaves_the_others_their_chunks() -> None:
+    lower = await make_mapped("0 64 zero", name="lower")
+    mapped = await make_mapped("0 64 striped 2 8 lower 0 d1 0", lower, make_disk("d1"))
+    assert where(mapped.span(0)) == (0, 8, None, 0)
+    assert where(mapped.span(8)) == (8, 16, "d1", -8)
+
+
+async def test_of_stripes_one_knows_what_each_would_visit_and_count() -> None:
+    disks = [make_disk("d0"), make_disk("d1")]
+    lower = await make_mapped("0 64 linear d0 0", disks[0], name="lower")
+    mapped = await make_mapped("0 64 striped 2 8 lower 0 d1 0", lower, disks[1])
+    span = mapped.span(0)
+    assert (span.visits, [leg.visits for leg in span.legs]) == (
+        (mapped.stats,),
+        [(lower.stats, disks[0].stats), (disks[1].stats,)],
+    )
+    own, (below,) = mapped.live.entries[0].counts, lower.live.entries
+    for sector, counts in ((0, (own, below.counts, disks[0].counts)), (8, (own, disks[1].counts))):
+        one = span.at(sector)
+        assert one.visits == span.visits + span.legs[sector // 8].visits
+        assert all(a is b for a, b in zip(one.route, counts, strict=True))
+
+
+async def test_stripes_are_writable_where_all_are() -> None:
+    disks = [make_disk("d0"), make_disk("d1", store=MemoryStore(1 << 16, read_only=True))]
+    mapped = await make_mapped("0 64 striped 2 8 d0 0 d1 0", *disks)
+    assert mapped.span(0).ops == {Op.READ}
 
 
 async def test_a_span_knows_what_a_plan_would_visit_and_count() -> None:
@@ -99,7 +176,7 @@ async def test_a_span_knows_what_a_plan_would_visit_and_count() -> None:
 # What is not known.
 
 
-@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 0", "flakey d0 0 1 0"])
+@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 1 0"])
 async def test_of_a_target_that_is_not_steady_only_its_borders_are_known(target: str) -> None:
     mapped = await make_mapped(f"0 8 linear d0 0\n8 9 {target}\n17 3 linear d0 0", make_disk())
     assert where(mapped.span(12)) == (8, 17, None, 0)
@@ -108,7 +185,7 @@ async def test_of_a_target_that_is_not_steady_only_its_borders_are_known(target:
 async def test_the_borders_of_what_is_unknown_below_hold_above() -> None:
     lower = await make_mapped("0 8 linear d0 0\n8 8 zero", make_disk(), name="lower")
     top = await make_mapped("0 12 linear lower 2", lower)
-    assert where(top.span(8)) == (6, 12, None, 2)
+    assert where(top.span(8)) == (6, 12, None, 0)
 
 
 @pytest.mark.parametrize("read_only_level", ["disk", "lower", "top"])
@@ -121,8 +198,36 @@ async def test_a_span_is_writable_where_every_level_is(read_only_level: str) -> 
     await load(top, "0 64 linear lower 0", lower)
     top.load(top.inactive, read_only=read_only_level == "top")
     await top.resume()
-    assert not top.span(0).is_writable
-    assert lower.span(0).is_writable is (read_only_level == "top")
+    assert top.span(0).ops == {Op.READ}
+    assert lower.span(0).ops == (BOTH if read_only_level == "top" else {Op.READ})
+
+
+# Flushes.
+
+
+async def test_a_flush_reaches_every_leaf_below_once() -> None:
+    disks = [make_disk(name) for name in ("d0", "d1", "d2")]
+    lower = await make_mapped("0 64 striped 2 8 d0 0 d1 0", *disks, name="lower")
+    top = await make_mapped("0 64 linear lower 0\n64 8 linear d1 0\n72 8 zero", lower, *disks)
+    span = top.flush_span()
+    assert [leg.leaf.name for leg in span.legs] == ["d0", "d1"]
+    assert span.visits == (top.stats, lower.stats, disks[0].stats, disks[1].stats)
+    assert (span.ops, span.is_current()) == ({Op.FLUSH}, True)
+
+
+async def test_a_flush_of_nothing_reaches_no_leaf() -> None:
+    assert (await make_mapped("0 8 zero\n8 8 error")).flush_span().legs == ()
+
+
+@pytest.mark.parametrize("level", ["lower", "top"])
+async def test_what_a_flush_reaches_is_known_until_a_device_on_the_way_changes(level: str) -> None:
+    lower = await make_mapped("0 64 linear d0 0", make_disk(), name="lower")
+    top = await make_mapped("0 64 linear lower 0", lower, name="top")
+    span = top.flush_span()
+    await {"lower": lower, "top": top}[level].suspend()
+    assert not span.is_current()
+    with pytest.raises(DeviceSuspended):
+        top.flush_span()
 
 
 # How long it holds.
@@ -195,11 +300,11 @@ async def test_a_span_is_out_of_date_when_a_device_below_has_become_read_only() 
         system.load(name, f"0 64 linear {below} 0")
         await system.resume(name)
     span = system.mapped["top"].span(0)
-    assert span.is_writable
+    assert span.ops == BOTH
     system.load("lower", "0 64 linear d0 0", read_only=True)
     await system.resume("lower")
     assert not span.is_current()
-    assert not system.mapped["top"].span(0).is_writable
+    assert system.mapped["top"].span(0).ops == {Op.READ}
 
 
 async def test_after_a_suspend_that_was_given_up_there_are_spans_again() -> None:

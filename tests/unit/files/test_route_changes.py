@@ -124,7 +124,7 @@ async def test_another_table_at_any_level_is_seen_at_once(loop: RoutedLoop, leve
     assert loop.reads(handle, 0, 512) == medium(loop.system.disks["d1"], 8, 512)
 
 
-@pytest.mark.parametrize("first", ["0 8 zero\n8 56 linear d0 8", "0 64 delay d0 0 0"])
+@pytest.mark.parametrize("first", ["0 8 zero\n8 56 linear d0 8", "0 64 delay d0 0 7"])
 async def test_where_there_was_no_path_there_is_one_with_the_next_table(
     loop: RoutedLoop, first: str
 ) -> None:

@@ -214,6 +214,8 @@ async def test_looking_takes_no_keyslot_and_counts_nothing():
 async def test_a_read_only_disk_keeps_the_loop_from_writing(monkeypatch):
     built = await primed()
     monkeypatch.setattr(built.disks["d0"], "read_only", True)
+    for device in built.mapped.values():
+        device.refresh()
     assert why_not_compiled(built.views["v"], 0, 4096, write=True) == [
         "a device on the way is read-only"
     ]

@@ -22,7 +22,7 @@ async def system(**views):
         built.add_disk(make_disk(name, 128))
     for name, table in (
         ("dm0", "0 64 linear d0 0\n64 64 linear d1 64"),
-        ("dm1", "0 128 delay d0 0 0"),
+        ("dm1", "0 128 delay d0 0 7"),
         ("dm2", "0 64 zero\n64 64 error"),
     ):
         built.add_mapped(name)
