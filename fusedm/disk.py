@@ -26,7 +26,7 @@ from fusedm.block import (
 )
 from fusedm.block.errors import BlockIOError, CryptoError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
-from fusedm.block.span import READS_AND_WRITES
+from fusedm.block.span import own_span
 from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
 from fusedm.crypto import Fallback, InlineEngine, Workers, decrypt_data, not_native, plan_bio
 from fusedm.stores import Store
@@ -106,15 +106,8 @@ class Disk:
 
     def span(self, sector: int) -> Span:
         """The whole disk is one stretch."""
-        return Span(
-            begin=0,
-            end=self.sector_count,
-            legs=(Leg(self),),
-            ops=frozenset({Op.READ} if self.read_only else READS_AND_WRITES),
-            visits=(self.stats,),
-            route=(self.counts,),
-            guards=((self._generation, self._generation.number),),
-        )
+        own = own_span(self.stats, self._generation, self.read_only)
+        return replace(own, end=self.sector_count, legs=(Leg(self),), route=(self.counts,))
 
     def flush_span(self) -> Span:
         """A FLUSH ends here."""

@@ -124,3 +124,17 @@ class Span:
         if self.until != inf and (monotonic() if now is None else now) >= self.until:
             return False
         return all(generation.number == number for generation, number in self.guards)
+
+
+def own_span(
+    stats: IoStats, generation: Generation, read_only: bool, native: Capabilities | None = None
+) -> Span:
+    """What a device itself says of all of its spans."""
+    return Span(
+        begin=0,
+        end=0,
+        ops=frozenset({Op.READ}) if read_only else READS_AND_WRITES,
+        visits=(stats,),
+        guards=((generation, generation.number),),
+        native=native,
+    )

@@ -16,12 +16,10 @@ kernel (fixed_profile.py).
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import trio
 
 from fusedm.block import (
-    FLUSH,
     NO_CAPABILITIES,
     Bio,
     BlockDevice,
@@ -31,7 +29,6 @@ from fusedm.block import (
     IoStats,
     KeyHolder,
     Limits,
-    Op,
     Span,
 )
 from fusedm.block.errors import (
@@ -43,6 +40,7 @@ from fusedm.block.errors import (
     TableError,
 )
 from fusedm.block.plan import Node, PlanBuilder, Route
+from fusedm.block.span import own_span
 from fusedm.crypto import Fallback, not_native, plan_bio
 from fusedm.dm.events import EventCounter
 from fusedm.dm.fixed_profile import FixedProfile, check_writable
@@ -169,26 +167,16 @@ class MappedDevice(EventCounter):
         return self._planner.plan_on(live, bio, builder, route)
 
     def span(self, sector: int) -> Span:
-        """Where the target of a sector sends its neighbours, as far as all go the same way.
-
-        Raises: BlockIOError without a live table; DeviceSuspended.
-        """
-        entry = self._table_for("a search").find(sector)
-        span = span_through(entry, sector, (self._generation, self._generation.number), self.stats)
-        if self.read_only:
-            span = replace(span, ops=span.ops - {Op.WRITE})
-        if self._fixed is None or not span.legs:
-            return span
-        own = self._fixed.capabilities
-        return replace(span, native=own if span.native is None else own.intersect(span.native))
+        """Where the target of a sector sends its neighbours, as far as all go the same way."""
+        return span_through(self._table_for("a search").find(sector), sector, self._own_span())
 
     def flush_span(self) -> Span | None:
-        """Which leaves a FLUSH reaches, if that is all that comes of it.
+        """Which leaves a FLUSH reaches, if that is all that comes of it."""
+        return flush_through(self._table_for("a flush"), self._own_span())
 
-        Raises: BlockIOError without a live table; DeviceSuspended.
-        """
-        guard = self._generation, self._generation.number
-        return flush_through(self._table_for(FLUSH), guard, self.stats)
+    def _own_span(self) -> Span:
+        native = self._fixed.capabilities if self._fixed is not None else None
+        return own_span(self.stats, self._generation, self.read_only, native)
 
     def _table_for(self, what: object) -> Table:
         """The live table, while bios are let in.

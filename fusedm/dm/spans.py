@@ -4,10 +4,11 @@ A target says for how many bios its answers hold (Steady). What they are it is a
 so there is one place where it says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 
-from fusedm.block import FLUSH, Bio, BlockDevice, Capabilities, Generation, IoStats, Leg, Op, Span
+from fusedm.block import FLUSH, Bio, BlockDevice, Capabilities, Generation, Leg, Op, Span
 from fusedm.block.span import READS_AND_WRITES, SpanCipher
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.dm.table import Table, TableEntry
@@ -16,12 +17,10 @@ from fusedm.dm.target import Action, Complete, Many, Remap, Steady, Target, Tran
 Guards = tuple[tuple[Generation, int], ...]
 
 
-def span_through(
-    entry: TableEntry, sector: int, guard: tuple[Generation, int], stats: IoStats
-) -> Span:
+def span_through(entry: TableEntry, sector: int, device: Span) -> Span:
     """The span of a sector of a mapped device through the target that holds it, down to the leaf.
 
-    It holds while guard does; stats are those of the mapped device.
+    device is what holds of all spans of the mapped device.
     Raises: BlockIOError, WouldBlock from below.
     """
     target, own = entry.target, sector - entry.start_sector
@@ -29,42 +28,46 @@ def span_through(
     span = _striped(target, own, said.stripes) if said.stripes > 1 else None
     if span is None:
         span = _one_way(target, own, said)
+    ops = span.ops & device.ops
     return replace(
         span.moved(entry.start_sector),
-        legs=span.legs if span.ops else (),
+        legs=span.legs if ops else (),
+        ops=ops,
         passes_crypto=span.passes_crypto and target.passes_crypto,
-        visits=(stats, *span.visits),
+        visits=device.visits + span.visits,
         route=(entry.counts, *span.route),
-        guards=(guard, *_guards(said), *span.guards),
+        guards=device.guards + _guards(said) + span.guards,
         until=min(said.until, span.until),
+        native=_native([device, span]),
     )
 
 
-def flush_through(table: Table, guard: tuple[Generation, int], stats: IoStats) -> Span | None:
+def flush_through(table: Table, device: Span) -> Span | None:
     """Which leaves a FLUSH of a table reaches, each once; None if a target makes more of it.
 
     Raises: WouldBlock from below.
     """
     below: dict[BlockDevice, None] = {}
-    span = Span(0, 0, ops=frozenset({Op.FLUSH}), visits=(stats,), guards=(guard,))
+    spans = [device]
     for entry in table.entries:
         said, action = entry.target.steady(0), entry.target.map(FLUSH)
         actions = action.actions if isinstance(action, Many) else (action,)
         if Op.FLUSH not in said.ops or not all(isinstance(a, Remap | Complete) for a in actions):
             return None
         below.update((one.device, None) for one in actions if isinstance(one, Remap))
-        guards, until = span.guards + _guards(said), min(span.until, said.until)
-        span = replace(span, guards=guards, until=until)
-    found = [device.flush_span() for device in below]
-    spans = [one for one in found if one is not None]
-    if len(spans) < len(found):
-        return None
+        spans.append(Span(0, 0, guards=_guards(said), until=said.until))
+    for each in below:
+        span = each.flush_span()
+        if span is None:
+            return None
+        spans.append(span)
     return replace(
-        span,
+        device,
+        ops=frozenset({Op.FLUSH}),
         legs=tuple({leg.leaf: leg for one in spans for leg in one.legs}.values()),
-        visits=tuple(dict.fromkeys(visit for one in (span, *spans) for visit in one.visits)),
-        guards=tuple(guard for one in (span, *spans) for guard in one.guards),
-        until=min([span.until, *(one.until for one in spans)]),
+        visits=tuple(dict.fromkeys(visit for one in spans for visit in one.visits)),
+        guards=tuple(guard for one in spans for guard in one.guards),
+        until=min(one.until for one in spans),
     )
 
 
@@ -122,7 +125,6 @@ def _striped(target: Target, own: int, count: int) -> Span | None:
         last = min(last, (below.end - at) // chunk)
     if not first <= row < last:
         return None
-    natives = [span.native for span in spans if span.native is not None]
     return Span(
         begin=first * chunk * count,
         end=last * chunk * count,
@@ -132,8 +134,14 @@ def _striped(target: Target, own: int, count: int) -> Span | None:
         passes_crypto=all(span.passes_crypto for span in spans),
         guards=tuple(guard for span in spans for guard in span.guards),
         until=min(span.until for span in spans),
-        native=reduce(Capabilities.intersect, natives) if natives else None,
+        native=_native(spans),
     )
+
+
+def _native(spans: Sequence[Span]) -> Capabilities | None:
+    """What all of those that say it can do natively."""
+    told = [span.native for span in spans if span.native is not None]
+    return reduce(Capabilities.intersect, told) if told else None
 
 
 def _chunk(target: Target) -> int:

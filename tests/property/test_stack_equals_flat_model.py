@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from fusedm.block import Bio
 from fusedm.block.errors import WouldBlock
 from fusedm.crypto import start_using_key, submit, submit_bio_nowait, submit_nowait
 from tests.helpers.builders import (
@@ -19,6 +20,7 @@ from tests.helpers.builders import (
     read_bio,
     write_bio,
 )
+from tests.helpers.by_span import carry_out_by_span
 from tests.helpers.model import FlatModel
 
 SIZE = 192
@@ -75,9 +77,11 @@ LOWEST = ["linear d0 0", "snapshot d0 d3 N 8", "snapshot d0 d3 P 2"]
 lowest = st.sampled_from(LOWEST)
 
 
-async def do(device, request, nowait):
-    """On the spot if it may be and can be."""
-    if nowait:
+async def do(device, request, way):
+    """By a span, or on the spot, if it may be and can be."""
+    if way == "by span" and isinstance(request, Bio) and carry_out_by_span(device, request, 0.0):
+        return
+    if way == "on the spot":
         try:
             return submit_nowait(device, [request])
         except WouldBlock:
@@ -85,7 +89,7 @@ async def do(device, request, nowait):
     await submit(device, [request])
 
 
-async def run(lines, slots, some, nowait, lowest=LOWEST[0]):
+async def run(lines, slots, some, way, lowest=LOWEST[0]):
     disks = [
         make_disk(f"d{index}", SIZE * 2, slots=count, latency=0.001)
         for index, count in enumerate(slots)
@@ -102,16 +106,16 @@ async def run(lines, slots, some, nowait, lowest=LOWEST[0]):
     for seed, (kind, sector, length, key, dun) in enumerate(some):
         if kind == "write":
             text = bytes(pattern(length, seed))
-            await do(device, write_bio(sector, text, key, dun), nowait)
+            await do(device, write_bio(sector, text, key, dun), way)
             model.write(sector, text, key, dun)
         elif kind == "patch":
             payload = bytes(pattern(37, seed))
-            await do(device, patch(sector, length, 100, payload, key, dun), nowait)
+            await do(device, patch(sector, length, 100, payload, key, dun), way)
             text = bytearray(model.read(sector, length, key, dun))
             text[100:137] = payload
             model.write(sector, bytes(text), key, dun)
         bio, got = read_bio(sector, length, key, dun)
-        await do(device, bio, nowait)
+        await do(device, bio, way)
         assert model.mismatch(sector, bytes(got), key, dun) is None
     assert await read(device, 0, SIZE * 512) == model.raw
     assert_nothing_is_held(device, lower, *disks)
@@ -123,18 +127,18 @@ async def run(lines, slots, some, nowait, lowest=LOWEST[0]):
     targets(SIZE, ["lower", "d1", "d2"]),
     st.tuples(slot_counts, slot_counts, slot_counts),
     st.lists(accesses(), max_size=8),
-    st.booleans(),
+    st.sampled_from(["by span", "by span", "on the spot", "waiting"]),
     lowest,
 )
-def test_a_stack_is_a_flat_array_of_reference_ciphertext(lines, slots, some, nowait, lowest):
-    trio.run(run, lines, slots, some, nowait, lowest, clock=MockClock(autojump_threshold=0))
+def test_a_stack_is_a_flat_array_of_reference_ciphertext(lines, slots, some, way, lowest):
+    trio.run(run, lines, slots, some, way, lowest, clock=MockClock(autojump_threshold=0))
 
 
 @settings(max_examples=30)
 @given(targets(SIZE, ["lower", "d1", "d2"]), st.lists(accesses(), min_size=1, max_size=5))
 def test_native_and_fallback_leave_the_same_media(lines, some):
     media = [
-        trio.run(run, lines, slots, some, False, clock=MockClock(autojump_threshold=0))
+        trio.run(run, lines, slots, some, "waiting", clock=MockClock(autojump_threshold=0))
         for slots in [(None, None, None), (0, 1, 2), (2, None, 1)]
     ]
     assert media[0] == media[1] == media[2]
