@@ -13,7 +13,7 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
 
 #: The copies that are no copies of payload: (file, function) -> why.
 COPIES = {
-    ("crypto/carry_out.py", "complete"): "zeros for a READ that no device answers",
+    ("crypto/carry_out.py", "carry_out"): "zeros for a READ that no device answers",
     ("crypto/ciphers.py", "AesXts.__init__"): "the key, once for each cipher made",
     ("crypto/adiantum.py", "AdiantumUnits.__init__"): "the key, once for each cipher made",
     ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
