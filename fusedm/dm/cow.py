@@ -7,7 +7,12 @@ rounded to chunks; and, if something may have to be copied, the whole of the cop
 are written one after the other.
 
 Data are flushed before the metadata that tell of them are written, and those before the write goes
-on: what was acknowledged is found again whatever is lost in between.
+on: what was acknowledged is found again whatever is lost in between. Until then nobody else takes
+the chunk for copied.
+
+What has been copied stays where it is. So bios of such chunks need no lock, and go one way until a
+copy is lost or another snapshot comes; the origin's generation tells of that, and of each time that
+chunks have been copied.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from fusedm.block import FLUSH, Bio, BlockDevice, Op, RangeLocks
+from fusedm.block import FLUSH, Bio, BlockDevice, Generation, Op, RangeLocks
 from fusedm.block.errors import BlockIOError
 from fusedm.block.range_locks import Extent
 from fusedm.block.units import SECTOR_SIZE
@@ -27,13 +32,28 @@ from fusedm.dm.exception_store import (
 )
 from fusedm.dm.target import Many, Remap, Steps
 
+#: Chunks that may be told of as one: looking at so many takes as long as planning a bio.
+WINDOW = 64
+
 
 class Origin:
-    """A device with snapshots: their copies, and the locks of its sectors."""
+    """A device with snapshots: their copies, the locks of its sectors, what tells of changes."""
 
     def __init__(self) -> None:
         self.locks = RangeLocks()
         self.copies: list[Copy] = []
+        self.changes = Generation()
+
+    def add(self, copy: "Copy") -> None:
+        """A snapshot begins."""
+        self.copies.append(copy)
+        self.changes.advance()
+
+    def remove(self, copy: "Copy") -> None:
+        """A snapshot ends, if it has begun."""
+        if copy in self.copies:
+            self.copies.remove(copy)
+            self.changes.advance()
 
 
 _ORIGINS: WeakKeyDictionary[BlockDevice, Origin] = WeakKeyDictionary()
@@ -41,13 +61,15 @@ _ORIGINS: WeakKeyDictionary[BlockDevice, Origin] = WeakKeyDictionary()
 
 def origin_of(device: BlockDevice) -> Origin:
     """What all snapshots of a device share, whichever mapped devices they are targets of."""
-    return _ORIGINS.setdefault(device, Origin())
+    origin = _ORIGINS.get(device)
+    return _ORIGINS.setdefault(device, Origin()) if origin is None else origin
 
 
 class Copy:
     """The changed chunks of a snapshot on its COW device.
 
     is_valid: there is something to be had of it; is_full: it takes no writes any more.
+    unsettled are chunks that are being copied.
     owner is the target it belongs to, and on_lost is called when the origin makes it invalid.
     """
 
@@ -60,6 +82,7 @@ class Copy:
         self.store = store
         self.is_valid = True
         self.is_full = False
+        self.unsettled: frozenset[int] = frozenset()
         self.locks = RangeLocks()
         self.owner: object = None
         self.on_lost: Callable[[], None] = _nothing
@@ -77,7 +100,10 @@ class Copy:
 
     def holds(self, sector: int, sector_count: int) -> bool:
         """Whether every chunk of a range has been copied."""
-        return all(chunk in self.store.chunks for chunk in self.chunks(sector, sector_count))
+        return all(
+            chunk in self.store.chunks and chunk not in self.unsettled
+            for chunk in self.chunks(sector, sector_count)
+        )
 
     def extent(self, sector: int, sector_count: int) -> tuple[int, int]:
         """A range of the origin rounded to chunks, down and up."""
@@ -111,6 +137,10 @@ class Copy:
             else:
                 yield Remap(self.device, part.remap(new * chunk_sectors + within))
             at = end_sector
+
+    def changed(self) -> None:
+        """What was known of bios of the origin and its snapshots is out of date."""
+        origin_of(self.origin).changes.advance()
 
     # Scripts. Whoever runs them holds the locks.
 
@@ -146,6 +176,7 @@ class Copy:
         """
         new = self.store.allocate(len(chunks))
         pairs = list(zip(chunks, new, strict=False))
+        self.unsettled = frozenset(chunks)
         try:
             runs = [self._run(run, change) for run in consecutive(pairs)]
             reads = [
@@ -161,6 +192,9 @@ class Copy:
         except BlockIOError:
             yield from self.invalidate()
             raise
+        finally:
+            self.unsettled = frozenset()
+            self.changed()
         return len(pairs) == len(chunks)
 
     def _run(self, pairs: Sequence[tuple[int, int]], change: Bio | None) -> "Run":
@@ -173,6 +207,7 @@ class Copy:
     def invalidate(self) -> Steps[None]:
         """Give the copy up, on the device too if that can still be written."""
         self.is_valid = False
+        self.changed()
         if isinstance(self.store, PersistentStore):
             with suppress(BlockIOError):  # It is invalid here all the same.
                 yield self._written(0, self.store.header(is_valid=False))
@@ -245,6 +280,20 @@ def consecutive(pairs: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int
         if here != (before[0] + 1, before[1] + 1):
             yield pairs[begin:index]
             begin = index
+
+
+def alike(chunk: int, told: Callable[[int], object]) -> range:
+    """The chunks around one of which the same is told, within the WINDOW it lies in.
+
+    So it is the same range for each of them, and no long way to its ends.
+    """
+    first, wanted = chunk - chunk % WINDOW, told(chunk)
+    begin, end = chunk, chunk + 1
+    while begin > first and told(begin - 1) == wanted:
+        begin -= 1
+    while end < first + WINDOW and told(end) == wanted:
+        end += 1
+    return range(begin, end)
 
 
 def _nothing() -> None:

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from fusedm.block import Bio, BlockDevice, Op
 from fusedm.block.errors import BlockIOError, StackError, Status
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.dm.cow import Copy, Origin, locks_for, origin_of
+from fusedm.dm.cow import Copy, Origin, alike, locks_for, origin_of
 from fusedm.dm.exception_store import MAX_CHUNK_SECTORS, ExceptionStore, PersistentStore
 from fusedm.dm.target import (
+    ALWAYS,
     Action,
     Fail,
     Params,
     Remap,
     Script,
     Segment,
+    Steady,
     Steps,
     Target,
     Word,
@@ -98,6 +100,23 @@ class Snapshot(Target):
         steps = {Op.READ: self._read, Op.WRITE: self._write, Op.DISCARD: self._discard}[bio.op]
         return Script(lambda: steps(bio), locks_for(self._shared, [self.copy], bio))
 
+    def steady(self, sector: int) -> Steady:
+        """Where chunks have been copied to is known, until the copy is lost or full.
+
+        Of others only a FLUSH is: a READ holds a lock, without which a write to the origin could
+        copy the chunk and change it there while the READ is still on its way.
+        """
+        size = self.copy.chunk_sectors
+        run = alike(sector // size, self._distance)
+        ops = ALWAYS.ops if self._distance(run.start) is not None else frozenset({Op.FLUSH})
+        return Steady(run.start * size, run.stop * size, ops, changes=(self._shared.changes,))
+
+    def _distance(self, chunk: int) -> int | None:
+        """How far from a chunk its copy lies, in chunks; None if there is none."""
+        size = self.copy.chunk_sectors
+        held = self.copy.holds(chunk * size, size)
+        return self.copy.store.chunks[chunk] - chunk if held else None
+
     @property
     def _shared(self) -> Origin:
         return origin_of(self.origin)
@@ -124,6 +143,7 @@ class Snapshot(Target):
             raise
         if self.kind == "PO":
             self.copy.is_full = True
+            self.copy.changed()
         else:
             yield from self.copy.invalidate()
         self.raise_event()
@@ -173,8 +193,8 @@ class Snapshot(Target):
         self.is_suspended = False
 
     def stop(self) -> None:
-        if self.copy.owner is self and self.copy in self._shared.copies:
-            self._shared.copies.remove(self.copy)
+        if self.copy.owner is self:
+            self._shared.remove(self.copy)
 
     def _take(self, copy: Copy) -> None:
         """Make a copy this snapshot's, its losses events of this device."""
@@ -182,7 +202,7 @@ class Snapshot(Target):
         copy.owner, copy.sector_count = self, self.sector_count
         copy.on_lost = lambda: self.raise_event()
         assert copy not in self._shared.copies, "the snapshot before this one has been stopped"
-        self._shared.copies.append(copy)
+        self._shared.add(copy)
 
 
 def _check_chunk(
