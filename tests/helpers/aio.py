@@ -1,4 +1,4 @@
-"""The kernel's asynchronous reads (io_submit), as qemu, fio and loop devices send them."""
+"""The kernel's asynchronous I/O (io_submit), as qemu, fio and loop devices send it."""
 
 import ctypes
 import errno
@@ -17,6 +17,7 @@ _IOCB = struct.Struct("<QIIHhIQQqQII")
 _EVENT = struct.Struct("<QQqq")
 
 _IOCB_CMD_PREAD = 0
+_IOCB_CMD_PWRITE = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,12 +29,14 @@ class AsyncReads:
     """
 
     SIZE = 4096
+    _COMMAND = _IOCB_CMD_PREAD
+    _FLAGS = os.O_RDONLY
 
     def __init__(self, path: os.PathLike[str], offsets: list[int]) -> None:
         self._setup, self._destroy, self._submit, self._getevents = _CALLS[platform.machine()]
         self._offsets = offsets
         self._buffer = mmap.mmap(-1, self.SIZE * len(offsets))
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        self._fd = os.open(path, self._FLAGS | os.O_DIRECT)
         self._context = ctypes.c_ulong(0)
         self._call(self._setup, len(offsets), ctypes.byref(self._context))
 
@@ -46,7 +49,7 @@ class AsyncReads:
         blocks = [
             ctypes.create_string_buffer(
                 _IOCB.pack(
-                    index, 0, 0, _IOCB_CMD_PREAD, 0, self._fd,
+                    index, 0, 0, self._COMMAND, 0, self._fd,
                     address + index * self.SIZE, self.SIZE, offset, 0, 0, 0,
                 )
             )
@@ -54,17 +57,17 @@ class AsyncReads:
         ]  # fmt: skip
         pointers = (ctypes.c_void_p * len(blocks))(*map(ctypes.addressof, blocks))
         sent = self._call(self._submit, self._context, len(blocks), pointers)
-        assert sent == len(blocks), f"{sent} of {len(blocks)} reads were taken"
+        assert sent == len(blocks), f"{sent} of {len(blocks)} were taken"
 
     def done_count(self, at_least: int = 0) -> int:
-        """Take the reads that have ended, waiting for so many; each must have been whole."""
+        """Take those that have ended, waiting for so many; each must have been whole."""
         events = ctypes.create_string_buffer(_EVENT.size * len(self._offsets))
         count = self._call(
             self._getevents, self._context, ctypes.c_long(at_least),
             ctypes.c_long(len(self._offsets)), events, None if at_least else bytes(16),
         )  # fmt: skip
         results = [event[2] for event in _EVENT.iter_unpack(events.raw[: count * _EVENT.size])]
-        assert set(results) <= {self.SIZE}, f"reads ended with {results}"
+        assert set(results) <= {self.SIZE}, f"they ended with {results}"
         return count
 
     def data(self) -> bytes:
@@ -89,3 +92,14 @@ class AsyncReads:
         self._call(self._destroy, self._context)
         os.close(self._fd)
         self._buffer.close()
+
+
+class AsyncWrites(AsyncReads):
+    """The same for writes, each of its part of data."""
+
+    _COMMAND = _IOCB_CMD_PWRITE
+    _FLAGS = os.O_RDWR
+
+    def __init__(self, path: os.PathLike[str], offsets: list[int], data: bytes) -> None:
+        super().__init__(path, offsets)
+        self._buffer[:] = data

@@ -17,6 +17,7 @@ BOTH_WAYS = {
     "test_filesystems",
     "test_holding",
     "test_holes",
+    "test_hung_stores",
     "test_live_tree",
     "test_load",
     "test_store_errors",
