@@ -128,7 +128,7 @@ state() {
 compiled() {
     (
         shopt -s nullglob
-        sha256sum fusedm/*/*.p[xy][xd] fusedm/dmsetup/client.c fusedm/*/*.so fusedm/*/*.bin
+        sha256sum fusedm/*/*.p[xy][xd] fusedm/*/*.h fusedm/dmsetup/client.c fusedm/*/*.so fusedm/*/*.bin
     )
 }
 

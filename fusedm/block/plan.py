@@ -68,9 +68,6 @@ class KeyslotSource(Protocol):
     def is_ready(self, key: CryptoKey) -> bool:
         """Whether take_now would succeed."""
 
-    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
-        """Whether transforming so much under the key belongs in a worker thread."""
-
     def take_now(self, key: CryptoKey) -> SlotHold:
         """A slot that already holds the key; only after is_ready, in the same synchronous step."""
 
@@ -247,12 +244,3 @@ class Plan:
     root: Node
     visits: list[tuple[IoStats, Op, int]]
     extents: list[Extent]
-
-    def begin(self) -> list[float]:
-        """Its bios are in flight from now on; returns what is to be given to end."""
-        return [stats.begin(op) for stats, op, _ in self.visits]
-
-    def end(self, began: list[float]) -> None:
-        """Its bios have ended, well or not."""
-        for (stats, op, sector_count), when in zip(self.visits, began, strict=True):
-            stats.end(op, sector_count, when)

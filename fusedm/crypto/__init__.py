@@ -1,8 +1,8 @@
 """Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
 
-from fusedm.crypto.carry_out import can_carry_out_now, do_all
+from fusedm.crypto.carry_out import can_carry_out_now
 from fusedm.crypto.cipher_spec import CipherSpec, parse_cipher_spec
-from fusedm.crypto.ciphers import make_sector_cipher
+from fusedm.crypto.ciphers import is_slow, make_sector_cipher
 from fusedm.crypto.compiled import CompiledCipher
 from fusedm.crypto.data_units import decrypt_data, runs_of_data
 from fusedm.crypto.engine import InlineEngine
@@ -14,7 +14,7 @@ from fusedm.crypto.engine_profiles import (
     EngineProfile,
     engine_profile,
 )
-from fusedm.crypto.evp import EVP_MODES, EvpCipher, libcrypto_version
+from fusedm.crypto.evp import EvpCipher, libcrypto_version
 from fusedm.crypto.fallback import Fallback
 from fusedm.crypto.keyslots import SlotState
 from fusedm.crypto.luks_keys import open_key_slot
@@ -45,7 +45,6 @@ from fusedm.crypto.wrapped_keys import (
 __all__ = [
     "BARE",
     "ENGINE_PROFILES",
-    "EVP_MODES",
     "FAULT_KINDS",
     "MAX_IMPORT_SIZE",
     "MAX_KEYSLOTS",
@@ -68,9 +67,9 @@ __all__ = [
     "Workers",
     "can_carry_out_now",
     "decrypt_data",
-    "do_all",
     "engine_profile",
     "evict_key",
+    "is_slow",
     "key_slots",
     "libcrypto_version",
     "make_plan",

@@ -1,20 +1,19 @@
-"""Carrying out plans: on the spot where nothing has to wait, else waiting, by the same code.
+"""Carrying out plans: the waiting way and the way on the spot.
 
 There is nothing to decide here. can_carry_out_now says whether a plan has anything to wait for;
-since it looks and carry_out_now acts within one synchronous step, looking is as good as reserving:
-carry_out then comes to its end without a wait.
+since it looks and carry_out_now acts within one synchronous step, looking is as good as reserving.
 
-Order of waiting: first all range locks of the plan, in one global order; then, leaf by leaf, a
-keyslot. Whoever holds a keyslot waits for its own worker thread only. Hence no circle.
+Order on the waiting way: first all range locks of the plan, in one global order; then, leaf by
+leaf, a keyslot. Whoever holds a keyslot waits for its own worker thread only. Hence no circle.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 
 from fusedm.block import Bio, Op, RangeLocks
-from fusedm.block.errors import BlockIOError, CryptoError
+from fusedm.block.errors import BlockIOError, CryptoError, WouldBlock
 from fusedm.block.plan import (
     Cipher,
     Completed,
@@ -23,7 +22,6 @@ from fusedm.block.plan import (
     Failed,
     Hooked,
     KeyslotSource,
-    Leaf,
     LeafIO,
     Node,
     Patch,
@@ -34,6 +32,7 @@ from fusedm.block.plan import (
     Transformed,
 )
 from fusedm.block.range_locks import Extent, Hold, merged
+from fusedm.crypto.ciphers import is_slow
 from fusedm.crypto.data_units import decrypt_data
 
 
@@ -65,11 +64,48 @@ def carry_out_now(node: Node) -> None:
 
     Raises: BlockIOError.
     """
-    try:
-        carry_out(node).send(None)
-    except StopIteration:
-        return
-    raise AssertionError(f"{node} had something to wait for")
+    match node:
+        case LeafIO(leaf, bio, route, slots):
+            if slots is None:
+                leaf.perform(bio, None)
+            else:
+                _count_native(route)
+                hold = _take_now(slots, bio, leaf.name)
+                try:
+                    leaf.perform(bio, hold.cipher)
+                finally:
+                    hold.release()
+        case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
+            _count_fallback(route)
+            if bio.op is Op.READ:
+                carry_out_now(child)
+            hold = _take_now(slots, bio, device_name)
+            try:
+                transform(hold.cipher, bio, bounce)
+            finally:
+                hold.release()
+            if bio.op is Op.WRITE:
+                carry_out_now(child)
+        case Transformed(bio=bio, child=child):
+            if bio.op is Op.READ:
+                carry_out_now(child)
+            _transform_sectors(node)
+            if bio.op is Op.WRITE:
+                carry_out_now(child)
+        case Concat(parts):
+            _raise_first([_error_now(part) for part in parts])
+        case Hooked(end_io, bio, child):
+            _raise_first([end_io(bio, _error_now(child))])
+        case Patch(read, block, offset, payload, write):
+            carry_out_now(read)
+            block[offset : offset + len(payload)] = payload
+            carry_out_now(write)
+        case Completed(bio):
+            complete(bio)
+        case Failed(error):
+            raise error
+        case Delayed() | Scripted():
+            raise WouldBlock
 
 
 async def carry_out(node: Node) -> None:
@@ -80,12 +116,12 @@ async def carry_out(node: Node) -> None:
     match node:
         case LeafIO(leaf, bio, route, slots):
             if slots is None:
-                await _perform(leaf, bio, None, False)
+                await _perform(node, None, False)
             else:
                 _count_native(route)
                 hold = await _take(slots, bio, leaf.name)
                 try:
-                    await _perform(leaf, bio, hold.cipher, _is_slow(slots, bio))
+                    await _perform(node, hold.cipher, _is_slow(bio))
                 finally:
                     hold.release()
         case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
@@ -94,10 +130,7 @@ async def carry_out(node: Node) -> None:
                 await carry_out(child)
             hold = await _take(slots, bio, device_name)
             try:
-                if _is_slow(slots, bio):
-                    await trio.to_thread.run_sync(transform, hold.cipher, bio, bounce)
-                else:
-                    transform(hold.cipher, bio, bounce)
+                await _transform(hold.cipher, bio, bounce)
             finally:
                 hold.release()
             if bio.op is Op.WRITE:
@@ -111,39 +144,26 @@ async def carry_out(node: Node) -> None:
                 _transform_sectors(node)
             if bio.op is Op.WRITE:
                 await carry_out(child)
-        case Hooked(end_io, bio, child):
-            failed = None
-            try:
-                await carry_out(child)
-            except BlockIOError as error:
-                failed = error
-            failed = end_io(bio, failed)
-            if failed is not None:
-                raise failed
         case Concat(parts):
-            waiting = len(parts) - sum(map(can_carry_out_now, parts))
-            await do_all([partial(carry_out, part) for part in parts], at_once=waiting > 1)
+            await _carry_out_all(parts)
+        case Delayed(seconds, child, hurry, note):
+            await _delay(seconds, hurry, note)
+            await carry_out(child)
+        case Scripted(_, run):
+            await run()
+        case Hooked(end_io, bio, child):
+            _raise_first([end_io(bio, await _error(child))])
         case Patch(read, block, offset, payload, write):
             await carry_out(read)
             block[offset : offset + len(payload)] = payload
             await carry_out(write)
-        case Scripted(_, run):
-            await run()
-        case Delayed(seconds, child, hurry, note):
-            await _delay(seconds, hurry, note)
-            await carry_out(child)
-        case Completed(bio):
-            if bio.op is Op.READ:
-                bio.data[:] = bytes(len(bio.data))
-        case Failed(error):
-            raise error
+        case Completed() | Failed():
+            carry_out_now(node)
 
 
-async def carry_out_locked(node: Node, extents: Sequence[Extent]) -> None:
-    """The same with ranges of leaf sectors held, taken in the one global order.
-
-    Raises: BlockIOError.
-    """
+@asynccontextmanager
+async def locked(extents: Sequence[Extent]) -> AsyncIterator[None]:
+    """Hold ranges of leaf sectors, taken in the one global order."""
     held: list[tuple[RangeLocks, Hold]] = []
     try:
         for locks, ranges in merged(extents):
@@ -152,35 +172,10 @@ async def carry_out_locked(node: Node, extents: Sequence[Extent]) -> None:
             held.append((locks, hold))
             if not hold.granted:
                 await granted.wait()
-        await carry_out(node)
+        yield
     finally:
         for locks, hold in held:
             locks.release(hold)
-
-
-async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) -> None:
-    """Do several things, each to its end: at the same time, or one after the other.
-
-    Raises: BlockIOError, the first of their errors.
-    """
-    errors: list[BlockIOError | None] = [None] * len(works)
-
-    async def do(index: int) -> None:
-        try:
-            await works[index]()
-        except BlockIOError as error:
-            errors[index] = error
-
-    if at_once:
-        async with trio.open_nursery() as nursery:
-            for index in range(len(works)):
-                nursery.start_soon(do, index)
-    else:
-        for index in range(len(works)):
-            await do(index)
-    for error in errors:
-        if error is not None:
-            raise error
 
 
 def transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
@@ -200,6 +195,12 @@ def _transform_sectors(node: Transformed) -> None:
         node.cipher.decrypt(node.number, node.bounce, node.bounce)
 
 
+def complete(bio: Bio) -> None:
+    """End a bio without a device: a READ gets zeros."""
+    if bio.op is Op.READ:
+        bio.data[:] = bytes(len(bio.data))
+
+
 async def _delay(
     seconds: float, hurry: Callable[[], Awaitable[None]], note: Callable[[int], None] | None
 ) -> None:
@@ -215,29 +216,79 @@ async def _delay(
 
 def _can_transform_now(slots: KeyslotSource, bio: Bio) -> bool:
     assert bio.crypt is not None, "only for bios with a context"
-    return not _is_slow(slots, bio) and slots.is_ready(bio.crypt.key)
+    return not _is_slow(bio) and slots.is_ready(bio.crypt.key)
 
 
-def _is_slow(slots: KeyslotSource, bio: Bio) -> bool:
+def _is_slow(bio: Bio) -> bool:
+    """Whether transforming its data belongs in a worker thread."""
     assert bio.crypt is not None, "only for bios with a context"
-    return slots.is_slow(bio.crypt.key, len(bio.data))
+    return is_slow(bio.crypt.key.config.mode, len(bio.data))
 
 
-async def _take(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
-    """A keyslot for a bio; one that cannot be programmed, or a refused key, fails the bio."""
+def _take_now(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
+    """A keyslot that is ready; a key that hardware without slots refuses fails the bio."""
     assert bio.crypt is not None, "only for bios with a context"
-    key = bio.crypt.key
     try:
-        return slots.take_now(key) if slots.is_ready(key) else await slots.take(key)
+        return slots.take_now(bio.crypt.key)
     except CryptoError as error:
         raise BlockIOError(error.errno, device_name, f"{bio}: {error}") from error
 
 
-async def _perform(leaf: Leaf, bio: Bio, cipher: Cipher | None, slow: bool) -> None:
-    if slow or leaf.may_block(bio.op):
-        await leaf.run_in_thread(partial(leaf.perform, bio, cipher))
+async def _take(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
+    """A keyslot for a bio; a slot that cannot be programmed fails the bio with its errno."""
+    assert bio.crypt is not None, "only for bios with a context"
+    try:
+        return await slots.take(bio.crypt.key)
+    except CryptoError as error:
+        raise BlockIOError(error.errno, device_name, f"{bio}: {error}") from error
+
+
+async def _perform(node: LeafIO, cipher: Cipher | None, slow: bool) -> None:
+    if slow or node.leaf.may_block(node.bio.op):
+        await node.leaf.run_in_thread(lambda: node.leaf.perform(node.bio, cipher))
     else:
-        leaf.perform(bio, cipher)
+        node.leaf.perform(node.bio, cipher)
+
+
+async def _transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
+    if _is_slow(bio):
+        await trio.to_thread.run_sync(transform, cipher, bio, bounce)
+    else:
+        transform(cipher, bio, bounce)
+
+
+async def _carry_out_all(parts: Sequence[Node]) -> None:
+    errors: list[BlockIOError | None] = [None] * len(parts)
+
+    async def one(index: int, part: Node) -> None:
+        errors[index] = await _error(part)
+
+    async with trio.open_nursery() as nursery:
+        for index, part in enumerate(parts):
+            nursery.start_soon(one, index, part)
+    _raise_first(errors)
+
+
+async def _error(node: Node) -> BlockIOError | None:
+    try:
+        await carry_out(node)
+    except BlockIOError as error:
+        return error
+    return None
+
+
+def _error_now(node: Node) -> BlockIOError | None:
+    try:
+        carry_out_now(node)
+    except BlockIOError as error:
+        return error
+    return None
+
+
+def _raise_first(errors: Sequence[BlockIOError | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _count_native(route: Route) -> None:

@@ -31,7 +31,7 @@ IV_MODES = ("plain", "plain64", "plain64be", "essiv", "benbi", "null", "eboiv")
 MAX_KEY_COUNT = 1024
 
 #: Digests of the size of an AES key, by their names in the kernel.
-DIGESTS: Mapping[str, Callable[[bytes | bytearray], bytes]] = {
+DIGESTS: Mapping[str, Callable[[bytes | bytearray | memoryview], bytes]] = {
     "sha256": lambda key: hashlib.sha256(key).digest(),
     "sha3-256": lambda key: hashlib.sha3_256(key).digest(),
     "blake2b-256": lambda key: hashlib.blake2b(key, digest_size=32).digest(),

@@ -22,9 +22,14 @@ cdef struct UnitCipher:
 
 cdef class CompiledCipher:
     cdef UnitCipher units
-    cdef int transform(self, UnitTransform work, object dun, object src, object dst) except -1
+    cdef readonly bint keeps_zeros
+    cdef size_t bytes_on_the_spot
 
 
+cdef int run_encrypt(const UnitCipher *cipher, object number, object src, object dst) except -1
+cdef int run_decrypt(
+    const UnitCipher *cipher, object number, object src, object dst, bint keeps_zeros
+) except -1
 cdef bint decrypt_with_holes(
     const UnitCipher *cipher, uint64_t low, uint64_t high,
     const unsigned char *source, unsigned char *target, size_t length,

@@ -4,55 +4,96 @@
 import errno
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint64_t
+from libc.stdint cimport SIZE_MAX, uint64_t
 from libc.string cimport memcmp, memset
 
 from fusedm.block.errors import CryptoError
 
 
 cdef class CompiledCipher:
-    """A key made ready in compiled code; any number of threads may use it at once."""
+    """A key made ready in compiled code; any number of threads may use it at once.
+
+    With keeps_zeros a unit of zeros is a hole, and is not decrypted. A cipher much slower than
+    copying says how many bytes it may be given where nobody should have to wait.
+    """
+
+    def __cinit__(self):
+        self.bytes_on_the_spot = SIZE_MAX
 
     @property
     def data_unit_size(self):
         """How many bytes are transformed as one."""
         return self.units.unit
 
+    def is_slow(self, size_t length_bytes):
+        """Whether transforming so much belongs in a worker thread."""
+        return length_bytes > self.bytes_on_the_spot
+
     def encrypt(self, dun, src, dst):
         """Encrypt each data unit of src into dst, which may be src."""
-        self.transform(self.units.encrypt, dun, src, dst)
+        run_encrypt(&self.units, dun, src, dst)
 
     def decrypt(self, dun, src, dst):
         """Decrypt each data unit of src into dst, which may be src."""
-        self.transform(self.units.decrypt, dun, src, dst)
+        run_decrypt(&self.units, dun, src, dst, self.keeps_zeros)
 
-    cdef int transform(self, UnitTransform work, object dun, object src, object dst) except -1:
-        cdef uint64_t low = dun & 0xFFFFFFFFFFFFFFFF
-        cdef uint64_t high = dun >> 64
-        cdef Py_buffer source, target
-        cdef bint done = True
-        if work == NULL:
-            raise TypeError("a cipher of no kind")
-        PyObject_GetBuffer(src, &source, PyBUF_SIMPLE)
+
+cdef int run_encrypt(const UnitCipher *cipher, object number, object src, object dst) except -1:
+    """Encrypt src into dst for a caller in Python.
+
+    Raises: CryptoError: EINVAL for lengths that do not fit, EIO if libcrypto fails.
+            OverflowError for a number of more than 128 bits.
+    """
+    return run(cipher, True, number, src, dst, False)
+
+
+cdef int run_decrypt(
+    const UnitCipher *cipher, object number, object src, object dst, bint keeps_zeros
+) except -1:
+    """The same for decrypting, perhaps all but zeros."""
+    return run(cipher, False, number, src, dst, keeps_zeros)
+
+
+cdef int run(
+    const UnitCipher *cipher, bint encrypts, object number, object src, object dst,
+    bint keeps_zeros,
+) except -1:
+    cdef uint64_t low = number & 0xFFFFFFFFFFFFFFFF
+    cdef uint64_t high = number >> 64
+    cdef Py_buffer source, target
+    cdef bint done = True
+    if cipher.unit == 0:
+        raise TypeError("this cipher was given no key")
+    PyObject_GetBuffer(src, &source, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(dst, &target, PyBUF_WRITABLE)
         try:
-            PyObject_GetBuffer(dst, &target, PyBUF_WRITABLE)
-            try:
-                if source.len % <Py_ssize_t>self.units.unit or source.len != target.len:
-                    text = f"data units of {self.units.unit}"
-                    raise CryptoError(f"{source.len} bytes into {target.len}, {text}")
-                if source.len:
-                    with nogil:
-                        done = work(
-                            self.units.state, low, high, <const unsigned char *>source.buf,
-                            <unsigned char *>target.buf, source.len,
-                        )
-            finally:
-                PyBuffer_Release(&target)
+            if source.len % <Py_ssize_t>cipher.unit or source.len != target.len:
+                text = f"data units of {cipher.unit}"
+                raise CryptoError(f"{source.len} bytes into {target.len}, {text}")
+            with nogil:
+                done = carry_out(
+                    cipher, encrypts, low, high, <const unsigned char *>source.buf,
+                    <unsigned char *>target.buf, source.len, keeps_zeros,
+                )
         finally:
-            PyBuffer_Release(&source)
-        if not done:
-            raise CryptoError("libcrypto failed", errno.EIO)
-        return 0
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
+    if not done:
+        raise CryptoError("libcrypto failed", errno.EIO)
+    return 0
+
+
+cdef bint carry_out(
+    const UnitCipher *cipher, bint encrypts, uint64_t low, uint64_t high,
+    const unsigned char *source, unsigned char *target, size_t length, bint keeps_zeros,
+) noexcept nogil:
+    if encrypts:
+        return cipher.encrypt(cipher.state, low, high, source, target, length)
+    if keeps_zeros:
+        return decrypt_with_holes(cipher, low, high, source, target, length)
+    return cipher.decrypt(cipher.state, low, high, source, target, length)
 
 
 cdef bint decrypt_with_holes(

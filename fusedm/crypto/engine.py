@@ -5,7 +5,7 @@ import errno
 from fusedm.block import Capabilities, CryptoKey, KeyType
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
-from fusedm.crypto.ciphers import ENGINE, STRICT_ENGINE
+from fusedm.crypto.ciphers import make_cipher
 from fusedm.crypto.engine_faults import EngineFaults, FaultyHardware
 from fusedm.crypto.profile import (
     KeyslotProfile,
@@ -18,11 +18,11 @@ from fusedm.crypto.wrapped_keys import KeyManager
 
 
 class EngineCiphers:
-    """An engine's ciphers, compiled where there are such; wrapped keys are unwrapped for them."""
+    """An engine's ciphers; wrapped keys are unwrapped for them."""
 
     def __init__(self, key_manager: KeyManager | None = None) -> None:
         self._key_manager = key_manager
-        self.kind = ENGINE
+        self.takes_weak_keys = False
 
     def make(self, key: CryptoKey) -> Cipher:
         """A key made ready for use.
@@ -31,19 +31,15 @@ class EngineCiphers:
                 not this engine's, EOPNOTSUPP where there is no key manager.
         """
         if not key.config.is_wrapped:
-            return self.kind.make(key)
+            return make_cipher(key, self.takes_weak_keys)
         if self._key_manager is None:
             text = f"key {key.name!r} is hardware-wrapped, this engine takes raw keys only"
             raise CryptoError(text, errno.EOPNOTSUPP)
         inline = self._key_manager.inline_key(key)
         try:
-            return self.kind.make(inline)
+            return make_cipher(inline, self.takes_weak_keys)
         finally:
             inline.wipe()
-
-    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
-        """Whether transforming so much belongs in a worker thread."""
-        return self.kind.is_slow(key, length_bytes)
 
 
 class InlineEngine:
@@ -73,15 +69,15 @@ class InlineEngine:
         self._ciphers = EngineCiphers(key_manager)
         self.slots: Profile = (
             KeyslotProfile(
-                keyslots, program_latency_seconds, before_program, self._ciphers, self.hardware
+                keyslots, program_latency_seconds, before_program, self._ciphers.make, self.hardware
             )
             if keyslots
-            else PassthroughProfile(self._ciphers, self.hardware)
+            else PassthroughProfile(self._ciphers.make, self.hardware)
         )
 
     def take_weak_keys(self) -> None:
         """Take XTS keys of equal halves, as hardware does; for strict mode."""
-        self._ciphers.kind = STRICT_ENGINE
+        self._ciphers.takes_weak_keys = True
 
     def check_key(self, key: CryptoKey) -> None:
         """Refuse a wrapped key that this engine cannot use.

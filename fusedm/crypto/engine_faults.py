@@ -16,7 +16,7 @@ from fusedm.block import CryptoKey
 from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import BlockIOError, CryptoError, Status
 from fusedm.block.plan import Cipher
-from fusedm.crypto.ciphers import ENGINE
+from fusedm.crypto.ciphers import make_cipher
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class FaultyHardware:
     def _wrong_cipher(self, key: CryptoKey) -> Cipher:
         config = key.config.as_raw
         wrong = self._dice["wrong_key"].randbytes(config.key_size)
-        return ENGINE.make(CryptoKey("wrong", config, wrong))
+        return make_cipher(CryptoKey("wrong", config, wrong))
 
 
 class FaultyCipher:

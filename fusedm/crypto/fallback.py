@@ -10,7 +10,6 @@ from collections.abc import Callable
 from fusedm.block import Bio, CryptoKey, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Node, Route, SlotHold, SoftwareCrypt
-from fusedm.crypto.ciphers import SOFTWARE
 from fusedm.crypto.profile import KeyslotProfile
 
 #: As many as the kernel's fallback has (its num_keyslots parameter).
@@ -80,10 +79,6 @@ class Fallback:
         if self._profile is None:
             self._profile = KeyslotProfile(FALLBACK_KEYSLOTS)
         return await self._profile.take(key)
-
-    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool:
-        """Whether a worker thread should do it."""
-        return SOFTWARE.is_slow(key, length_bytes)
 
     def check_evictable(self, key: CryptoKey) -> None:
         """Raises: KeyBusy while a transform uses the key."""

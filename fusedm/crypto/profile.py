@@ -15,14 +15,13 @@ import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
 from fusedm.block.crypt_ctx import CryptoKey
 from fusedm.block.errors import CryptoError
 from fusedm.block.plan import Cipher
-from fusedm.crypto.ciphers import SOFTWARE
+from fusedm.crypto.ciphers import make_cipher
 from fusedm.crypto.engine_faults import NO_SLOT, FaultyHardware
 from fusedm.crypto.keyslots import Keyslots, SlotState
 
@@ -30,11 +29,8 @@ from fusedm.crypto.keyslots import Keyslots, SlotState
 ProgramHook = Callable[[int, CryptoKey], None]
 
 
-class KeyMaker(Protocol):
-    """Whose ciphers a profile hands out."""
-
-    def make(self, key: CryptoKey) -> Cipher: ...
-    def is_slow(self, key: CryptoKey, length_bytes: int) -> bool: ...
+#: What makes the ciphers that a profile hands out.
+KeyMaker = Callable[[CryptoKey], Cipher]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +93,10 @@ class KeyslotProfile:
         slot_count: int,
         program_latency_seconds: float = 0.0,
         before_program: ProgramHook | None = None,
-        ciphers: KeyMaker = SOFTWARE,
+        make: KeyMaker = make_cipher,
         faults: FaultyHardware | None = None,
     ) -> None:
-        self.is_slow = ciphers.is_slow
-        self._ciphers = ciphers
+        self._make = make
         self.slots = Keyslots(slot_count)
         self._registers = [SlotRegister(self, index) for index in range(slot_count)]
         self._latency = program_latency_seconds
@@ -256,7 +251,7 @@ class KeyslotProfile:
             await trio.sleep(self._latency)
         if self._before_program is not None:
             self._before_program(index, key)
-        cipher = self._ciphers.make(key)
+        cipher = self._make(key)
         if self._faults is not None:
             cipher = self._faults.program(index, key, cipher)
         self._registers[index].loaded = cipher
@@ -265,7 +260,7 @@ class KeyslotProfile:
         """After a reset under a bio: every key again, before the next bio is let in."""
         for index, slot in enumerate(self.slots.slots):
             if slot.key is not None and slot.state in (SlotState.IDLE, SlotState.IN_USE):
-                cipher = self._ciphers.make(slot.key)
+                cipher = self._make(slot.key)
                 self._registers[index].loaded = hardware.refresh(index, slot.key, cipher)
                 slot.counts.programs += 1
 
@@ -298,9 +293,8 @@ class PassthroughProfile:
 
     slot_count = 0
 
-    def __init__(self, ciphers: KeyMaker = SOFTWARE, faults: FaultyHardware | None = None) -> None:
-        self.is_slow = ciphers.is_slow
-        self._ciphers = ciphers
+    def __init__(self, make: KeyMaker = make_cipher, faults: FaultyHardware | None = None) -> None:
+        self._make = make
         self._faults = faults
         self._keys: dict[CryptoKey, RequestKey] = {}
 
@@ -315,7 +309,7 @@ class PassthroughProfile:
     def take_now(self, key: CryptoKey) -> RequestKey:
         """The key as the request carries it."""
         if key not in self._keys:
-            cipher = self._ciphers.make(key)
+            cipher = self._make(key)
             if self._faults is not None:
                 cipher = self._faults.program(NO_SLOT, key, cipher)
             self._keys[key] = RequestKey(cipher)

@@ -16,7 +16,7 @@ from fusedm.block.crypt_ctx import dun_limit
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import KeyslotSource, SlotHold
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.crypto import EVP_MODES, CompiledCipher
+from fusedm.crypto import CompiledCipher
 from fusedm.files.handles import Handles, OpenDevice
 from fusedm.files.path import Path
 from fusedm.system import System, View
@@ -24,6 +24,9 @@ from fusedm.system import System, View
 #: Stretches remembered for an open file; a file that has more forgets them all at once. They are a
 #: few hundred bytes each, and found anew in some ten microseconds.
 MAX_STRETCHES = 4096
+
+#: Compiled code numbers data units with 128 bits; only Adiantum has more.
+_NUMBER_LIMIT = 1 << 128
 
 _BEGIN = attrgetter("begin")
 
@@ -167,7 +170,7 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
         able = span.leaf.capabilities
         if span.native is not None:
             able = able.intersect(span.native)
-        if config.mode not in EVP_MODES or not span.passes_crypto or not able.supports(config):
+        if not span.passes_crypto or not able.supports(config):
             return bare
         whole.slots = span.leaf.engine_slots
     descriptor = span.leaf.direct_fd()
@@ -197,4 +200,5 @@ def _limit(view: View) -> int:
     if view.key is None:
         return view.size
     config = view.key.config
-    return min(view.size, (dun_limit(config) - view.dun_base) * config.data_unit_size)
+    limit = min(dun_limit(config), _NUMBER_LIMIT)
+    return min(view.size, (limit - view.dun_base) * config.data_unit_size)

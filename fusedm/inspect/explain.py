@@ -9,7 +9,7 @@ from typing import Any
 from fusedm.block import NO_DATA, Bio, BlockDevice, Op
 from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.crypto import EVP_MODES, Request, can_carry_out_now, make_plan
+from fusedm.crypto import Request, can_carry_out_now, make_plan
 from fusedm.dm import MappedDevice
 from fusedm.files import find_stretch, read_requests, write_requests
 from fusedm.fuse import MAX_DATA_SIZE
@@ -114,8 +114,6 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
     if offset % view.block_size or length % view.block_size:
         found.append(f"it is not of whole blocks of {view.block_size} bytes")
     span, key = stretch.span, view.key
-    if key is not None and key.config.mode not in EVP_MODES:
-        found.append(f"engines have no compiled cipher for {key.config.mode}")
     if span.leaf is None or Op.READ not in span.ops:
         return [*found, "a target on the way looks at each bio"]
     if span.cipher is not None:

@@ -24,6 +24,7 @@ from fusedm.block.plan import (
     Transformed,
 )
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.crypto import is_slow
 from fusedm.dm import MappedDevice
 
 Json = dict[str, Any]
@@ -142,7 +143,7 @@ class Walk:
         key = bio.crypt.key
         if not slots.is_ready(key):
             self.waits_on[f"a keyslot of {whose}: {_why_no_slot(slots, key)}"] = None
-        if slots.is_slow(key, len(bio.data)):
+        if is_slow(key.config.mode, len(bio.data)):
             units = len(bio.data) // key.config.data_unit_size
             self.waits_on[f"a worker thread for {units} data units in {whose}"] = None
         return {

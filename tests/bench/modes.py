@@ -1,6 +1,6 @@
-"""How fast the ciphers of each mode are: .venv/bin/python -m tests.bench.modes [MODE ...]
+"""How fast ciphers are: .venv/bin/python -m tests.bench.modes [MODE | CIPHER ...]
 
-Prints a JSON line for each mode, cipher (the software's, and the engines' where theirs is another),
+Modes are contexts', ciphers are words of crypt's tables. Prints a JSON line for each, its unit,
 length of call and direction: MiB per second of processor time, the median and the best of several
 runs. Others on the machine cost caches only. Never collected by pytest.
 """
@@ -13,10 +13,12 @@ from collections.abc import Callable
 from functools import partial
 
 from fusedm.block import MODES, CryptoConfig, CryptoKey
-from fusedm.crypto import EVP_MODES
-from fusedm.crypto.ciphers import ENGINE, SOFTWARE
+from fusedm.block.plan import Cipher
+from fusedm.crypto import make_sector_cipher, parse_cipher_spec
+from fusedm.crypto.ciphers import make_cipher
 
-DATA_UNIT_SIZES = (4096, 512)
+CIPHERS = ("aes-xts-plain64", "aes-cbc-essiv:sha256", "aes-cbc-plain64", "aes:2-xts-plain64")
+UNIT_SIZES = (4096, 512)
 CALL_BYTES = (4 << 10, 128 << 10, 1 << 20)
 RUNS = 5
 RUN_SECONDS = 0.05
@@ -34,19 +36,25 @@ def mib_per_second(call: Callable[[], None], call_bytes: int) -> list[float]:
     return sorted(speeds)
 
 
-def measure(mode: str, data_unit_size: int, call_bytes: int, by_engine: bool) -> None:
+def cipher_of(name: str, unit: int) -> Cipher:
+    """A mode's, or one of crypt's with its largest key."""
+    if name in MODES:
+        config = CryptoConfig(name, unit, 8)
+        return make_cipher(CryptoKey("bench", config, bytes(range(config.key_size))))
+    spec = parse_cipher_spec(name)
+    return make_sector_cipher(spec, memoryview(bytes(range(spec.key_sizes[-1]))), unit, False)
+
+
+def measure(name: str, unit: int, call_bytes: int) -> None:
     """Print both directions."""
-    config = CryptoConfig(mode, data_unit_size, 8)
-    maker = ENGINE if by_engine else SOFTWARE
-    cipher = maker.make(CryptoKey("bench", config, bytes(range(config.key_size))))
+    cipher = cipher_of(name, unit)
     src, dst = memoryview(bytes(call_bytes)), memoryview(bytearray(call_bytes))
     for direction in ("encrypt", "decrypt"):
         call = partial(getattr(cipher, direction), 1000, src, dst)
         speeds = mib_per_second(call, call_bytes)
         line = {
-            "mode": mode,
-            "cipher": "engine" if by_engine else "software",
-            "data_unit_size": data_unit_size,
+            "cipher": name,
+            "unit": unit,
             "call_bytes": call_bytes,
             "direction": direction,
             "mib_per_s": round(statistics.median(speeds), 1),
@@ -56,9 +64,7 @@ def measure(mode: str, data_unit_size: int, call_bytes: int, by_engine: bool) ->
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or MODES:
-        for unit in DATA_UNIT_SIZES:
+    for chosen in sys.argv[1:] or (*MODES, *CIPHERS):
+        for size in UNIT_SIZES:
             for length in CALL_BYTES:
-                measure(chosen, unit, length, by_engine=False)
-                if chosen in EVP_MODES:
-                    measure(chosen, unit, length, by_engine=True)
+                measure(chosen, size, length)

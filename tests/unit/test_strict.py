@@ -15,12 +15,12 @@ from fusedm.block import (
     Op,
 )
 from fusedm.block.errors import CryptoError, StackError, TableError
-from fusedm.crypto import InlineEngine, ciphers, evict_key, start_using_key, submit_bio
+from fusedm.crypto import InlineEngine, evict_key, start_using_key, submit_bio
+from fusedm.crypto.evp import EVP_MODES
 from fusedm.fuse.sysfs import block_directory
 from tests.helpers import reference_xts
 from tests.helpers.builders import MODE, make_key, medium, pattern, read, write
 from tests.helpers.strict import MIXED, both, failed, make_system
-from tests.unit.crypto.test_ciphers import UnknownCipher
 
 KEY = make_key("k", 4096)
 WEAK = CryptoKey("weak", CryptoConfig(MODE, 4096, 8), b"\xab" * 64)
@@ -317,7 +317,7 @@ async def test_a_key_of_equal_halves_fails_its_first_bio_in_software_with_einval
 async def test_without_software_a_key_is_enopkg_unless_it_is_native_all_over(strict, monkeypatch):
     system = await make_system(strict, dm0="0 64 linear rich 0")
     key = make_key("s", 4096, mode="SM4-XTS")
-    monkeypatch.setattr(ciphers.algorithms, "SM4", UnknownCipher)
+    monkeypatch.setitem(EVP_MODES, "SM4-XTS", ("SM5", "xts", 32))
     refused(CryptoError, errno.ENOPKG, start_using_key, system.device("dm0"), key)
     system.swap_engine(
         "rich", InlineEngine(Capabilities.of({MODE: (512, 4096), key.config.mode: [4096]}, 8), 1)

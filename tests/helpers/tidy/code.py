@@ -13,14 +13,7 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
 
 #: The copies that are no copies of payload: (file, function) -> why.
 COPIES = {
-    ("crypto/carry_out.py", "carry_out"): "zeros for a READ that no device answers",
-    ("crypto/ciphers.py", "AesXts.__init__"): "the key, once for each cipher made",
-    ("crypto/adiantum.py", "AdiantumUnits.__init__"): "the key, once for each cipher made",
-    ("crypto/array_modes.py", "_xts"): "the key, once for each cipher made",
-    ("crypto/array_modes.py", "aes_cbc_essiv"): "the key and a zero IV, once for each cipher made",
-    ("crypto/array_modes.py", "_aes"): "the key of Adiantum's AES, once for each cipher made",
-    ("crypto/array_modes.py", "sector_arrays"): "a key, once for each cipher made",
-    ("crypto/array_modes.py", "_unit_mode"): "a zero IV, once for each cipher made",
+    ("crypto/carry_out.py", "complete"): "zeros for a READ that no device answers",
     ("crypto/luks_keys.py", "derive"): "a passphrase: the library takes nothing else",
     ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",
     ("dm/cow.py", "Copy._commit"): "zeros for the metadata of the next area",

@@ -55,7 +55,7 @@ def test_the_line_of_a_verb_in_the_list_is_how_the_verb_describes_itself(name):
 
 
 #: What takes long to load, and what only the daemon's side needs.
-HEAVY = ("trio", "pyfuse3", "numpy", "cryptography", "matplotlib", "fusedm.crypto", "fusedm.stack")
+HEAVY = ("trio", "pyfuse3", "cryptography", "matplotlib", "fusedm.crypto", "fusedm.stack")
 
 
 @pytest.mark.parametrize(

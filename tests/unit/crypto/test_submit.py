@@ -17,7 +17,7 @@ from fusedm.crypto import (
     submit_bio_nowait,
     submit_nowait,
 )
-from fusedm.crypto.ciphers import UNITS_ON_THE_SPOT
+from fusedm.crypto.ciphers import BYTES_ON_THE_SPOT
 from fusedm.stores import FaultyStore, MemoryStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import (
@@ -37,6 +37,7 @@ from tests.helpers.builders import (
 
 KEY = make_key()
 LARGE_UNIT = make_key("large", 4096)
+SLOW = make_key("slow", mode="SM4-XTS")
 ONE_DUN_BYTE = make_key("short", 512, dun_bytes=1)
 
 
@@ -201,9 +202,9 @@ async def a_delay_target(nursery):
 
 async def a_large_software_cipher(nursery):
     disk = make_disk()
-    start_using_key(disk, KEY)
-    await prime(disk.fallback, KEY)
-    return disk, disk, write_bio(0, pattern((UNITS_ON_THE_SPOT["AES-256-XTS"] + 1) * 512), KEY)
+    start_using_key(disk, SLOW)
+    await prime(disk.fallback, SLOW)
+    return disk, disk, write_bio(0, pattern(BYTES_ON_THE_SPOT["SM4-XTS"] + 512), SLOW)
 
 
 async def a_patch_below_which_a_key_is_missing(nursery):
@@ -269,7 +270,7 @@ async def test_one_of_several_requests_that_has_to_wait_stops_all():
 
 @pytest.mark.parametrize("slots", [None, 0, 2])
 async def test_what_has_nothing_to_wait_for_is_done_on_the_spot(slots):
-    disk, text = make_disk(slots=slots), pattern(UNITS_ON_THE_SPOT["AES-256-XTS"] * 512)
+    disk, text = make_disk(slots=slots), pattern(64 << 10)
     start_using_key(disk, KEY)
     await prime(disk.fallback if slots is None else disk.engine.slots, KEY)
     submit_bio_nowait(disk, write_bio(0, text, KEY, 9))

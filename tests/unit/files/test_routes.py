@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.block import Span
-from fusedm.crypto.profile import KeyslotProfile
+from fusedm.block import MODES, Capabilities, Span
+from fusedm.crypto import EngineFaults, InlineEngine, KeyslotProfile
+from fusedm.crypto.engine_faults import FaultyHardware
 from fusedm.disk import Disk
 from fusedm.files.handles import OpenDevice
 from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
@@ -30,6 +31,7 @@ from tests.helpers.express_loop import (
     add_view,
     in_clear,
 )
+from tests.helpers.references import REFERENCES
 
 # Which have one.
 
@@ -223,10 +225,40 @@ async def test_a_view_that_needs_the_fallback_has_no_path_and_the_disk_has(
     assert loop.reads(loop.open("weak"), 0, 4096) is not None
 
 
+def add_disk_of(loop: RoutedLoop, mode: str) -> Disk:
+    """The disk "other", whose engine has another mode, and its key "other"."""
+    iv_size = MODES[mode].iv_size
+    engine = InlineEngine(Capabilities.of({mode: [4096]}, iv_size), 2)
+    disk = Disk("other", MemoryStore(SIZE), engine)
+    add_disk(loop.system, disk)
+    loop.system.add_key(make_key("other", 4096, iv_size, mode))
+    return disk
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_view_of_any_mode_has_a_path(loop: RoutedLoop, mode: str) -> None:
+    disk, text = add_disk_of(loop, mode), bytes(pattern(8192))
+    await add_view(loop.system, "home", "other", "other", 5)
+    handle, raw = loop.open("home"), bytes(loop.system.keys["other"].raw)
+    assert loop.writes(handle, 4096, text)
+    assert medium(disk, 8, 8192) == REFERENCES[mode].encrypt(raw, 4096, 6, text)
+    assert loop.reads(handle, 4096, 8192) == text
+
+
+async def test_units_with_numbers_beyond_those_of_compiled_code_have_no_path(
+    loop: RoutedLoop,
+) -> None:
+    add_disk_of(loop, "Adiantum")
+    await add_view(loop.system, "home", "other", "other", (1 << 128) - 1)
+    handle = loop.open("home")
+    assert loop.reads(handle, 0, 4096) is not None
+    assert loop.reads(handle, 4096, 4096) is None
+
+
 async def test_an_engine_whose_ciphers_are_not_compiled_has_no_path(loop: RoutedLoop) -> None:
     disk = make_disk("slow", SECTORS, slots=2)
     assert disk.engine is not None
-    disk.engine.slots = KeyslotProfile(2)
+    disk.engine.slots = KeyslotProfile(2, faults=FaultyHardware(EngineFaults()))
     add_disk(loop.system, disk)
     await add_view(loop.system, "home", "slow", "k")
     assert loop.reads(loop.open("home"), 0, 4096) is None
@@ -245,7 +277,7 @@ async def test_a_view_over_what_does_not_pass_contexts_on_has_no_path(loop: Rout
     assert loop.reads(loop.open("opaque"), 0, 4096) is not None
 
 
-@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 0 1"])
+@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 1 0"])
 async def test_a_target_that_looks_at_each_bio_has_no_path_and_its_neighbours_do(
     loop: RoutedLoop, target: str
 ) -> None:

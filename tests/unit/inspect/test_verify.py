@@ -1,6 +1,7 @@
 """What verify finds, and that it finds nothing on a sound stack."""
 
 import json
+from functools import partial
 
 import pytest
 import trio
@@ -11,8 +12,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fusedm.block import CryptoConfig, CryptoKey, KeyType
 from fusedm.block.errors import StackError
 from fusedm.cli.verify_text import view_text
-from fusedm.crypto import KeyManager
-from fusedm.crypto.ciphers import AesXts
+from fusedm.crypto import CompiledCipher, KeyManager, KeyslotProfile
+from fusedm.crypto.ciphers import make_cipher
+from fusedm.crypto.fallback import FALLBACK_KEYSLOTS
 from fusedm.files.device_file import write as write_file
 from fusedm.inspect.media import read_media
 from fusedm.inspect.verify import MAX_TOLD, PART_SIZE, verify_part
@@ -24,10 +26,24 @@ from tests.helpers.random_stacks import build, stacks, system_of
 KEY = make_key("k", 4096)
 
 
-async def view_of(store=None, table="0 2048 linear d0 0", slots=2):
-    """A view of 1 MiB, DUN base 50, with data in its first 8 units."""
+class OwnCipher:
+    """A cipher whose work is done by functions that are given the right one."""
+
+    def __init__(self, key, encrypt, decrypt):
+        right = make_cipher(key)
+        self.encrypt, self.decrypt = partial(encrypt, right), partial(decrypt, right)
+
+
+async def view_of(store=None, table="0 2048 linear d0 0", slots=2, fallback=None):
+    """A view of 1 MiB, DUN base 50, with data in its first 8 units.
+
+    fallback are functions in place of the disk's fallback's encrypt and decrypt.
+    """
     built = System()
     built.add_disk(make_disk("d0", 2048, slots=slots, store=store))
+    if fallback is not None:
+        profile = KeyslotProfile(FALLBACK_KEYSLOTS, make=lambda key: OwnCipher(key, *fallback))
+        built.disks["d0"].fallback._profile = profile
     built.add_mapped("dm0")
     built.load("dm0", table)
     await built.resume("dm0")
@@ -66,21 +82,18 @@ async def test_a_part_is_no_longer_than_it_may_be():
 
 
 @pytest.mark.parametrize("wrong", ["dun", "unit", "byte"])
-async def test_a_data_path_that_encrypts_wrongly_is_found(monkeypatch, wrong):
-    def encrypt(self, dun, src, dst):
-        real(self, dun + (wrong == "dun"), src, dst)
+async def test_a_data_path_that_encrypts_wrongly_is_found(wrong):
+    def encrypt(cipher, dun, src, dst):
+        cipher.encrypt(dun + (wrong == "dun"), src, dst)
         if wrong == "unit" and len(dst) == 8 * 4096:
             dst[:4096], dst[4096:8192] = bytes(dst[4096:8192]), bytes(dst[:4096])
         if wrong == "byte":
             dst[5 * 4096 + 7] ^= 1
 
-    def decrypt(self, dun, src, dst):
+    def decrypt(cipher, dun, src, dst):
         dst[:] = pattern(8 * 4096)[(dun - 50) * 4096 :][: len(dst)]
 
-    real = AesXts.encrypt
-    monkeypatch.setattr(AesXts, "encrypt", encrypt)
-    monkeypatch.setattr(AesXts, "decrypt", decrypt)
-    built, view = await view_of(slots=None)
+    built, view = await view_of(slots=None, fallback=(encrypt, decrypt))
     found = await verify_part(view, 0, 8 * 4096)
     units = {"dun": list(range(8)), "unit": [0, 1], "byte": [5]}[wrong]
     assert [one["dun"] - 50 for one in found["mismatches"]] == units
@@ -135,10 +148,10 @@ async def test_what_cannot_be_read_is_told():
     assert "unreadable: dm0: read of sectors" in view_text(told(found))[1]
 
 
-async def test_of_many_mismatches_some_are_told_and_all_counted(monkeypatch):
-    built, view = await view_of(slots=None)
+async def test_of_many_mismatches_some_are_told_and_all_counted():
+    own = (CompiledCipher.encrypt, lambda cipher, dun, src, dst: None)
+    built, view = await view_of(slots=None, fallback=own)
     await write_file(view, 0, memoryview(pattern(64 * 4096)))
-    monkeypatch.setattr(AesXts, "decrypt", lambda self, dun, src, dst: None)
     found = await verify_part(view, 0, 64 * 4096)
     assert (len(found["mismatches"]), found["mismatch_count"]) == (MAX_TOLD, 64)
 
