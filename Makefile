@@ -36,7 +36,7 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount interrupts test-kernel test-roots cover sim fmt fmt-check \
+.PHONY: help setup demo test test-fast test-mount interrupts storms test-kernel test-roots cover sim fmt fmt-check \
 	lint types \
 	check ci new-target lock clean
 
@@ -76,6 +76,10 @@ sim: setup ## Long random runs: make sim N=200 SEED=7
 
 interrupts: setup ## Signal verbs before every line of what makes and undoes things
 	FUSEDM_PLACES=1000 $(PYTEST) tests/mount/test_interrupted.py
+
+storms: setup ## Requests and verbs at random, kills and all: make storms MINUTES=5 SEED=7
+	FUSEDM_STORM_SECONDS=$$((60 * $(or $(MINUTES),1))) FUSEDM_STORM_SEED='$(SEED)' \
+	FUSEDM_KILL_ROUNDS=50 $(PYTEST) -s tests/mount/test_storms.py tests/mount/test_killed_writes.py
 
 fmt: setup ## Format the code and sort its imports
 	$(PY) -m ruff check --select I --fix-only --quiet .

@@ -31,6 +31,7 @@ class Crowd:
         for thread in self._threads:
             thread.join(20)
         assert not any(thread.is_alive() for thread in self._threads), "some still wait"
+        assert len(self.results) == len(self._threads), "some have failed"
         return self.results
 
 

@@ -134,13 +134,17 @@ static int fails(int kind, int fd)
 
 static int synced(int (*sync)(int), int fd)
 {
-    int before = the_page()->written, code;
+    struct page *page = the_page();
+    int32_t before = __atomic_load_n(&page->written, __ATOMIC_SEQ_CST), last;
+    int code;
 
     if (fails(SYNC, fd))
         return -1;
     code = sync(fd);
-    if (!code && is_the_store(fd))
-        the_page()->durable = before;
+    last = page->durable;
+    while (!code && is_the_store(fd) && last < before)
+        __atomic_compare_exchange_n(&page->durable, &last, before, 0, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST);
     return code;
 }
 

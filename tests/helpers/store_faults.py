@@ -65,9 +65,14 @@ class StoreFaults:
         return self._get(_RULES + 4 * self._index(kind, field))
 
     @property
-    def is_durable(self) -> bool:
-        """Whether an fdatasync that succeeded has begun after every write had ended."""
-        return self._get(_WRITTEN) == self._get(_WRITTEN + 4)
+    def written(self) -> int:
+        """How many writes have ended, of those that are not durable by themselves."""
+        return self._get(_WRITTEN)
+
+    @property
+    def durable(self) -> int:
+        """How many had when the last fdatasync began that has succeeded."""
+        return self._get(_WRITTEN + 4)
 
     def _arm(self, kind: Kind, count: int, skip: int, number: int, most: int) -> None:
         self._set(kind, "count", 0)

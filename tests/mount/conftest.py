@@ -18,9 +18,11 @@ BOTH_WAYS = {
     "test_holding",
     "test_holes",
     "test_hung_stores",
+    "test_killed_writes",
     "test_live_tree",
     "test_load",
     "test_store_errors",
+    "test_storms",
     "test_unprivileged",
     "test_verbs",
 }

@@ -257,11 +257,26 @@ def test_of_8_who_sync_at_once_one_is_told_of_the_only_error(case: Case) -> None
 def test_what_is_synced_is_synced_after_it_was_written(case: Case) -> None:
     for data in (os.urandom(BLOCK), os.urandom(BLOCK)):
         write_at(case.front, 0, data)
-        assert not case.faults.is_durable
+        assert case.faults.durable < case.faults.written
         fsync(case.front)
-        assert case.faults.is_durable
+        assert case.faults.durable == case.faults.written
     write_at(case.front, 0, os.urandom(BLOCK), os.O_DSYNC)
-    assert case.faults.is_durable
+    assert case.faults.durable == case.faults.written
+
+
+@pytest.mark.parametrize("flags", [0, os.O_DSYNC], ids=["fsync", "O_DSYNC"])
+def test_of_4_who_write_and_sync_at_once_none_is_told_too_early(case: Case, flags: int) -> None:
+    def write_and_sync(index: int) -> None:
+        with opened(case.front, os.O_RDWR | flags) as fd:
+            for _ in range(10):
+                os.pwrite(fd, os.urandom(BLOCK), index * BLOCK)
+                written = case.faults.written
+                if not flags:
+                    os.fsync(fd)
+                    assert case.faults.durable >= written
+
+    assert set(Crowd(4, write_and_sync).join().values()) == {None}
+    assert case.faults.durable == case.faults.written
 
 
 def test_an_error_of_punching_reaches_who_punches(case: Case, way: str) -> None:
