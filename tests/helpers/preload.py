@@ -6,9 +6,9 @@ from pathlib import Path
 HELPERS = Path(__file__).parent
 
 
-def compiled(source: str, folder: Path) -> Path:
-    """The library made of one of the sources beside this file."""
+def compiled(source: str, folder: Path, *libraries: str) -> Path:
+    """The library made of one of the sources beside this file and others (as -lname)."""
     library = (folder / source).with_suffix(".so")
     command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library)]
-    subprocess.run([*command, str(HELPERS / source), "-ldl"], check=True)
+    subprocess.run([*command, str(HELPERS / source), "-ldl", *libraries], check=True)
     return library
