@@ -244,3 +244,12 @@ class Plan:
     root: Node
     visits: list[tuple[IoStats, Op, int]]
     extents: list[Extent]
+
+    def begin(self) -> list[float]:
+        """Its bios are in flight from now on; returns what is to be given to end."""
+        return [stats.begin(op) for stats, op, _ in self.visits]
+
+    def end(self, began: list[float]) -> None:
+        """Its bios have ended, well or not."""
+        for (stats, op, sector_count), when in zip(self.visits, began, strict=True):
+            stats.end(op, sector_count, when)

@@ -30,11 +30,11 @@ class Hold:
 
     def overlaps(self, ranges: Ranges) -> bool:
         """Whether any sector is in both."""
-        return any(
-            begin < own_end and own_begin < end
-            for own_begin, own_end in self.ranges
-            for begin, end in ranges
-        )
+        for own_begin, own_end in self.ranges:
+            for begin, end in ranges:
+                if begin < own_end and own_begin < end:
+                    return True
+        return False
 
 
 class RangeLocks:

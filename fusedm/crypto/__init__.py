@@ -1,6 +1,6 @@
 """Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
 
-from fusedm.crypto.carry_out import can_carry_out_now
+from fusedm.crypto.carry_out import can_carry_out_now, do_all
 from fusedm.crypto.cipher_spec import CipherSpec, parse_cipher_spec
 from fusedm.crypto.ciphers import is_slow, make_sector_cipher
 from fusedm.crypto.compiled import CompiledCipher
@@ -67,6 +67,7 @@ __all__ = [
     "Workers",
     "can_carry_out_now",
     "decrypt_data",
+    "do_all",
     "engine_profile",
     "evict_key",
     "is_slow",

@@ -1,19 +1,20 @@
-"""Carrying out plans: the waiting way and the way on the spot.
+"""Carrying out plans: on the spot where nothing has to wait, else waiting, by the same code.
 
 There is nothing to decide here. can_carry_out_now says whether a plan has anything to wait for;
-since it looks and carry_out_now acts within one synchronous step, looking is as good as reserving.
+since it looks and carry_out_now acts within one synchronous step, looking is as good as reserving:
+carry_out then comes to its end without a wait.
 
-Order on the waiting way: first all range locks of the plan, in one global order; then, leaf by
-leaf, a keyslot. Whoever holds a keyslot waits for its own worker thread only. Hence no circle.
+Order of waiting: first all range locks of the plan, in one global order; then, leaf by leaf, a
+keyslot. Whoever holds a keyslot waits for its own worker thread only. Hence no circle.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import trio
 
 from fusedm.block import Bio, Op, RangeLocks
-from fusedm.block.errors import BlockIOError, CryptoError, WouldBlock
+from fusedm.block.errors import BlockIOError, CryptoError
 from fusedm.block.plan import (
     Cipher,
     Completed,
@@ -22,6 +23,7 @@ from fusedm.block.plan import (
     Failed,
     Hooked,
     KeyslotSource,
+    Leaf,
     LeafIO,
     Node,
     Patch,
@@ -64,48 +66,11 @@ def carry_out_now(node: Node) -> None:
 
     Raises: BlockIOError.
     """
-    match node:
-        case LeafIO(leaf, bio, route, slots):
-            if slots is None:
-                leaf.perform(bio, None)
-            else:
-                _count_native(route)
-                hold = _take_now(slots, bio, leaf.name)
-                try:
-                    leaf.perform(bio, hold.cipher)
-                finally:
-                    hold.release()
-        case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
-            _count_fallback(route)
-            if bio.op is Op.READ:
-                carry_out_now(child)
-            hold = _take_now(slots, bio, device_name)
-            try:
-                transform(hold.cipher, bio, bounce)
-            finally:
-                hold.release()
-            if bio.op is Op.WRITE:
-                carry_out_now(child)
-        case Transformed(bio=bio, child=child):
-            if bio.op is Op.READ:
-                carry_out_now(child)
-            _transform_sectors(node)
-            if bio.op is Op.WRITE:
-                carry_out_now(child)
-        case Concat(parts):
-            _raise_first([_error_now(part) for part in parts])
-        case Hooked(end_io, bio, child):
-            _raise_first([end_io(bio, _error_now(child))])
-        case Patch(read, block, offset, payload, write):
-            carry_out_now(read)
-            block[offset : offset + len(payload)] = payload
-            carry_out_now(write)
-        case Completed(bio):
-            complete(bio)
-        case Failed(error):
-            raise error
-        case Delayed() | Scripted():
-            raise WouldBlock
+    try:
+        carry_out(node).send(None)
+    except StopIteration:
+        return
+    raise AssertionError(f"{node} had something to wait for")
 
 
 async def carry_out(node: Node) -> None:
@@ -116,12 +81,12 @@ async def carry_out(node: Node) -> None:
     match node:
         case LeafIO(leaf, bio, route, slots):
             if slots is None:
-                await _perform(node, None, False)
+                await _perform(leaf, bio, None, False)
             else:
                 _count_native(route)
                 hold = await _take(slots, bio, leaf.name)
                 try:
-                    await _perform(node, hold.cipher, _is_slow(bio))
+                    await _perform(leaf, bio, hold.cipher, _is_slow(bio))
                 finally:
                     hold.release()
         case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
@@ -130,7 +95,10 @@ async def carry_out(node: Node) -> None:
                 await carry_out(child)
             hold = await _take(slots, bio, device_name)
             try:
-                await _transform(hold.cipher, bio, bounce)
+                if _is_slow(bio):
+                    await trio.to_thread.run_sync(transform, hold.cipher, bio, bounce)
+                else:
+                    transform(hold.cipher, bio, bounce)
             finally:
                 hold.release()
             if bio.op is Op.WRITE:
@@ -144,26 +112,39 @@ async def carry_out(node: Node) -> None:
                 _transform_sectors(node)
             if bio.op is Op.WRITE:
                 await carry_out(child)
-        case Concat(parts):
-            await _carry_out_all(parts)
-        case Delayed(seconds, child, hurry, note):
-            await _delay(seconds, hurry, note)
-            await carry_out(child)
-        case Scripted(_, run):
-            await run()
         case Hooked(end_io, bio, child):
-            _raise_first([end_io(bio, await _error(child))])
+            failed = None
+            try:
+                await carry_out(child)
+            except BlockIOError as error:
+                failed = error
+            failed = end_io(bio, failed)
+            if failed is not None:
+                raise failed
+        case Concat(parts):
+            waiting = len(parts) - sum(map(can_carry_out_now, parts))
+            await do_all([partial(carry_out, part) for part in parts], at_once=waiting > 1)
         case Patch(read, block, offset, payload, write):
             await carry_out(read)
             block[offset : offset + len(payload)] = payload
             await carry_out(write)
-        case Completed() | Failed():
-            carry_out_now(node)
+        case Scripted(_, run):
+            await run()
+        case Delayed(seconds, child, hurry, note):
+            await _delay(seconds, hurry, note)
+            await carry_out(child)
+        case Completed(bio):
+            if bio.op is Op.READ:
+                bio.data[:] = bytes(len(bio.data))
+        case Failed(error):
+            raise error
 
 
-@asynccontextmanager
-async def locked(extents: Sequence[Extent]) -> AsyncIterator[None]:
-    """Hold ranges of leaf sectors, taken in the one global order."""
+async def carry_out_locked(node: Node, extents: Sequence[Extent]) -> None:
+    """The same with ranges of leaf sectors held, taken in the one global order.
+
+    Raises: BlockIOError.
+    """
     held: list[tuple[RangeLocks, Hold]] = []
     try:
         for locks, ranges in merged(extents):
@@ -172,10 +153,35 @@ async def locked(extents: Sequence[Extent]) -> AsyncIterator[None]:
             held.append((locks, hold))
             if not hold.granted:
                 await granted.wait()
-        yield
+        await carry_out(node)
     finally:
         for locks, hold in held:
             locks.release(hold)
+
+
+async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) -> None:
+    """Do several things, each to its end: at the same time, or one after the other.
+
+    Raises: BlockIOError, the first of their errors.
+    """
+    errors: list[BlockIOError | None] = [None] * len(works)
+
+    async def do(index: int) -> None:
+        try:
+            await works[index]()
+        except BlockIOError as error:
+            errors[index] = error
+
+    if at_once:
+        async with trio.open_nursery() as nursery:
+            for index in range(len(works)):
+                nursery.start_soon(do, index)
+    else:
+        for index in range(len(works)):
+            await do(index)
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
@@ -193,12 +199,6 @@ def _transform_sectors(node: Transformed) -> None:
         node.cipher.encrypt(node.number, node.bio.data, node.bounce)
     else:
         node.cipher.decrypt(node.number, node.bounce, node.bounce)
-
-
-def complete(bio: Bio) -> None:
-    """End a bio without a device: a READ gets zeros."""
-    if bio.op is Op.READ:
-        bio.data[:] = bytes(len(bio.data))
 
 
 async def _delay(
@@ -225,70 +225,21 @@ def _is_slow(bio: Bio) -> bool:
     return is_slow(bio.crypt.key.config.mode, len(bio.data))
 
 
-def _take_now(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
-    """A keyslot that is ready; a key that hardware without slots refuses fails the bio."""
-    assert bio.crypt is not None, "only for bios with a context"
-    try:
-        return slots.take_now(bio.crypt.key)
-    except CryptoError as error:
-        raise BlockIOError(error.errno, device_name, f"{bio}: {error}") from error
-
-
 async def _take(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
-    """A keyslot for a bio; a slot that cannot be programmed fails the bio with its errno."""
+    """A keyslot for a bio; one that cannot be programmed, or a refused key, fails the bio."""
     assert bio.crypt is not None, "only for bios with a context"
+    key = bio.crypt.key
     try:
-        return await slots.take(bio.crypt.key)
+        return slots.take_now(key) if slots.is_ready(key) else await slots.take(key)
     except CryptoError as error:
         raise BlockIOError(error.errno, device_name, f"{bio}: {error}") from error
 
 
-async def _perform(node: LeafIO, cipher: Cipher | None, slow: bool) -> None:
-    if slow or node.leaf.may_block(node.bio.op):
-        await node.leaf.run_in_thread(lambda: node.leaf.perform(node.bio, cipher))
+async def _perform(leaf: Leaf, bio: Bio, cipher: Cipher | None, slow: bool) -> None:
+    if slow or leaf.may_block(bio.op):
+        await leaf.run_in_thread(partial(leaf.perform, bio, cipher))
     else:
-        node.leaf.perform(node.bio, cipher)
-
-
-async def _transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
-    if _is_slow(bio):
-        await trio.to_thread.run_sync(transform, cipher, bio, bounce)
-    else:
-        transform(cipher, bio, bounce)
-
-
-async def _carry_out_all(parts: Sequence[Node]) -> None:
-    errors: list[BlockIOError | None] = [None] * len(parts)
-
-    async def one(index: int, part: Node) -> None:
-        errors[index] = await _error(part)
-
-    async with trio.open_nursery() as nursery:
-        for index, part in enumerate(parts):
-            nursery.start_soon(one, index, part)
-    _raise_first(errors)
-
-
-async def _error(node: Node) -> BlockIOError | None:
-    try:
-        await carry_out(node)
-    except BlockIOError as error:
-        return error
-    return None
-
-
-def _error_now(node: Node) -> BlockIOError | None:
-    try:
-        carry_out_now(node)
-    except BlockIOError as error:
-        return error
-    return None
-
-
-def _raise_first(errors: Sequence[BlockIOError | None]) -> None:
-    for error in errors:
-        if error is not None:
-            raise error
+        leaf.perform(bio, cipher)
 
 
 def _count_native(route: Route) -> None:

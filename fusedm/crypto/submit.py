@@ -9,8 +9,7 @@ locked in between. From then on its bio counts as in flight on every device it p
 """
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Op
 from fusedm.block.crypt_ctx import check_dun_range
@@ -18,7 +17,7 @@ from fusedm.block.errors import BlockIOError, CryptoError, DeviceSuspended, Stat
 from fusedm.block.plan import Concat, Node, Patch, Plan, PlanBuilder, Route, Trace
 from fusedm.block.units import SECTOR_SHIFT, SECTOR_SIZE
 from fusedm.block.value import value
-from fusedm.crypto.carry_out import can_carry_out_now, carry_out, carry_out_now, locked
+from fusedm.crypto.carry_out import can_carry_out_now, carry_out_locked, carry_out_now
 from fusedm.crypto.ciphers import make_cipher, make_software
 
 
@@ -69,13 +68,20 @@ async def submit_made(device: BlockDevice, make: Callable[[], Sequence[Request]]
     A device may have another table when a wait for its resume is over; make is then called again.
     Raises: BlockIOError, also from make.
     """
-    plan = await _plan_when_possible(lambda: make_plan(device, make()))
-    with _in_flight(plan):
+    while True:
+        try:
+            plan = make_plan(device, make())
+            break
+        except DeviceSuspended as suspended:
+            await suspended.wait()
+    began = plan.begin()
+    try:
         if _can_carry_out_now(plan):
             carry_out_now(plan.root)
         else:
-            async with locked(plan.extents):
-                await carry_out(plan.root)
+            await carry_out_locked(plan.root, plan.extents)
+    finally:
+        plan.end(began)
 
 
 def submit_nowait(device: BlockDevice, requests: Sequence[Request]) -> None:
@@ -83,8 +89,11 @@ def submit_nowait(device: BlockDevice, requests: Sequence[Request]) -> None:
     plan = make_plan(device, requests)
     if not _can_carry_out_now(plan):
         raise WouldBlock
-    with _in_flight(plan):
+    began = plan.begin()
+    try:
         carry_out_now(plan.root)
+    finally:
+        plan.end(began)
 
 
 def make_plan(device: BlockDevice, requests: Sequence[Request], trace: Trace | None = None) -> Plan:
@@ -186,28 +195,11 @@ def _plan_request(device: BlockDevice, request: Request, builder: PlanBuilder) -
     )
 
 
-async def _plan_when_possible(make: Callable[[], Plan]) -> Plan:
-    while True:
-        try:
-            return make()
-        except DeviceSuspended as suspended:
-            await suspended.wait()
-
-
 def _can_carry_out_now(plan: Plan) -> bool:
-    return all(locks.is_free(begin, end) for locks, begin, end in plan.extents) and (
-        can_carry_out_now(plan.root)
-    )
-
-
-@contextmanager
-def _in_flight(plan: Plan) -> Iterator[None]:
-    began = [(stats, op, count, stats.begin(op)) for stats, op, count in plan.visits]
-    try:
-        yield
-    finally:
-        for stats, op, count, when in began:
-            stats.end(op, count, when)
+    for locks, begin, end in plan.extents:
+        if not locks.is_free(begin, end):
+            return False
+    return can_carry_out_now(plan.root)
 
 
 def _check(device: BlockDevice, bio: Bio) -> None:

@@ -7,12 +7,13 @@ its bio in flight on its own device; so waits only ever point down.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
 import trio
 
 from fusedm.block.errors import BlockIOError
-from fusedm.crypto import submit_bio
-from fusedm.dm.target import Action, Many, Remap, Steps, T
+from fusedm.crypto import do_all, submit_bio
+from fusedm.dm.target import Many, Remap, Steps, T
 
 
 async def run_script(steps: Steps[T]) -> T:
@@ -53,26 +54,12 @@ async def run_for_bio(
 
 
 async def _submit(action: Remap | Many) -> None:
-    """Have one step done; all of several are, and the first error is the one that counts.
+    """Have one step done.
 
     Raises: BlockIOError.
     """
-    remaps = [action] if isinstance(action, Remap) else list(action.actions)
-    errors: list[BlockIOError | None] = [None] * len(remaps)
-
-    async def one(index: int, remap: Action) -> None:
+    works = []
+    for remap in action.actions if isinstance(action, Many) else (action,):
         assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
-        try:
-            await submit_bio(remap.device, remap.bio)
-        except BlockIOError as error:
-            errors[index] = error
-
-    if len(remaps) == 1:
-        await one(0, remaps[0])
-    else:
-        async with trio.open_nursery() as nursery:
-            for index, remap in enumerate(remaps):
-                nursery.start_soon(one, index, remap)
-    for error in errors:
-        if error is not None:
-            raise error
+        works.append(partial(submit_bio, remap.device, remap.bio))
+    await do_all(works, at_once=len(works) > 1)

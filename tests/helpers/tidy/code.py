@@ -13,7 +13,7 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
 
 #: The copies that are no copies of payload: (file, function) -> why.
 COPIES = {
-    ("crypto/carry_out.py", "complete"): "zeros for a READ that no device answers",
+    ("crypto/carry_out.py", "carry_out"): "zeros for a READ that no device answers",
     ("crypto/luks_keys.py", "derive"): "a passphrase: the library takes nothing else",
     ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",
     ("dm/cow.py", "Copy._commit"): "zeros for the metadata of the next area",
