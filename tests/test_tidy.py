@@ -224,7 +224,7 @@ BAD: list[tuple[Rule, dict[str, str], str]] = [
     (
         code.payload_is_not_copied,
         {"fusedm/crypto/carry_out.py": ""},
-        "fusedm/crypto/carry_out.py:1: copy: complete copies nothing",
+        "fusedm/crypto/carry_out.py:1: copy: carry_out copies nothing",
     ),
     (
         code.only_the_command_line_prints,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from fusedm.block import Bio, CryptContext, CryptoKey, Limits
+from fusedm.block import Bio, CryptContext, CryptoKey, Limits, Op
 from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import Status
 from fusedm.block.units import SECTOR_SIZE
@@ -18,7 +18,7 @@ from fusedm.dm.crypt_params import (
     make_context_key,
     refuse_message,
 )
-from fusedm.dm.target import Action, Fail, Params, Segment, Target, Word
+from fusedm.dm.target import Action, Fail, Params, Segment, Steady, Target, Word
 
 
 @dataclass
@@ -96,6 +96,9 @@ class ContextTarget(Target):
         dun = (self.iv_offset + bio.sector) // sectors
         context = CryptContext(self.crypto_key, dun, "allow_discards" in self.options)
         return self.segment.remap(replace(bio, crypt=context))
+
+    def steady(self, sector: int) -> Steady:
+        return Steady(ops=frozenset({Op.FLUSH}))
 
     def message(self, words: list[str]) -> str:
         refuse_message(self.name, words)

@@ -150,11 +150,10 @@ def halves(action: Action, sector_count: int) -> tuple[Action, Action]:
         case Defer(seconds, then, note):
             first, second = halves(then, sector_count)
             return Defer(seconds, first, note), Defer(seconds, second, note)
-        case Transform(cipher, number, then):
+        case Transform(then=then):
             first, second = halves(then, sector_count)
-            return Transform(cipher, number, first), Transform(
-                cipher, number + sector_count, second
-            )
+            number = action.number + sector_count
+            return replace(action, then=first), replace(action, number=number, then=second)
         case Many(actions):
             pairs = [halves(one, sector_count) for one in actions]
             return Many(tuple(a for a, _ in pairs)), Many(tuple(b for _, b in pairs))

@@ -33,6 +33,9 @@ KEYS = {
 EVERY_KEY = [key for some in KEYS.values() for key in some]
 
 
+KINDS = ("linear", "striped", "striped", "delay", "flakey", "dust", "crypt", "zero")
+
+
 @st.composite
 def targets(draw, length, names):
     """A table of one line for each length, over devices of SIZE sectors."""
@@ -40,13 +43,17 @@ def targets(draw, length, names):
     while start < length:
         count = min(draw(st.integers(1, length)), length - start)
         first, second = draw(st.permutations(names))[:2]
-        kind = draw(st.sampled_from(["linear", "linear", "striped", "delay", "flakey", "zero"]))
+        kind = draw(st.sampled_from([*KINDS, "linear"]))
         if kind == "striped" and count % 6 == 0:
             words = f"striped 2 3 {first} {start // 2 + SIZE} {second} {start // 2 + SIZE}"
         elif kind == "delay":
             words = f"delay {first} {start} {draw(st.sampled_from([0, 3]))}"
         elif kind == "flakey":
             words = f"flakey {first} {start} 1 0"
+        elif kind == "dust":
+            words = f"dust {first} {start} 512"
+        elif kind == "crypt":
+            words = f"crypt aes-cbc-plain64 {'5a' * 32} {start} {first} {start} 1 allow_discards"
         elif kind == "zero":
             words = "zero"
         else:

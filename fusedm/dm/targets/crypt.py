@@ -20,7 +20,7 @@ from fusedm.dm.crypt_params import (
     refuse_message,
 )
 from fusedm.dm.key_rings import read_keys, wipe_keys
-from fusedm.dm.target import Action, Fail, Params, Segment, Target, Transform, Word
+from fusedm.dm.target import ALWAYS, Action, Fail, Params, Segment, Steady, Target, Transform, Word
 
 #: In the order `table` prints them. All but the first and the last two are hints about threads.
 FLAGS = (
@@ -69,7 +69,7 @@ class Crypt(Target):
     _is_suspended: bool = field(compare=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
-        self.takes_discards = "allow_discards" in self.options
+        self.takes_discards = self._keeps_zeros = "allow_discards" in self.options
         self.sector_size = int(self.options.get("sector_size", SECTOR_SIZE))
         self._ready = self._make(self.key)
 
@@ -114,8 +114,12 @@ class Crypt(Target):
             if (bio.sector | bio.sector_count) % (self.sector_size // SECTOR_SIZE):
                 return Fail(Status.IOERR)
             assert self._ready is not None, "no bio comes while the key is wiped"
-            return Transform(self._ready, self.iv_offset + bio.sector, self.segment.remap(bio))
+            number, then = self.iv_offset + bio.sector, self.segment.remap(bio)
+            return Transform(self._ready, number, then, self._keeps_zeros)
         return self.segment.remap(bio)
+
+    def steady(self, sector: int) -> Steady:
+        return ALWAYS  # The key changes only while nothing comes.
 
     def message(self, words: list[str]) -> str:
         match [word.lower() for word in words[:2]]:
@@ -153,7 +157,7 @@ class Crypt(Target):
             key.raw,
             self.sector_size,
             counts_large="iv_large_sectors" in self.options,
-            keeps_zeros="allow_discards" in self.options,
+            keeps_zeros=self._keeps_zeros,
         )
 
     def _check_suspended(self) -> None:

@@ -1,13 +1,24 @@
 """dust: like linear, with blocks that cannot be read until they are written.  See dust.md."""
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fusedm.block import Bio, Op
+from fusedm.block import Bio, Generation, Op
 from fusedm.block.errors import BlockIOError, StackError, Status, TableError
-from fusedm.block.units import SECTOR_SIZE, is_power_of_two
-from fusedm.dm.target import Action, Fail, Params, Segment, Target, Word, whole_number
+from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE, is_power_of_two
+from fusedm.dm.target import (
+    ALWAYS,
+    Action,
+    Fail,
+    Params,
+    Segment,
+    Steady,
+    Target,
+    Word,
+    whole_number,
+)
 
 #: The kernel's limit on a block: 1 GiB.
 MAX_BLOCK_SECTORS = 1 << 21
@@ -48,6 +59,9 @@ class Dust(Target):
     bad: dict[int, int] = field(default_factory=dict, compare=False)
     enabled: bool = field(default=False, compare=False)
     quiet: bool = field(default=False, compare=False)
+    #: Advances with what is bad, and with whether that is minded; the bad blocks in order since.
+    changes: Generation = field(default_factory=Generation, compare=False)
+    in_order: list[int] | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, params: Params) -> "Dust":
@@ -81,6 +95,23 @@ class Dust(Target):
             return Fail(Status.IOERR)
         return self.segment.remap(bio)
 
+    def steady(self, sector: int) -> Steady:
+        """Between two bad blocks all is as without any; a bad one looks at each bio."""
+        changes = (self.changes,)
+        if not self.enabled or not self.bad:
+            return Steady(changes=changes)
+        if self.in_order is None:
+            self.in_order = sorted(self.bad)
+        start, size = self.segment.start_sector, self.block_sectors
+        block = (start + sector) // size
+        index = bisect_left(self.in_order, block)
+        begin = self.in_order[index - 1] + 1 if index else 0
+        end = self.in_order[index] if index < len(self.in_order) else MAX_SECTORS // size
+        ops = ALWAYS.ops
+        if end == block:
+            begin, end, ops = block, block + 1, frozenset({Op.FLUSH})
+        return Steady(max(begin * size - start, 0), end * size - start, ops, changes=changes)
+
     def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
         """A write to a bad block has failed once less often to come, or has made it good."""
         block = self._block(bio)
@@ -89,6 +120,7 @@ class Dust(Target):
             self.bad[block] = fails - 1
         elif fails == 0 and error is None:
             del self.bad[block]
+            self._changed()
             self._log(f"block {block} is good again, it was written")
         return error
 
@@ -127,6 +159,7 @@ class Dust(Target):
         if block in self.bad:
             raise StackError(f"dust: block {block} is bad already")
         self.bad[block] = fails
+        self._changed()
         self._log(f"block {block} is bad, {fails} writes to it fail")
         return ""
 
@@ -134,6 +167,7 @@ class Dust(Target):
         self._check_block(block)
         if self.bad.pop(block, None) is None:
             raise StackError(f"dust: block {block} is not bad")
+        self._changed()
         self._log(f"block {block} is good again")
         return ""
 
@@ -148,6 +182,7 @@ class Dust(Target):
     def _clear(self) -> str:
         what = "badblocks cleared" if self.bad else "no badblocks found"
         self.bad.clear()
+        self._changed()
         return f"dust_clear_badblocks: {what}"
 
     def _list(self) -> str:
@@ -155,7 +190,12 @@ class Dust(Target):
 
     def _set(self, enabled: bool) -> str:
         self.enabled = enabled
+        self._changed()
         return ""
+
+    def _changed(self) -> None:
+        self.in_order = None
+        self.changes.advance()
 
     def _toggle_quiet(self) -> str:
         self.quiet = not self.quiet

@@ -2,11 +2,23 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, Status
-from fusedm.dm.target import Action, Complete, Fail, Params, Segment, Target, Word
+from fusedm.dm.target import (
+    ALWAYS,
+    NEVER,
+    Action,
+    Complete,
+    Fail,
+    Params,
+    Segment,
+    Steady,
+    Target,
+    Word,
+)
 
 #: How many words follow each feature, in the order `table` prints them.
 FEATURES = {
@@ -112,9 +124,22 @@ class Flakey(Target):
         self.ended += 1
         return error
 
+    def steady(self, sector: int) -> Steady:
+        """Until the next turn; when down, data may change on the way."""
+        second, until = self._second(), inf
+        is_down = second >= self.up_seconds
+        if self.up_seconds and self.down_seconds:
+            turn = self.up_seconds + self.down_seconds if is_down else self.up_seconds
+            until = self.made_at + int(self.clock() - self.made_at) - second + turn
+        changes_data = any("corrupt" in feature for feature in self.features)
+        return Steady(ops=NEVER.ops if is_down and changes_data else ALWAYS.ops, until=until)
+
     def _is_down(self) -> bool:
-        second = int(self.clock() - self.made_at)
-        return second % (self.up_seconds + self.down_seconds) >= self.up_seconds
+        return self._second() >= self.up_seconds
+
+    def _second(self) -> int:
+        """Which second of its period it is."""
+        return int(self.clock() - self.made_at) % (self.up_seconds + self.down_seconds)
 
     def _damaged(self, bio: Bio) -> Bio:
         """The WRITE with its damage, in a copy: the caller's buffer stays. The context stays too.

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from fusedm.block import FLUSH, Bio, BlockDevice, Op, RangeLocks
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.dm.target import Action, Complete, Params, Remap, Script, Segment, Steps, Target, Word
+from fusedm.dm.target import (
+    Action,
+    Complete,
+    Params,
+    Remap,
+    Script,
+    Segment,
+    Steady,
+    Steps,
+    Target,
+    Word,
+)
 
 #: The log, little endian. Super: magic, version, entries, sector size. Entry: sector, sectors (both
 #: in units of the sector size), flags, length of the text of a mark.
@@ -88,6 +99,9 @@ class LogWrites(Target):
         if self.unflushed_bytes > MAX_UNFLUSHED_BYTES and bio.op.changes_medium:
             return Script(lambda: self._make_room(bio), ((self.locks, 0, 1),))
         return self.segment.remap(bio)
+
+    def steady(self, sector: int) -> Steady:
+        return Steady(ops=frozenset({Op.READ}))
 
     def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
         if self.enabled and error is None and bio.op.changes_medium:

@@ -176,7 +176,7 @@ async def test_a_span_knows_what_a_plan_would_visit_and_count() -> None:
 # What is not known.
 
 
-@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 1 0"])
+@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 0 1"])
 async def test_of_a_target_that_is_not_steady_only_its_borders_are_known(target: str) -> None:
     mapped = await make_mapped(f"0 8 linear d0 0\n8 9 {target}\n17 3 linear d0 0", make_disk())
     assert where(mapped.span(12)) == (8, 17, None, 0)

@@ -195,7 +195,7 @@ async def test_holes_are_found_chunk_by_chunk_in_a_striped_device() -> None:
     assert await outline(View("dm0", mapped)) == [(0, 4), (8, 16), (20, 24)]
 
 
-@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 1 0"])
+@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 0 1"])
 async def test_what_nobody_can_tell_is_data(target: str) -> None:
     disk = make_sector_disk("d0", 64)
     mapped = await make_mapped(f"0 8 linear d0 0\n8 8 {target}\n16 8 linear d0 0", disk)

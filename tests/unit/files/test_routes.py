@@ -277,7 +277,7 @@ async def test_a_view_over_what_does_not_pass_contexts_on_has_no_path(loop: Rout
     assert loop.reads(loop.open("opaque"), 0, 4096) is not None
 
 
-@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 1 0"])
+@pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 0 1"])
 async def test_a_target_that_looks_at_each_bio_has_no_path_and_its_neighbours_do(
     loop: RoutedLoop, target: str
 ) -> None:

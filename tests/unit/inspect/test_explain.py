@@ -174,7 +174,7 @@ async def test_a_border_is_named():
 
 
 async def test_a_target_that_looks_at_each_bio_keeps_the_loop_out():
-    found = told(await primed("0 1024 flakey d0 0 1 0"), 0, 4096)
+    found = told(await primed("0 1024 flakey d0 0 0 1 5 corrupt_bio_byte 1 r 0 0"), 0, 4096)
     assert found["not_compiled"] == ["a target on the way looks at each bio"]
     assert found["answered"] == "on the spot"
 
