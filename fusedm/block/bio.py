@@ -90,7 +90,9 @@ class Bio:
         return Bio(self.op, self.sector + begin, end - begin, data, crypt, self.is_encrypted)
 
     def remap(self, sector: int) -> "Bio":
-        """The same bio at another sector; the DUN does not change."""
+        """The same bio at a sector; the DUN does not change."""
+        if sector == self.sector:
+            return self
         return Bio(self.op, sector, self.sector_count, self.data, self.crypt, self.is_encrypted)
 
     def with_data(self, data: memoryview) -> "Bio":

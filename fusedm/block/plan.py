@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from fusedm.block.bio import Bio, Op
 from fusedm.block.capabilities import Capabilities
 from fusedm.block.crypt_ctx import CryptoKey
-from fusedm.block.errors import BlockIOError
+from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.range_locks import Extent, RangeLocks
 from fusedm.block.stats import CryptoCounts, IoStats
 from fusedm.block.value import value
@@ -177,9 +177,18 @@ class Completed:
 
 @value
 class Failed:
-    """Fails without any effect."""
+    """Fails without any effect.
 
-    error: BlockIOError
+    The error is made when it is raised: one in a plan would hold the plan, by way of its traceback.
+    """
+
+    status: Status
+    device_name: str
+    bio: Bio
+
+    def error(self) -> BlockIOError:
+        """What it fails with."""
+        return BlockIOError(self.status, self.device_name, str(self.bio))
 
 
 @value
@@ -245,11 +254,12 @@ class Plan:
     visits: list[tuple[IoStats, Op, int]]
     extents: list[Extent]
 
-    def begin(self) -> list[float]:
+    def begin(self) -> list[tuple[IoStats, Op, int, float]]:
         """Its bios are in flight from now on; returns what is to be given to end."""
-        return [stats.begin(op) for stats, op, _ in self.visits]
+        return [(stats, op, count, stats.begin(op)) for stats, op, count in self.visits]
 
-    def end(self, began: list[float]) -> None:
+    @staticmethod
+    def end(began: list[tuple[IoStats, Op, int, float]]) -> None:
         """Its bios have ended, well or not."""
-        for (stats, op, sector_count), when in zip(self.visits, began, strict=True):
-            stats.end(op, sector_count, when)
+        for stats, op, count, when in began:
+            stats.end(op, count, when)

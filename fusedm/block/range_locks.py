@@ -10,7 +10,7 @@ other by serial (see merged()), so holders cannot wait for each other in a circl
 of one device taken singly, a waiter for a wide range could come between two of them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -73,8 +73,8 @@ class RangeLocks:
                 waiter.wake()
 
     @staticmethod
-    def _is_free(ranges: Ranges, holds: Iterable[Hold]) -> bool:
-        return not any(hold.overlaps(ranges) for hold in holds)
+    def _is_free(ranges: Ranges, holds: Sequence[Hold]) -> bool:
+        return not holds or not any(hold.overlaps(ranges) for hold in holds)
 
 
 Extent = tuple[RangeLocks, int, int]

@@ -23,7 +23,6 @@ from fusedm.block.plan import (
     Failed,
     Hooked,
     KeyslotSource,
-    Leaf,
     LeafIO,
     Node,
     Patch,
@@ -41,18 +40,18 @@ from fusedm.crypto.data_units import decrypt_data
 def can_carry_out_now(node: Node) -> bool:
     """Whether nothing in the plan has to wait; nothing changes."""
     match node:
-        case LeafIO(leaf, bio, _, slots):
-            if leaf.may_block(bio.op):
+        case LeafIO():
+            if node.leaf.may_block(node.bio.op):
                 return False
-            return slots is None or _can_transform_now(slots, bio)
-        case SoftwareCrypt(slots=slots, bio=bio, child=child):
-            return _can_transform_now(slots, bio) and can_carry_out_now(child)
+            return node.slots is None or _can_transform_now(node.slots, node.bio)
+        case SoftwareCrypt():
+            return _can_transform_now(node.slots, node.bio) and can_carry_out_now(node.child)
         case Transformed(cipher=cipher, bounce=bounce, child=child):
             return not cipher.is_slow(len(bounce)) and can_carry_out_now(child)
         case Concat(parts):
             return all(can_carry_out_now(part) for part in parts)
-        case Hooked(_, _, child):
-            return can_carry_out_now(child)
+        case Hooked():
+            return can_carry_out_now(node.child)
         case Patch(read, _, _, _, write):
             return can_carry_out_now(read) and can_carry_out_now(write)
         case Delayed() | Scripted():
@@ -79,15 +78,20 @@ async def carry_out(node: Node) -> None:
     Raises: BlockIOError.
     """
     match node:
-        case LeafIO(leaf, bio, route, slots):
-            if slots is None:
-                await _perform(leaf, bio, None, False)
-            else:
-                _count_native(route)
+        case LeafIO():
+            leaf, bio, slots, hold, cipher = node.leaf, node.bio, node.slots, None, None
+            blocks = leaf.may_block(bio.op)
+            if slots is not None:
+                _count_native(node.route)
                 hold = await _take(slots, bio, leaf.name)
-                try:
-                    await _perform(leaf, bio, hold.cipher, _is_slow(bio))
-                finally:
+                cipher, blocks = hold.cipher, blocks or _is_slow(bio)
+            try:
+                if blocks:
+                    await leaf.run_in_thread(partial(leaf.perform, bio, cipher))
+                else:
+                    leaf.perform(bio, cipher)
+            finally:
+                if hold is not None:
                     hold.release()
         case SoftwareCrypt(slots, bio, bounce, child, route, device_name):
             _count_fallback(route)
@@ -112,15 +116,8 @@ async def carry_out(node: Node) -> None:
                 _transform_sectors(node)
             if bio.op is Op.WRITE:
                 await carry_out(child)
-        case Hooked(end_io, bio, child):
-            failed = None
-            try:
-                await carry_out(child)
-            except BlockIOError as error:
-                failed = error
-            failed = end_io(bio, failed)
-            if failed is not None:
-                raise failed
+        case Hooked():
+            _raise(node.end_io(node.bio, await _error(carry_out(node.child))))
         case Concat(parts):
             waiting = len(parts) - sum(map(can_carry_out_now, parts))
             await do_all([partial(carry_out, part) for part in parts], at_once=waiting > 1)
@@ -136,8 +133,8 @@ async def carry_out(node: Node) -> None:
         case Completed(bio):
             if bio.op is Op.READ:
                 bio.data[:] = bytes(len(bio.data))
-        case Failed(error):
-            raise error
+        case Failed():
+            raise node.error()
 
 
 async def carry_out_locked(node: Node, extents: Sequence[Extent]) -> None:
@@ -167,10 +164,7 @@ async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) 
     errors: list[BlockIOError | None] = [None] * len(works)
 
     async def do(index: int) -> None:
-        try:
-            await works[index]()
-        except BlockIOError as error:
-            errors[index] = error
+        errors[index] = await _error(works[index]())
 
     if at_once:
         async with trio.open_nursery() as nursery:
@@ -179,9 +173,26 @@ async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) 
     else:
         for index in range(len(works)):
             await do(index)
-    for error in errors:
-        if error is not None:
+    while errors:
+        _raise(errors.pop(0))
+
+
+async def _error(work: Awaitable[None]) -> BlockIOError | None:
+    """What work fails with; None if it does not."""
+    try:
+        await work
+    except BlockIOError as error:
+        return error
+    return None
+
+
+def _raise(error: BlockIOError | None) -> None:
+    """Raise an error if there is one; no variable keeps it, which its traceback would keep."""
+    if error is not None:
+        try:
             raise error
+        finally:
+            del error
 
 
 def transform(cipher: Cipher, bio: Bio, bounce: memoryview) -> None:
@@ -233,13 +244,6 @@ async def _take(slots: KeyslotSource, bio: Bio, device_name: str) -> SlotHold:
         return slots.take_now(key) if slots.is_ready(key) else await slots.take(key)
     except CryptoError as error:
         raise BlockIOError(error.errno, device_name, f"{bio}: {error}") from error
-
-
-async def _perform(leaf: Leaf, bio: Bio, cipher: Cipher | None, slow: bool) -> None:
-    if slow or leaf.may_block(bio.op):
-        await leaf.run_in_thread(partial(leaf.perform, bio, cipher))
-    else:
-        leaf.perform(bio, cipher)
 
 
 def _count_native(route: Route) -> None:

@@ -5,8 +5,6 @@ a whole above the split. All other pieces lie within one target and one chunk, a
 units if the bio has a context. Thus only the units on a boundary pay for it, not the whole bio.
 """
 
-from collections.abc import Iterator
-
 from fusedm.block import Bio
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.block.value import value
@@ -22,30 +20,32 @@ class Piece:
     straddles: bool = False
 
 
-def split_bio(table: Table, bio: Bio) -> Iterator[Piece]:
+def split_bio(table: Table, bio: Bio) -> list[Piece]:
     """The pieces of a bio in order; together they are the bio.
 
     Source: __split_and_process_bio in the kernel's drivers/md/dm.c, which cuts data units.
     """
+    extents = _extents(table, bio)
     if bio.crypt is None:
-        for entry, begin, end in _extents(table, bio):
-            yield Piece(entry, _slice(bio, begin, end))
-        return
+        return [Piece(entry, _slice(bio, begin, end)) for entry, begin, end in extents]
     unit = bio.crypt.key.config.data_unit_size // SECTOR_SIZE
+    pieces = []
     done = 0
     straddle: tuple[TableEntry, int] | None = None
-    for entry, begin, end in _extents(table, bio):
+    for entry, begin, end in extents:
         first, last = max(begin, done), end - end % unit
         if first < last:
             if straddle is not None:
-                yield Piece(straddle[0], _slice(bio, straddle[1], first), straddles=True)
+                pieces.append(Piece(straddle[0], _slice(bio, straddle[1], first), straddles=True))
                 straddle = None
-            yield Piece(entry, _slice(bio, first, last))
+            pieces.append(Piece(entry, _slice(bio, first, last)))
         if end % unit and done < end:
             straddle = straddle or (entry, last)
             done = last + unit
     if straddle is not None:
-        yield Piece(straddle[0], _slice(bio, straddle[1], bio.sector_count), straddles=True)
+        part = _slice(bio, straddle[1], bio.sector_count)
+        pieces.append(Piece(straddle[0], part, straddles=True))
+    return pieces
 
 
 def _slice(bio: Bio, begin: int, end: int) -> Bio:
@@ -53,14 +53,16 @@ def _slice(bio: Bio, begin: int, end: int) -> Bio:
     return bio if end - begin == bio.sector_count else bio.slice(begin, end)
 
 
-def _extents(table: Table, bio: Bio) -> Iterator[tuple[TableEntry, int, int]]:
+def _extents(table: Table, bio: Bio) -> list[tuple[TableEntry, int, int]]:
     """Each entry the bio touches, chunk by chunk, with the range relative to the bio."""
-    sector = bio.sector
-    while sector < bio.end_sector:
+    extents = []
+    begin, sector, last = bio.sector, bio.sector, bio.end_sector
+    while sector < last:
         entry = table.find(sector)
-        end = min(entry.end_sector, bio.end_sector)
+        end = min(entry.end_sector, last)
         chunk = entry.target.max_io_sectors
         if chunk is not None and bio.op.has_data:
             end = min(end, sector + chunk - (sector - entry.start_sector) % chunk)
-        yield entry, sector - bio.sector, end - bio.sector
+        extents.append((entry, sector - begin, end - begin))
         sector = end
+    return extents

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 from fusedm.block import Bio, BlockDevice, Op
-from fusedm.block.errors import BlockIOError
 from fusedm.block.plan import (
     Completed,
     Concat,
@@ -25,7 +24,7 @@ from fusedm.block.plan import (
 from fusedm.crypto import Fallback, plan_bio
 from fusedm.dm.mapping import Piece, split_bio
 from fusedm.dm.scripts import new_turn, run_for_bio
-from fusedm.dm.table import Table, TableEntry
+from fusedm.dm.table import Table
 from fusedm.dm.target import (
     Action,
     Complete,
@@ -67,18 +66,19 @@ class Planner:
         return self.fallback.plan(bio, touched, clear)
 
     def _plan_piece(self, table: Table, piece: Piece, builder: PlanBuilder, route: Route) -> Node:
-        entry, bio = piece.entry, piece.bio
+        entry, bio, target = piece.entry, piece.bio, piece.entry.target
         below = (*route, entry.counts)
-        if bio.crypt is not None and (piece.straddles or not entry.target.passes_crypto):
+        if bio.crypt is not None and (piece.straddles or not target.passes_crypto):
             return self.fallback.plan(
                 bio, below, lambda clear: self.plan_on(table, clear, builder, route)
             )
         own = bio.remap(bio.sector - entry.start_sector)
-        return _hook(entry, own, self._plan_action(entry.target.map(own), own, builder, below))
+        return _hook(target, own, self._plan_action(target.map(own), own, builder, below))
 
     def _plan_action(self, action: Action, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         match action:
-            case Remap(device, remapped):
+            case Remap():
+                device, remapped = action.device, action.bio
                 # In strict mode a context ends only where it entered; one that enters here may end
                 # in the fallback of the device below.
                 enters = device.strict and bio.crypt is None and remapped.crypt is not None
@@ -92,7 +92,7 @@ class Planner:
             case Complete():
                 return Completed(bio)
             case Fail(status):
-                return Failed(BlockIOError(status, self.name, str(bio)))
+                return Failed(status, self.name, bio)
             case Defer(seconds, then, note):
                 child = self._plan_action(then, bio, builder, route)
                 return Delayed(seconds, child, self._hurry, note)
@@ -110,19 +110,20 @@ class Planner:
         direct: dict[BlockDevice, None] = {}
         nodes = []
         for entry in table.entries:
-            action = entry.target.map(bio)
+            target = entry.target
+            action = target.map(bio)
             actions = action.actions if isinstance(action, Many) else (action,)
-            if all(isinstance(one, Remap) for one in actions) and not _has_hook(entry.target):
+            if all(isinstance(one, Remap) for one in actions) and not _has_hook(target):
                 direct.update((one.device, None) for one in actions if isinstance(one, Remap))
             else:
                 node = self._plan_action(action, bio, builder, route)
-                nodes.append(_hook(entry, bio, node))
+                nodes.append(_hook(target, bio, node))
         nodes += [plan_bio(device, bio, builder, route) for device in direct]
         return _concat(nodes)
 
 
-def _hook(entry: TableEntry, bio: Bio, node: Node) -> Node:
-    return Hooked(entry.target.end_io, bio, node) if _has_hook(entry.target) else node
+def _hook(target: Target, bio: Bio, node: Node) -> Node:
+    return Hooked(target.end_io, bio, node) if _has_hook(target) else node
 
 
 def _has_hook(target: Target) -> bool:

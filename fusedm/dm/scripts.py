@@ -35,6 +35,7 @@ async def run_script(steps: Steps[T]) -> T:
         return result
     finally:
         steps.close()
+        error = None  # Or it would be held by its own traceback.
 
 
 def new_turn() -> AbstractAsyncContextManager[object]:

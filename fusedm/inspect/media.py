@@ -84,8 +84,8 @@ def _pieces(node: Node) -> Iterator[Piece]:
             yield from _pieces(child)
         case Completed(bio):
             yield Piece(None, 0, bio.sector_count)
-        case Failed(error):
-            raise error
+        case Failed():
+            raise node.error()
         case Transformed(bio=bio) | SoftwareCrypt(bio=bio) | LeafIO(bio=bio):
             text = f"{bio} goes through a target that encrypts it once more"
             raise BlockIOError(Status.NOTSUPP, "verify", text)

@@ -118,8 +118,8 @@ class Walk:
                 return [{"step": "hook", "steps": self.steps(child)}]
             case Completed(bio):
                 return [{"step": "completed", "op": bio.op.value}]
-            case Failed(error):
-                return [{"step": "failed", "text": str(error)}]
+            case Failed():
+                return [{"step": "failed", "text": str(node.error())}]
             case Patch(read, _, _, _, write):
                 return self.steps(read) + self.steps(write)
 

@@ -1,6 +1,8 @@
 """Carrying plans out: every step fails once, every wait is cancelled once, nothing stays behind."""
 
 import errno
+import gc
+import weakref
 
 import pytest
 import trio
@@ -189,6 +191,34 @@ async def test_a_part_that_fails_by_plan_does_not_stop_the_others(ms, autojump_c
         await write(mapped, 0, TEXT)
     assert medium(disk, 8, 4096) == TEXT[4096:]
     assert_nothing_is_held(mapped, disk)
+
+
+class Buffer(bytearray):
+    """A buffer that one can see go."""
+
+
+@pytest.fixture
+def no_search_for_circles():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["0 16 error", "0 16 flakey d0 0 0 1", "0 8 error\n8 8 delay d0 8 1", "0 16 linear d0 0"],
+    ids=["failed", "hooked", "among others", "store"],
+)
+@waiting_or_not
+async def test_what_fails_lets_go_of_its_buffer_at_once(table, waiting, no_search_for_circles):
+    mapped = await make_mapped(table, faulty_disk(FailOp(), waiting=waiting))
+    buffer = Buffer(8192)
+    gone = weakref.ref(buffer)
+    with pytest.raises(BlockIOError):
+        await submit_bio(mapped, Bio.read(0, memoryview(buffer)))
+    del buffer
+    assert gone() is None, "an error is held by what it went through"
 
 
 async def test_a_write_never_changes_its_buffer_wherever_it_is_transformed():
