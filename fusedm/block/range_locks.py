@@ -20,6 +20,10 @@ _serials = count()
 Ranges = tuple[tuple[int, int], ...]
 
 
+def _nobody_waits() -> None:
+    """Nobody has to be woken."""
+
+
 @dataclass(eq=False, slots=True)
 class Hold:
     """Ranges held or waited for, all of them at once; granted says which. Identity matters."""
@@ -55,8 +59,11 @@ class RangeLocks:
         """Whether nobody holds or waits for a sector of the range."""
         return self._is_free(((begin, end),), self._holds)
 
-    def take(self, ranges: Ranges, wake: Callable[[], None]) -> Hold:
-        """Take the ranges, or queue for them: wake is called when hold.granted has become true."""
+    def take(self, ranges: Ranges, wake: Callable[[], None] = _nobody_waits) -> Hold:
+        """Take the ranges, or queue for them.
+
+        wake, or what the hold's wake is then, is called when hold.granted has become true.
+        """
         assert all(begin < end for begin, end in ranges), f"empty range in {ranges}"
         hold = Hold(ranges, self._is_free(ranges, self._holds), wake)
         self._holds.append(hold)

@@ -145,10 +145,11 @@ async def carry_out_locked(node: Node, extents: Sequence[Extent]) -> None:
     held: list[tuple[RangeLocks, Hold]] = []
     try:
         for locks, ranges in merged(extents):
-            granted = trio.Event()
-            hold = locks.take(ranges, granted.set)
+            hold = locks.take(ranges)
             held.append((locks, hold))
             if not hold.granted:
+                granted = trio.Event()
+                hold.wake = granted.set
                 await granted.wait()
         await carry_out(node)
     finally:

@@ -9,7 +9,8 @@ locked in between. From then on its bio counts as in flight on every device it p
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Op
 from fusedm.block.crypt_ctx import check_dun_range
@@ -36,14 +37,17 @@ class PatchBlock:
 
 Request = Bio | PatchBlock
 
+#: What has to be awaited.
+Submitted = Coroutine[Any, Any, None]
 
-async def submit_bio(device: BlockDevice, bio: Bio) -> None:
+
+def submit_bio(device: BlockDevice, bio: Bio) -> Submitted:
     """Have a device complete a bio; a READ's buffer is filled.
 
     Raises: BlockIOError.
     Await:  for a suspended device, overlapping writes, keyslots, worker threads and delays.
     """
-    await submit(device, (bio,))
+    return submit(device, (bio,))
 
 
 def submit_bio_nowait(device: BlockDevice, bio: Bio) -> None:
@@ -54,12 +58,12 @@ def submit_bio_nowait(device: BlockDevice, bio: Bio) -> None:
     submit_nowait(device, (bio,))
 
 
-async def submit(device: BlockDevice, requests: Sequence[Request]) -> None:
+def submit(device: BlockDevice, requests: Sequence[Request]) -> Submitted:
     """Have a device complete several requests as one: they are planned together, against one table.
 
     Raises: BlockIOError, the first; the other requests may have been carried out.
     """
-    await submit_made(device, lambda: requests)
+    return submit_made(device, lambda: requests)
 
 
 async def submit_made(device: BlockDevice, make: Callable[[], Sequence[Request]]) -> None:

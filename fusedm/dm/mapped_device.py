@@ -80,7 +80,8 @@ class MappedDevice(EventCounter):
         #: Whether it was, or some device below was read-only when it became live.
         self.read_only = False
         self._inactive_read_only = False
-        self._limits = Limits()
+        #: The limits of the live table, as of the last refresh.
+        self.limits = Limits()
         self._generation = Generation()
         self._fixed = FixedProfile() if strict else None
         self._keys = StartedKeys()
@@ -98,11 +99,6 @@ class MappedDevice(EventCounter):
     def sector_count(self) -> int:
         """The size of the live table; 0 without one."""
         return self.live.sector_count if self.live is not None else 0
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of the live table, as of the last refresh."""
-        return self._limits
 
     @property
     def strict(self) -> bool:
@@ -183,7 +179,7 @@ class MappedDevice(EventCounter):
 
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
-        if self.is_suspending:
+        if self._suspending.is_set():
             raise DeviceSuspended(self._resumed.wait)
         if self.live is None:
             raise BlockIOError(Status.IOERR, self.name, f"{what} without a live table")
@@ -354,7 +350,7 @@ class MappedDevice(EventCounter):
         """Take over what has changed below: limits, and whether it may be written."""
         self._generation.advance()
         if self.live is not None:
-            self._limits = stack_limits(self.live)
+            self.limits = stack_limits(self.live)
             below = self.live.devices()
             self.read_only = self.is_table_read_only or any(d.read_only for d in below)
 

@@ -23,7 +23,7 @@ from fusedm.block.plan import (
 )
 from fusedm.crypto import Fallback, plan_bio
 from fusedm.dm.mapping import Piece, split_bio
-from fusedm.dm.scripts import new_turn, run_for_bio
+from fusedm.dm.scripts import Turn, run_for_bio
 from fusedm.dm.table import Table
 from fusedm.dm.target import (
     Action,
@@ -101,7 +101,7 @@ class Planner:
             case Script(steps, locks):
                 builder.extents.extend(locks)
                 if locks and builder.turn is None:
-                    builder.turn = new_turn()
+                    builder.turn = Turn()
                 turn = builder.turn if locks else None
                 return Scripted(bio, partial(run_for_bio, steps, turn))
 

@@ -38,9 +38,22 @@ async def run_script(steps: Steps[T]) -> T:
         error = None  # Or it would be held by its own traceback.
 
 
-def new_turn() -> AbstractAsyncContextManager[object]:
+class Turn(AbstractAsyncContextManager[None]):
     """For the scripts of one plan, which hold their locks together, to be run one at a time."""
-    return trio.Lock()
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+
+    async def __aenter__(self) -> None:
+        """Wait, if another has it: acquire would go through the scheduler if none has, too."""
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let the next one run."""
+        self._lock.release()
 
 
 async def run_for_bio(
@@ -59,8 +72,11 @@ async def _submit(action: Remap | Many) -> None:
 
     Raises: BlockIOError.
     """
+    if isinstance(action, Remap):
+        await submit_bio(action.device, action.bio)
+        return
     works = []
-    for remap in action.actions if isinstance(action, Many) else (action,):
+    for remap in action.actions:
         assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
         works.append(partial(submit_bio, remap.device, remap.bio))
-    await do_all(works, at_once=len(works) > 1)
+    await do_all(works, at_once=True)

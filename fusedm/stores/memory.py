@@ -48,10 +48,11 @@ class MemoryStore(DescriptorStore):
             self._fd = self._release = None
 
     def _descriptor(self) -> int:
-        with self._making:  # Two threads must not make a file each.
-            if self._fd is None:
-                fd = os.memfd_create("fusedm", os.MFD_CLOEXEC)
-                self._release = weakref.finalize(self, os.close, fd)
-                os.ftruncate(fd, self.size)
-                self._fd = fd
+        if self._fd is None:
+            with self._making:  # Two threads must not make a file each.
+                if self._fd is None:
+                    fd = os.memfd_create("fusedm", os.MFD_CLOEXEC)
+                    self._release = weakref.finalize(self, os.close, fd)
+                    os.ftruncate(fd, self.size)
+                    self._fd = fd
         return self._fd
