@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 
@@ -19,9 +19,10 @@ from fusedm.block.errors import FusedmError
 from fusedm.control.client import Client
 from fusedm.host import mounts
 from tests.helpers import reference_xts
-from tests.helpers.aio import AsyncWrites
-from tests.helpers.crowd import promptly, wait_until
+from tests.helpers.aio import AsyncReads, AsyncWrites
+from tests.helpers.crowd import Crowd, promptly, wait_until
 from tests.helpers.mounted import KEYS, MIB, Mounted, mounted_stack, opened, read_at, write_at
+from tests.helpers.store_faults import stack_with_faults
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
@@ -29,6 +30,8 @@ BLOCK = 4096
 #: More than the worker threads of a disk; more than all that a mount might have.
 MORE, MANY = 9, 200
 SIZE = 4 * MIB
+#: Of a daemon two of whose disks hang, however much hangs there: 8 each, and some for all else.
+MOST_THREADS = 4 * 8
 SECTORS = SIZE // 512
 CRYPT_KEY = bytes(range(64))
 
@@ -136,7 +139,7 @@ def hung(tmp_path: Path) -> Iterator[Hung]:
 def writing(hung: Hung, name: str, count: int) -> Iterator[tuple[AsyncWrites, bytes]]:
     """So many writes of blocks, sent together, and their data; all must have ended in the end."""
     data = os.urandom(count * BLOCK)
-    path = next(hung.stack.mount_point.glob(f"[mv]*/{name}"))
+    path = next(hung.stack.mount_point.glob(f"*/{name}"))
     with AsyncWrites(path, [index * BLOCK for index in range(count)], data) as writes:
         try:
             writes.send()
@@ -204,6 +207,7 @@ def test_writes_that_hang_on_two_disks_hold_up_no_other_device_and_are_all_done_
         wait_for_writes(hung.stack, low=count, hung=count, crypt=count)
         others_answer(hung.stack)
         assert first.done_count() == two.done_count() == 0
+        assert len(os.listdir(f"/proc/{hung.stack.process.pid}/task")) <= MOST_THREADS
         hung.thaw()
         assert promptly(lambda: first.done_count(count)) == count
         assert promptly(lambda: two.done_count(count)) == count
@@ -223,6 +227,52 @@ def test_one_that_hangs_and_one_that_does_not_are_told_apart(hung: Hung) -> None
             assert first.done_count() == 0
             hung.thaw()
         assert promptly(lambda: first.done_count(MANY)) == MANY
+
+
+def test_many_disks_that_hang_at_once_hold_up_no_other(hung: Hung) -> None:
+    names = [f"more{index}" for index in range(24)]
+    for name in names:
+        store = f"file:{hung.first.where}/{name}.img"
+        hung.stack.call("disk.add", name=name, store=store, size=MIB)
+    hung.first.freeze()
+    with ExitStack() as undo:
+        each = [undo.enter_context(writing(hung, name, 2 * MORE)) for name in names]
+        wait_for_writes(hung.stack, **dict.fromkeys(names, 2 * MORE))
+        others_answer(hung.stack)
+        hung.thaw()
+        for name, (writes, data) in zip(names, each, strict=True):
+            assert promptly(lambda writes=writes: writes.done_count(2 * MORE)) == 2 * MORE
+            assert read_at(hung.first.where / f"{name}.img", 0, len(data)) == data
+
+
+@pytest.mark.parametrize("kind", ["read", "sync"])
+def test_reads_and_syncs_that_hang_hold_up_no_other_device(
+    tmp_path: Path, store_faults: Path, kind: Literal["read", "sync"]
+) -> None:
+    for name in ("fs0", "fs1"):
+        (tmp_path / name).mkdir()
+    store = tmp_path / "fs0/store.img"
+    data = os.urandom(SIZE)
+    store.write_bytes(reference_xts.encrypt(KEYS["alice"], BLOCK, 0, data))
+    with stack_with_faults(STACK, tmp_path, store_faults, store) as (stack, faults):
+        home = stack.view("home")
+        faults.hold(kind)
+        offsets = [index * BLOCK for index in range(MANY)]
+        with AsyncReads(home, offsets) as reads:
+            crowd = Crowd(MORE if kind == "sync" else 0, lambda _: sync(home))
+            if kind == "read":
+                reads.send()
+                wait_until(lambda: stack.told("low", "inflight").split() == [str(MANY), "0"])
+            wait_until(lambda: faults.told(kind, "held") > 0)
+            others_answer(stack)
+            assert crowd.results == {}
+            assert reads.done_count() == 0
+            faults.clear()
+            assert set(crowd.join().values()) <= {None}
+            if kind == "read":
+                assert promptly(lambda: reads.done_count(MANY)) == MANY
+                assert reads.data() == data[: MANY * BLOCK]
+        assert stack.told("low", "inflight").split() == ["0", "0"]
 
 
 @pytest.mark.parametrize(

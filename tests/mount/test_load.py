@@ -12,6 +12,7 @@ import pytest
 
 from fusedm.control.client import Client
 from tests.helpers.mounted import MIB, Mounted, mounted_stack, read_at, write_at
+from tests.helpers.places import folder_on_disk
 
 pytestmark = pytest.mark.fuse
 
@@ -78,10 +79,17 @@ def tables(disk: str, begin: int) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
-def stack(way: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
-    with mounted_stack(STACK, tmp_path_factory.mktemp("load")) as mounted:
-        yield mounted
+@pytest.fixture(scope="module", params=["memory", "disk"])
+def stack(
+    request: pytest.FixtureRequest, way: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mounted]:
+    text, directory = STACK, tmp_path_factory.mktemp("load")
+    with folder_on_disk(directory) as folder:
+        if request.param == "disk":
+            for name in ("m0", "m1"):
+                text = text.replace("memory:", f"file:{folder}/{name}.img", 1)
+        with mounted_stack(text, directory) as mounted:
+            yield mounted
 
 
 class Changes:

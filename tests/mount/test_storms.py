@@ -13,8 +13,9 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +25,7 @@ from fusedm.block.errors import FusedmError
 from fusedm.control.client import Client
 from fusedm.host import loop
 from tests.helpers import reference_xts
-from tests.helpers.crowd import wait_until
+from tests.helpers.crowd import Crowd, wait_until
 from tests.helpers.mounted import KEYS, MIB, Mounted, mounted_stack, opened, read_at, write_at
 from tests.helpers.places import folder_on_disk, folder_on_tmpfs
 
@@ -61,6 +62,8 @@ VIEWS = {
     "engine": ("native", "alice", 4096),
     "fallback": ("soft", "small", 512),
     "unaligned": ("ragged", "alice", 4096),
+    "twin": ("native", "alice", 4096),
+    "second": ("soft", "small", 512),
     "evicted": ("spare", "third", 4096),
 }
 RAW = {**KEYS, "third": bytes(range(64, 128))}
@@ -290,6 +293,24 @@ def test_what_is_written_in_a_storm_is_read_back_stored_and_counted(
     assert storm.made.total() > 10
     check_counters(stack, before, done)
     check_content(stack)
+
+
+@pytest.mark.parametrize(("one", "other"), [("engine", "twin"), ("fallback", "second")])
+def test_a_whole_write_is_never_undone_by_a_part_that_another_writes(
+    stack: Mounted, one: str, other: str
+) -> None:
+    """Who writes a part of a block reads the rest and writes it again; nobody gets in between."""
+    with opened(stack.view(one)) as whole, opened(stack.view(other)) as part:
+        for round_ in range(1, 101):
+            block, some = bytes([round_]) * 4096, bytes([100 + round_]) * 100
+            crowd = Crowd(2, partial(write_both, ((whole, 0, block), (part, 100, some))))
+            assert set(crowd.join().values()) == {4096, 100}
+            assert os.pread(whole, 4096, 0) in (block, block[:100] + some + block[200:])
+
+
+def write_both(what: Sequence[tuple[int, int, bytes]], index: int) -> int:
+    fd, offset, data = what[index]
+    return os.pwrite(fd, data, offset)
 
 
 def check_counters(
