@@ -10,6 +10,7 @@ from tests.helpers.preload import compiled
 
 BOTH_WAYS = {
     "test_access",
+    "test_at_rest",
     "test_content",
     "test_durability",
     "test_emptying",

@@ -113,8 +113,10 @@ def test_file_stores_are_free_for_the_next_one_at_once(tmp_path: Path) -> None:
         assert (tmp_path / "ufs0.img").read_bytes()[:512] == bytes([round_]) * 512
 
 
-def test_a_signal_under_load_ends_it(tmp_path: Path) -> None:
-    with mounted_stack(USUAL, tmp_path) as stack, fio_running(stack.view("home")) as fio:
+@pytest.mark.parametrize("store", ["memory:", "file:ufs0.img"])
+def test_a_signal_under_load_ends_it(tmp_path: Path, store: str) -> None:
+    text = USUAL.replace("memory:", store, 1)
+    with mounted_stack(text, tmp_path) as stack, fio_running(stack.view("home")) as fio:
         assert stack.end() == 0
         assert nothing_is_left(stack)
         assert fio.wait(20) != 0

@@ -153,9 +153,12 @@ def test_a_daemon_whose_socket_is_gone_is_ended_by_force(stack: Place):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts fusectl")
-def test_a_connection_aborted_under_load_ends_the_daemon_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["memory:", "file:ufs0.img"])
+def test_a_connection_aborted_under_load_ends_the_daemon_without_a_word(
+    tmp_path: Path, store: str
+) -> None:
     with (
-        mounted_stack(USUAL, tmp_path) as mounted,
+        mounted_stack(USUAL.replace("memory:", store, 1), tmp_path) as mounted,
         connections(tmp_path / "control") as control,
         fio_running(mounted.view("home")) as fio,
     ):
