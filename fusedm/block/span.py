@@ -6,7 +6,7 @@ from time import monotonic
 
 from fusedm.block.bio import Op
 from fusedm.block.capabilities import Capabilities
-from fusedm.block.plan import Leaf, Route, SectorCipher
+from fusedm.block.plan import KeyslotSource, Leaf, Route, SectorCipher
 from fusedm.block.stats import IoStats
 from fusedm.block.units import MAX_SECTORS
 from fusedm.block.value import value
@@ -74,11 +74,14 @@ class Span:
     chunk: int = MAX_SECTORS
     ops: frozenset[Op] = frozenset()
     cipher: SpanCipher | None = None
-    passes_crypto: bool = True
     visits: tuple[IoStats, ...] = ()
     route: Route = ()
     guards: tuple[tuple[Generation, int], ...] = ()
     until: float = inf
+    #: The lowest device above which contexts end whatever the legs can, and the extents they pass
+    #: until there; None: they end at the legs.
+    fallback: KeyslotSource | None = None
+    fallback_route: Route = ()
     #: In strict mode, what every device on the way says it can do natively; None: it is the leaf's.
     native: Capabilities | None = None
 

@@ -16,6 +16,7 @@ kernel (fixed_profile.py).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import trio
 
@@ -172,7 +173,8 @@ class MappedDevice(EventCounter):
 
     def _own_span(self) -> Span:
         native = self._fixed.capabilities if self._fixed is not None else None
-        return own_span(self.stats, self._generation, self.read_only, native)
+        own = own_span(self.stats, self._generation, self.read_only, native)
+        return replace(own, fallback=self.fallback)
 
     def _table_for(self, what: object) -> Table:
         """The live table, while bios are let in.

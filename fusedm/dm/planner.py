@@ -113,7 +113,7 @@ class Planner:
             target = entry.target
             action = target.map(bio)
             actions = action.actions if isinstance(action, Many) else (action,)
-            if all(isinstance(one, Remap) for one in actions) and not _has_hook(target):
+            if all(isinstance(one, Remap) for one in actions) and not target.has_hook:
                 direct.update((one.device, None) for one in actions if isinstance(one, Remap))
             else:
                 node = self._plan_action(action, bio, builder, route)
@@ -123,11 +123,7 @@ class Planner:
 
 
 def _hook(target: Target, bio: Bio, node: Node) -> Node:
-    return Hooked(target.end_io, bio, node) if _has_hook(target) else node
-
-
-def _has_hook(target: Target) -> bool:
-    return type(target).end_io is not Target.end_io
+    return Hooked(target.end_io, bio, node) if target.has_hook else node
 
 
 def _concat(nodes: Sequence[Node]) -> Node:

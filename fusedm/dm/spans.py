@@ -29,11 +29,13 @@ def span_through(entry: TableEntry, sector: int, device: Span) -> Span:
     if span is None:
         span = _one_way(target, own, said)
     ops = span.ops & device.ops
+    ends_here = not target.passes_crypto
     return replace(
         span.moved(entry.start_sector),
         legs=span.legs if ops else (),
         ops=ops,
-        passes_crypto=span.passes_crypto and target.passes_crypto,
+        fallback=device.fallback if ends_here else span.fallback,
+        fallback_route=(entry.counts, *(() if ends_here else span.fallback_route)),
         visits=device.visits + span.visits,
         route=(entry.counts, *span.route),
         guards=device.guards + _guards(said) + span.guards,
@@ -45,18 +47,25 @@ def span_through(entry: TableEntry, sector: int, device: Span) -> Span:
 def flush_through(table: Table, device: Span) -> Span | None:
     """Which leaves a FLUSH of a table reaches, each once; None if a target makes more of it.
 
+    A device is counted as often as the planner sends it one.
+
     Raises: WouldBlock from below.
     """
-    below: dict[BlockDevice, None] = {}
+    direct: dict[BlockDevice, None] = {}
+    hooked: list[BlockDevice] = []
     spans = [device]
     for entry in table.entries:
         said, action = entry.target.steady(0), entry.target.map(FLUSH)
         actions = action.actions if isinstance(action, Many) else (action,)
         if Op.FLUSH not in said.ops or not all(isinstance(a, Remap | Complete) for a in actions):
             return None
-        below.update((one.device, None) for one in actions if isinstance(one, Remap))
+        below = [one.device for one in actions if isinstance(one, Remap)]
+        if entry.target.has_hook:
+            hooked += below
+        else:
+            direct.update(dict.fromkeys(below))
         spans.append(Span(0, 0, guards=_guards(said), until=said.until))
-    for each in below:
+    for each in (*direct, *hooked):
         span = each.flush_span()
         if span is None:
             return None
@@ -65,7 +74,7 @@ def flush_through(table: Table, device: Span) -> Span | None:
         device,
         ops=frozenset({Op.FLUSH}),
         legs=tuple({leg.leaf: leg for one in spans for leg in one.legs}.values()),
-        visits=tuple(dict.fromkeys(visit for one in spans for visit in one.visits)),
+        visits=tuple(visit for one in spans for visit in one.visits),
         guards=tuple(guard for one in spans for guard in one.guards),
         until=min(one.until for one in spans),
     )
@@ -117,7 +126,7 @@ def _striped(target: Target, own: int, count: int) -> Span | None:
         assert place is not None, "a stripe is a range of a device"
         device, at, _ = place
         below = device.span(at + row * chunk)
-        if below.leaf is None or below.cipher is not None:
+        if below.leaf is None or below.cipher is not None or below.fallback is not None:
             return None
         legs.append(Leg(below.leaf, at + below.shift, below.visits, below.route))
         spans.append(below)
@@ -131,7 +140,6 @@ def _striped(target: Target, own: int, count: int) -> Span | None:
         legs=tuple(legs),
         chunk=chunk,
         ops=frozenset.intersection(*(span.ops for span in spans)),
-        passes_crypto=all(span.passes_crypto for span in spans),
         guards=tuple(guard for span in spans for guard in span.guards),
         until=min(span.until for span in spans),
         native=_native(spans),

@@ -267,6 +267,11 @@ class Target(Turns, ABC):
         """
         return error
 
+    @property
+    def has_hook(self) -> bool:
+        """Whether it looks at the end of what it maps."""
+        return type(self).end_io is not Target.end_io
+
     def message(self, words: list[str]) -> "str | Steps[str]":
         """Do what a message asks; the reply is empty where there is nothing to say.
 

@@ -170,7 +170,7 @@ def _stretch(handle: int, view: View, span: Span) -> Stretch:
         able = span.leaf.capabilities
         if span.native is not None:
             able = able.intersect(span.native)
-        if not span.passes_crypto or not able.supports(config):
+        if span.fallback is not None or not able.supports(config):
             return bare
         whole.slots = span.leaf.engine_slots
     descriptor = span.leaf.direct_fd()

@@ -118,7 +118,7 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
         return [*found, "a target on the way looks at each bio"]
     if span.cipher is not None:
         found.append("a target on the way encrypts")
-    if key is not None and not span.passes_crypto:
+    if key is not None and span.fallback is not None:
         found.append("a target on the way does not pass contexts")
     elif key is not None and not span.leaf.capabilities.supports(key.config):
         found.append(f"{span.leaf.name} cannot do it natively")

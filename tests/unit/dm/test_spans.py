@@ -25,7 +25,7 @@ async def test_a_disk_is_one_span_for_reads_and_writes() -> None:
     disk = make_disk("d0", 64)
     span = disk.span(5)
     assert where(span) == (0, 64, "d0", 0)
-    assert (span.ops, span.passes_crypto, span.is_current()) == (BOTH, True, True)
+    assert (span.ops, span.fallback, span.is_current()) == (BOTH, None, True)
     assert (span.visits, span.route) == ((disk.stats,), (disk.counts,))
 
 
@@ -173,6 +173,29 @@ async def test_a_span_knows_what_a_plan_would_visit_and_count() -> None:
     assert all(one is other for one, other in zip(span.route, counts, strict=True))
 
 
+# Where contexts end.
+
+
+async def test_contexts_end_above_the_highest_target_that_does_not_pass_them() -> None:
+    lowest = await make_mapped("0 64 dust d0 0 512", make_disk(), name="lowest")
+    lower = await make_mapped("0 64 linear lowest 0", lowest, name="lower")
+    middle = await make_mapped("0 64 delay lower 0 0", lower, name="middle")
+    top = await make_mapped("0 64 linear middle 0", middle, name="top")
+    ends = [(device, device.span(0)) for device in (lowest, lower, middle, top)]
+    assert [span.fallback for _, span in ends] == [
+        lowest.fallback, lowest.fallback, middle.fallback, middle.fallback,
+    ]  # fmt: skip
+    passed = [[id(counts) for counts in span.fallback_route] for _, span in ends]
+    own = [id(device.live.entries[0].counts) for device, _ in ends]
+    assert passed == [[own[0]], [own[1], own[0]], [own[2]], [own[3], own[2]]]
+
+
+async def test_stripes_over_what_does_not_pass_contexts_are_a_span_for_each_chunk() -> None:
+    lower = await make_mapped("0 64 dust d0 0 512", make_disk(), name="lower")
+    mapped = await make_mapped("0 64 striped 2 8 lower 0 d1 0", lower, make_disk("d1"))
+    assert [mapped.span(sector).fallback for sector in (0, 8)] == [lower.fallback, None]
+
+
 # What is not known.
 
 
@@ -211,7 +234,8 @@ async def test_a_flush_reaches_every_leaf_below_once() -> None:
     top = await make_mapped("0 64 linear lower 0\n64 8 linear d1 0\n72 8 zero", lower, *disks)
     span = top.flush_span()
     assert [leg.leaf.name for leg in span.legs] == ["d0", "d1"]
-    assert span.visits == (top.stats, lower.stats, disks[0].stats, disks[1].stats)
+    d0, d1, _ = (disk.stats for disk in disks)
+    assert span.visits == (top.stats, lower.stats, d0, d1, d1), "as often as it is planned"
     assert (span.ops, span.is_current()) == ({Op.FLUSH}, True)
 
 

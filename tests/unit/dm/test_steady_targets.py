@@ -200,7 +200,7 @@ async def test_a_span_through_crypt_has_its_cipher_and_the_numbers_of_its_sector
     span = device.span(20)
     assert (told(span), span.leaf.name, span.shift) == ((16, 48, BOTH), "d0", -8)
     assert (span.cipher.number_shift, span.cipher.keeps_zeros) == (24, zeros)
-    assert not span.passes_crypto
+    assert span.fallback is device.fallback
 
 
 async def test_sectors_of_crypt_keep_their_numbers_under_other_devices() -> None:

@@ -268,7 +268,7 @@ async def test_an_engine_whose_ciphers_are_not_compiled_has_no_path(loop: Routed
 async def test_a_view_over_what_does_not_pass_contexts_on_has_no_path(loop: RoutedLoop) -> None:
     class Opaque(Disk):
         def span(self, sector: int) -> Span:
-            return replace(super().span(sector), passes_crypto=False)
+            return replace(super().span(sector), fallback=self.fallback)
 
     engine = loop.system.disks["d0"].engine
     add_disk(loop.system, Opaque("opaque", MemoryStore(SIZE), engine))
