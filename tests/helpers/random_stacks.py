@@ -24,7 +24,12 @@ def tables(draw, names, kinds=KINDS):
         first, second = draw(st.permutations(names))[:2]
         chunk = draw(st.sampled_from([1, 3, 8, 12, 16]))
         place = start + draw(st.sampled_from([0, SIZE]))
-        words = {"zero": "zero", "delay": f"delay {first} {place} 3"}.get(kind)
+        words = {
+            "zero": "zero",
+            "delay": f"delay {first} {place} 3",
+            "no delay": f"delay {first} {place} 0",
+            "crypt": f"crypt aes-cbc-plain64 {'5a' * 32} {place} {first} {place} 1 allow_discards",
+        }.get(kind)
         if kind == "striped" and count % (2 * chunk) == 0:
             words = f"striped 2 {chunk} {first} {place} {second} {place}"
         elif kind == "flakey":

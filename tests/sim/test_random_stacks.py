@@ -29,6 +29,7 @@ from tests.helpers.builders import (
     read_bio,
     write_bio,
 )
+from tests.helpers.by_span import carry_out_by_span
 from tests.helpers.model import FlatModel
 
 RUNS = int(os.environ.get("FUSEDM_SIM_N", "30"))
@@ -87,15 +88,20 @@ class Run:
             else:
                 cut = self.random.randrange(0, length, step)
                 for begin, count in [(start, cut), (start + cut, length - cut)]:
-                    how = self.random.choice(["linear {}", "delay {} 2", "flakey {} 1 0"])
+                    kinds = ["linear {}", "delay {} 2", "delay {} 0", "flakey {} 1 0"]
+                    how = self.random.choice([*kinds, f"dust {{}} {self.block}"])
                     if count:
                         lines.append(f"{begin} {count} {how.format(f'{first} {begin}')}")
         return "\n".join(lines)
 
     async def submit(self, request):
-        """On the spot if possible, half of the time; whether it succeeded."""
+        """By a span or on the spot if possible, a third of the time each; whether it succeeded."""
         try:
-            if self.random.random() < 0.5:
+            way = self.random.choice(["by span", "on the spot", "waiting"])
+            if way == "by span" and isinstance(request, Bio):
+                if carry_out_by_span(self.top, request, now=0.0):
+                    return True
+            elif way == "on the spot":
                 try:
                     submit_nowait(self.top, [request])
                     return True
