@@ -3,7 +3,6 @@
 A further mode is one row in block's MODES and one of EVP_MODES, or a module of its own as Adiantum.
 """
 
-import errno
 from collections.abc import Mapping
 
 from fusedm.block.crypt_ctx import CryptoKey
@@ -39,10 +38,8 @@ def make_software(key: CryptoKey) -> CompiledCipher:
     try:
         return EvpCipher(config.mode, key.raw, config.data_unit_size)
     except CryptoError as error:
-        if error.errno != errno.ENOPKG:
-            raise
         text = f"{config.mode} cannot be done here: {error}"
-        raise CryptoError(f"key {key.name!r}: {text}", errno.ENOPKG) from None
+        raise CryptoError(f"key {key.name!r}: {text}", error.errno) from None
 
 
 def check_key(key: CryptoKey) -> None:
