@@ -30,8 +30,8 @@ BLOCK = 4096
 #: More than the worker threads of a disk; more than all that a mount might have.
 MORE, MANY = 9, 200
 SIZE = 4 * MIB
-#: Of a daemon two of whose disks hang, however much hangs there: 8 each, and some for all else.
-MOST_THREADS = 4 * 8
+#: Of a daemon two of whose disks hang, however much hangs there.
+MOST_THREADS = 64
 SECTORS = SIZE // 512
 CRYPT_KEY = bytes(range(64))
 
