@@ -5,7 +5,8 @@ from math import inf
 import pytest
 
 from fusedm.block import Op, Span
-from fusedm.dm import MappedDevice, parse_table
+from fusedm.dm import MappedDevice, Target, parse_table
+from fusedm.dm.targets.linear import Linear
 from tests.helpers.builders import make_disk, make_mapped, pattern, read, write
 from tests.helpers.devices import lookup_in
 
@@ -34,6 +35,16 @@ def told(span: Span) -> tuple[int, int, set[Op]]:
     """Borders, and the ops that go this way."""
     assert bool(span.ops) is bool(span.legs)
     return span.begin, span.end, set(span.ops)
+
+
+async def test_of_a_target_that_says_nothing_each_bio_is_planned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Linear, "steady", Target.steady)
+    device = await mapped("linear d0 0")
+    assert told(device.span(5)) == (0, 64, NONE)
+    assert device.flush_span() is None
+    assert (await make_mapped("0 8 zero\n8 8 striped 1 8 dm0 0", device)).flush_span() is None
 
 
 # delay.

@@ -202,6 +202,23 @@ async def test_what_nobody_can_tell_is_data(target: str) -> None:
     assert await outline(View("dm0", mapped)) == [(8, 16)]
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("flakey d0 0 1 0", [(2, 3)]),
+        ("delay d0 0 0", [(2, 3)]),
+        ("delay d0 0 7 d0 0 0", [(0, 8)]),
+        (f"crypt aes-cbc-plain64 {'5a' * 32} 0 d0 0", [(0, 8)]),
+        (f"crypt aes-cbc-plain64 {'5a' * 32} 0 d0 0 1 allow_discards", [(2, 3)]),
+    ],
+)
+async def test_what_reads_go_through_as_it_is_has_the_holes_of_what_lies_below(
+    target: str, found: list[tuple[int, int]]
+) -> None:
+    mapped = await make_mapped(f"0 8 {target}", make_sector_disk("d0", 64, [2]))
+    assert await outline(View("dm0", mapped)) == found
+
+
 async def test_a_suspended_device_is_waited_for_and_its_next_table_asked() -> None:
     full, empty = make_sector_disk("full", 64, range(64)), make_sector_disk("empty", 64)
     mapped = await make_mapped("0 64 linear empty 0", empty)
