@@ -10,7 +10,7 @@ other by serial (see merged()), so holders cannot wait for each other in a circl
 of one device taken singly, a waiter for a wide range could come between two of them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 
@@ -32,13 +32,15 @@ class Hold:
     granted: bool
     wake: Callable[[], None]
 
-    def overlaps(self, ranges: Ranges) -> bool:
-        """Whether any sector is in both."""
-        for own_begin, own_end in self.ranges:
+
+def _any_overlaps(holds: Iterable[Hold], ranges: Ranges) -> bool:
+    """Whether any sector of the ranges is in any of the holds."""
+    for hold in holds:
+        for own_begin, own_end in hold.ranges:
             for begin, end in ranges:
                 if begin < own_end and own_begin < end:
                     return True
-        return False
+    return False
 
 
 class RangeLocks:
@@ -57,7 +59,7 @@ class RangeLocks:
 
     def is_free(self, begin: int, end: int) -> bool:
         """Whether nobody holds or waits for a sector of the range."""
-        return self._is_free(((begin, end),), self._holds)
+        return not _any_overlaps(self._holds, ((begin, end),))
 
     def take(self, ranges: Ranges, wake: Callable[[], None] = _nobody_waits) -> Hold:
         """Take the ranges, or queue for them.
@@ -65,7 +67,7 @@ class RangeLocks:
         wake, or what the hold's wake is then, is called when hold.granted has become true.
         """
         assert all(begin < end for begin, end in ranges), f"empty range in {ranges}"
-        hold = Hold(ranges, self._is_free(ranges, self._holds), wake)
+        hold = Hold(ranges, not _any_overlaps(self._holds, ranges), wake)
         self._holds.append(hold)
         return hold
 
@@ -73,15 +75,11 @@ class RangeLocks:
         """Give ranges back, or stop waiting for them, and grant what has become free."""
         self._holds.remove(hold)
         for index, waiter in enumerate(self._holds):
-            if waiter.granted or not waiter.overlaps(hold.ranges):
+            if waiter.granted or not _any_overlaps((waiter,), hold.ranges):
                 continue
-            if self._is_free(waiter.ranges, self._holds[:index]):
+            if not _any_overlaps(self._holds[:index], waiter.ranges):
                 waiter.granted = True
                 waiter.wake()
-
-    @staticmethod
-    def _is_free(ranges: Ranges, holds: Sequence[Hold]) -> bool:
-        return not holds or not any(hold.overlaps(ranges) for hold in holds)
 
 
 Extent = tuple[RangeLocks, int, int]

@@ -169,8 +169,9 @@ async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) 
 
     if at_once:
         async with trio.open_nursery() as nursery:
-            for index in range(len(works)):
+            for index in range(1, len(works)):
                 nursery.start_soon(do, index)
+            await do(0)
     else:
         for index in range(len(works)):
             await do(index)
