@@ -15,7 +15,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { READ, WRITE, SYNC, PUNCH, KINDS };
+/* A read that may not wait (RWF_NOWAIT) is of two kinds. */
+enum { READ, WRITE, SYNC, PUNCH, NOWAIT, KINDS };
 
 /* What is to happen to calls of a kind: nothing to the first `skip`, then to `count` (-1: to all). */
 struct rule {
@@ -105,7 +106,8 @@ static ssize_t transfer(int kind, int fd, const struct iovec *parts, int count, 
         errno = EAGAIN;
         return -1;
     }
-    rule = strikes(kind, !(flags & RWF_NOWAIT));
+    rule = flags & RWF_NOWAIT ? strikes(NOWAIT, 0) : NULL;
+    rule = rule ? rule : strikes(kind, !(flags & RWF_NOWAIT));
     if (rule && rule->error) {
         errno = rule->error;
         return -1;

@@ -15,8 +15,8 @@ from typing import Literal
 from tests.helpers.mounted import Mounted, mounted_stack
 
 #: In the order of store_faults.c.
-KINDS = ("read", "write", "sync", "punch")
-Kind = Literal["read", "write", "sync", "punch"]
+KINDS = ("read", "write", "sync", "punch", "nowait")
+Kind = Literal["read", "write", "sync", "punch", "nowait"]
 
 _FIELDS = ("skip", "count", "error", "most", "calls", "struck", "hold", "held")
 _RULES = 16
