@@ -106,8 +106,8 @@ class Disk:
 
     def span(self, sector: int) -> Span:
         """The whole disk is one stretch."""
-        own = own_span(self.stats, self._generation, self.read_only)
-        return replace(own, end=self.sector_count, legs=(Leg(self),), route=(self.counts,))
+        more = {"end": self.sector_count, "legs": (Leg(self),), "route": (self.counts,)}
+        return own_span(self.stats, self._generation, self.read_only, **more)
 
     def flush_span(self) -> Span:
         """A FLUSH ends here."""

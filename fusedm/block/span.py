@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import inf
 from time import monotonic
+from typing import Any
 
 from fusedm.block.bio import Op
 from fusedm.block.capabilities import Capabilities
@@ -97,6 +98,8 @@ class Span:
 
     def moved(self, count: int) -> "Span":
         """The same of a device whose sectors have numbers that are so much higher."""
+        if not count:
+            return self
         cipher = self.cipher
         if cipher is not None:
             cipher = replace(cipher, number_shift=cipher.number_shift - count)
@@ -129,15 +132,10 @@ class Span:
         return all(generation.number == number for generation, number in self.guards)
 
 
-def own_span(
-    stats: IoStats, generation: Generation, read_only: bool, native: Capabilities | None = None
-) -> Span:
-    """What a device itself says of all of its spans."""
-    return Span(
-        begin=0,
-        end=0,
-        ops=frozenset({Op.READ}) if read_only else READS_AND_WRITES,
-        visits=(stats,),
-        guards=((generation, generation.number),),
-        native=native,
-    )
+def own_span(stats: IoStats, generation: Generation, read_only: bool, **more: Any) -> Span:
+    """What a device itself says of all of its spans, and more fields of them."""
+    more.setdefault("begin", 0)
+    more.setdefault("end", 0)
+    ops = frozenset({Op.READ}) if read_only else READS_AND_WRITES
+    guards = ((generation, generation.number),)
+    return Span(ops=ops, visits=(stats,), guards=guards, **more)

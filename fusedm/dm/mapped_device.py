@@ -16,7 +16,6 @@ kernel (fixed_profile.py).
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import trio
 
@@ -173,8 +172,8 @@ class MappedDevice(EventCounter):
 
     def _own_span(self) -> Span:
         native = self._fixed.capabilities if self._fixed is not None else None
-        own = own_span(self.stats, self._generation, self.read_only, native)
-        return replace(own, fallback=self.fallback)
+        more = {"native": native, "fallback": self.fallback}
+        return own_span(self.stats, self._generation, self.read_only, **more)
 
     def _table_for(self, what: object) -> Table:
         """The live table, while bios are let in.
