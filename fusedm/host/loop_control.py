@@ -107,19 +107,17 @@ def configured(path: str, file: int, size: int, flags: int) -> Iterator[tuple[st
     config = _CONFIG.pack(file, size, info)
     for _ in range(TRIES):
         node = _free_node()
-        with opened(node, os.O_RDWR) as descriptor:
-            try:
-                fcntl.ioctl(descriptor, LOOP_CONFIGURE, config)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                continue
-            try:
-                yield node, descriptor
-            except BaseException:
-                clear(descriptor)
-                raise
-            return
+        descriptor = _attached(node, config)
+        if descriptor is None:
+            continue
+        try:
+            yield node, descriptor
+        except BaseException:
+            clear(descriptor)
+            raise
+        finally:
+            os.close(descriptor)
+        return
     raise UsageError(f"no free loop device: {TRIES} were taken by others just then", errno.EBUSY)
 
 
@@ -174,6 +172,24 @@ def _free_node() -> str:
     except OSError as error:
         raise UsageError(f"no free loop device: {CONTROL}: {error.strerror}", error.errno) from None
     return make_missing_loop_node(f"loop{number}")
+
+
+def _attached(node: str, config: bytes) -> int | None:
+    """A descriptor on a device that has been attached; None if it is another's just now."""
+    try:
+        descriptor = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # So it is while somebody's is cleared.
+            raise
+        return None
+    try:
+        fcntl.ioctl(descriptor, LOOP_CONFIGURE, config)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno != errno.EBUSY:
+            raise
+        return None
+    return descriptor
 
 
 def refused(path: str, size: int, error: OSError) -> StackError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fusedm.host import mounts
+from tests.helpers.crowd import wait_until
 from tests.helpers.mounted import (
     MIB,
     Mounted,
@@ -143,6 +144,8 @@ def test_an_fsync_that_fails_says_so(stack: Mounted) -> None:
         with opened(stack.mapper("bad")) as fd, pytest.raises(OSError, match="Errno 5"):
             os.fsync(fd)
     finally:
+        # The kernel tells of the end of an open later than of the close.
+        wait_until(lambda: stack.call("dm.show", name="bad")["open"] == 0)
         stack.call("dm.remove", name="bad")
 
 

@@ -336,3 +336,11 @@ def test_a_hung_daemon_hangs_neither_the_search_nor_the_unmount(tmp_path: Path) 
         assert loop.attached(path) == []
         mounts.unmount(path)
     assert mounts.mount_at(path) is None
+
+
+def test_many_who_attach_and_detach_at_once_all_get_a_device() -> None:
+    """One that somebody is letting go of is passed over."""
+    code = "from fusedm.host import doctor; print({doctor.tier_problem('loop') for _ in range(20)})"
+    command = [sys.executable, "-c", code]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    assert {process.communicate(timeout=60)[0] for process in started} == {"{None}\n"}
