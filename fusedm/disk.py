@@ -64,7 +64,7 @@ class Disk:
         self.range_locks = RangeLocks()
         self._generation = Generation()
         #: Bios in flight on the engine.
-        self._on_engine = IoStats()
+        self.engine_stats = IoStats()
         #: Engines that are gone but for bios planned on them.
         self._leaving: list[InlineEngine] = []
         self._threads = Workers(MAX_STORE_THREADS)
@@ -101,7 +101,7 @@ class Disk:
             builder.extents.append((self.range_locks, bio.sector, bio.end_sector))
         if bio.crypt is None:
             return LeafIO(self, bio, route)
-        builder.visits.append((self._on_engine, bio.op, bio.sector_count))
+        builder.visits.append((self.engine_stats, bio.op, bio.sector_count))
         return LeafIO(self, bio, route, self.engine_slots)
 
     def span(self, sector: int) -> Span:
@@ -217,8 +217,8 @@ class Disk:
         Bios in flight on the old one finish there; it loses every key when the last has ended.
         Returns a wait for that, which need not be awaited.
         """
-        old, in_flight, ended = self.engine, self._on_engine, trio.Event()
-        self.engine, self._on_engine = engine, IoStats()
+        old, in_flight, ended = self.engine, self.engine_stats, trio.Event()
+        self.engine, self.engine_stats = engine, IoStats()
         self._generation.advance()
         if engine is not None and self.strict:
             engine.take_weak_keys()

@@ -78,9 +78,9 @@ class KeyslotSource(Protocol):
 class Leaf(Protocol):
     """Where a bio ends: it reads and writes bytes of a medium.
 
-    engine_slots are those of the engine it has now. direct_fd is a descriptor of the medium whose
-    use never blocks, at the leaf's own offsets. seek finds where data begin, or what is none, at a
-    byte offset or after it.
+    engine_slots are those of the engine it has now, engine_stats counts the bios on it. direct_fd
+    is a descriptor of the medium, at its own offsets, if one may be used instead of perform. seek
+    finds where data begin, or what is none, at a byte offset or after it.
     perform may block its thread where may_block says so; then it runs in a worker thread.
     """
 
@@ -88,6 +88,11 @@ class Leaf(Protocol):
     def name(self) -> str: ...
     @property
     def engine_slots(self) -> KeyslotSource: ...
+
+    @property
+    def engine_stats(self) -> IoStats: ...
+    @property
+    def fallback(self) -> KeyslotSource: ...
 
     @property
     def range_locks(self) -> RangeLocks: ...

@@ -31,6 +31,7 @@ class Hold:
     ranges: Ranges
     granted: bool
     wake: Callable[[], None]
+    is_lent: bool = False
 
 
 def _any_overlaps(holds: Iterable[Hold], ranges: Ranges) -> bool:
@@ -53,9 +54,9 @@ class RangeLocks:
         self._holds: list[Hold] = []
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nobody holds or waits for anything."""
-        return not self._holds
+    def is_open(self) -> bool:
+        """Whether writes may begin that are told of by lend only: nobody else holds or waits."""
+        return all(hold.is_lent for hold in self._holds)
 
     def is_free(self, begin: int, end: int) -> bool:
         """Whether nobody holds or waits for a sector of the range."""
@@ -71,6 +72,13 @@ class RangeLocks:
         self._holds.append(hold)
         return hold
 
+    def lend(self, ranges: Ranges) -> Hold:
+        """Have ranges held by writes that began while is_open: by whatever is lent besides, too."""
+        hold = Hold(ranges, granted=True, wake=_nothing, is_lent=True)
+        # First, since it began before whoever waits, or is what is left of something that did.
+        self._holds.insert(0, hold)
+        return hold
+
     def release(self, hold: Hold) -> None:
         """Give ranges back, or stop waiting for them, and grant what has become free."""
         self._holds.remove(hold)
@@ -80,6 +88,10 @@ class RangeLocks:
             if not _any_overlaps(self._holds[:index], waiter.ranges):
                 waiter.granted = True
                 waiter.wake()
+
+
+def _nothing() -> None:
+    """Nobody waits for what is lent."""
 
 
 Extent = tuple[RangeLocks, int, int]

@@ -55,6 +55,19 @@ class IoStats:
             if self.on_idle is not None:
                 self.on_idle()
 
+    def under_way_elsewhere(self, op: Op, change: int) -> None:
+        """So many more bios, or fewer, are in flight that are counted elsewhere until they end."""
+        if not change:
+            return
+        if not self.in_flight:
+            self._busy_since = self._clock()
+        self.in_flight += change
+        self.in_flight_by_op[_COLUMN[op]] += change
+        if not self.in_flight:
+            self.busy_seconds += self._clock() - self._busy_since
+            if self.on_idle is not None:
+                self.on_idle()
+
     def add(self, op: Op, ios: int, sector_count: int, nanoseconds: int) -> None:
         """Bios that were done one after the other, and have been counted elsewhere meanwhile."""
         column = _COLUMN[op]

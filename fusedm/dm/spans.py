@@ -25,7 +25,9 @@ def span_through(entry: TableEntry, sector: int, device: Span) -> Span:
     """
     target, own = entry.target, sector - entry.start_sector
     said = target.steady(own)
-    span = _striped(target, own, said.stripes) if said.stripes > 1 else None
+    span = None
+    if said.stripes > 1 and target.passes_crypto:
+        span = _striped(target, own, said.stripes)
     if span is None:
         span = _one_way(target, own, said)
     ops = span.ops & device.ops

@@ -13,21 +13,27 @@ from fusedm.files.device_file import (
     zero,
 )
 from fusedm.files.emptying import empty
+from fusedm.files.file_span import FileSpan, obstacles, path_of
 from fusedm.files.handles import Handles, OpenDevice
 from fusedm.files.holes import seek
-from fusedm.files.path import Path
-from fusedm.files.routes import Routes, find_stretch
+from fusedm.files.letting_in import letting_in
+from fusedm.files.path import Gate, Path
+from fusedm.files.paths import Paths
 
 __all__ = [
+    "FileSpan",
+    "Gate",
     "Handles",
     "OpenDevice",
     "Path",
-    "Routes",
+    "Paths",
     "allocated_bytes",
     "empty",
-    "find_stretch",
     "flush",
     "flush_nowait",
+    "letting_in",
+    "obstacles",
+    "path_of",
     "read",
     "read_nowait",
     "read_requests",

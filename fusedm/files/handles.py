@@ -8,11 +8,12 @@ from fusedm.system import View
 
 @dataclass(slots=True)
 class OpenDevice:
-    """An open device file. stretches is what has been found out about it (routes.py)."""
+    """An open device file. What follows durable_writes has been found out about it (paths.py)."""
 
     view: View
     durable_writes: bool
-    stretches: list[Any] = field(default_factory=list)
+    spans: list[Any] = field(default_factory=list)
+    flush_span: Any = None
 
 
 #: By the number the kernel knows it by; the bytes of a text file are made when it is opened.

@@ -1,49 +1,137 @@
 """What other compiled modules may use of path.pyx."""
 
+from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from fusedm.crypto.compiled cimport CompiledCipher, UnitCipher
 
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *, void *)
+    int pthread_mutex_destroy(pthread_mutex_t *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_cond_init(pthread_cond_t *, void *)
+    int pthread_cond_destroy(pthread_cond_t *)
+    int pthread_cond_signal(pthread_cond_t *)
+    int pthread_cond_broadcast(pthread_cond_t *)
+    int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *)
+
+cdef extern from * nogil:
+    """
+    #ifndef FUSEDM_ATOMICS
+    #define FUSEDM_ATOMICS
+    static inline int load(const int *shared) { return __atomic_load_n(shared, __ATOMIC_ACQUIRE); }
+    static inline void store(int *shared, int value)
+    {
+        __atomic_store_n(shared, value, __ATOMIC_RELEASE);
+    }
+    #endif
+    """
+    int load(const int *shared)
+    void store(int *shared, int value)
+
 cdef enum:
-    #: How many threads may use a Path at once, each with a number of its own.
-    WORKERS = 2
+    PAGE = 4096
+    #: Paths that are open to workers at a time.
+    MAX_PATHS = 64
 
-#: What was done on a path in a batch, by one worker; times in nanoseconds.
+ctypedef int Kind
+cdef enum:
+    READS
+    WRITES
+    FLUSHES
+    KIND_COUNT
+
+cdef enum Moved:
+    DONE
+    WOULD_BLOCK
+    FAILED
+
+#: What was done; times in nanoseconds.
 cdef struct Tally:
-    int64_t reads, read_bytes, read_time, writes, write_bytes, write_time
+    int64_t count[KIND_COUNT]
+    int64_t bytes[KIND_COUNT]
+    int64_t time[KIND_COUNT]
 
-#: What workers see of a Path. Bytes; shift leads from offsets of the file to the descriptor's.
-#: cipher is NULL where nothing is transformed.
-cdef struct Way:
-    uint64_t handle
-    int64_t begin, end, shift
+#: A descriptor that paths lead to. slow is how many calls to come are expected to take long.
+cdef struct MediumData:
     int fd
+    bint blocks
+    int takes_nowait
+    int calls
+    int slow
+
+#: One of the places a path leads to; shift leads to the descriptor's offsets.
+cdef struct Leg:
+    MediumData *medium
+    int64_t shift
+    Tally tally
+
+#: What workers see of a Path. Bytes of the file, but for chunk and shift, which the legs share.
+cdef struct PathData:
+    uint64_t handle
+    bint is_flush
+    int64_t begin, end
     uint64_t block_mask
-    uint64_t dun_low, dun_high
-    size_t unit
-    bint may_write
-    bint zeros_are_holes
+    int64_t origin, chunk
+    int leg_count
+    Leg *legs
+    #: Whether any leg may keep a thread waiting.
+    bint blocks
+    bint may_read, may_write
+    #: CLOCK_MONOTONIC in nanoseconds, until when it may be used.
+    int64_t until
     const UnitCipher *cipher
-    Tally tallies[WORKERS]
+    uint64_t number_low, number_high
+    bint zeros_are_holes
+    Tally tally
+    int under_way[KIND_COUNT]
+    #: What the writes that are under way cover, roughly.
+    int64_t writes_begin, writes_end
+    #: Whether the daemon wants to know when nothing is under way any more.
+    bint awaited
+
+#: The paths that are open to workers.
+cdef struct GateData:
+    pthread_mutex_t mutex
+    pthread_cond_t opened
+    int is_open
+    int waiting
+    int has_ended
+    int count
+    PathData *paths[MAX_PATHS]
+    int bell
+
+
+cdef class Medium:
+    cdef MediumData data
 
 
 cdef class Path:
-    cdef Way way
-    #: Kept for as long as the way leads through it.
+    cdef PathData data
+    cdef list media
     cdef CompiledCipher cipher
 
 
-cdef bint read_from(
-    const Way *way, uint64_t offset, unsigned char *data, size_t size
-) noexcept nogil
-cdef bint write_to(
-    const Way *way, uint64_t offset, const unsigned char *data, size_t size,
-    unsigned char *bounce,
-) noexcept nogil
+cdef class Gate:
+    cdef GateData data
+    cdef list paths
 
 
-cdef inline int64_t monotonic_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+cdef int64_t monotonic_ns() noexcept nogil
+cdef PathData *enter(GateData *gate, uint64_t handle, Kind kind, uint64_t offset, size_t size) noexcept nogil
+cdef void leave(
+    GateData *gate, PathData *path, Kind kind, uint64_t offset, size_t size, int64_t took, bint counts
+) noexcept nogil
+cdef void ring(GateData *gate) noexcept nogil
+cdef Moved read_from(
+    const PathData *path, uint64_t offset, unsigned char *data, size_t size, size_t *done, bint may_wait
+) noexcept nogil
+cdef Moved write_to(
+    const PathData *path, uint64_t offset, const unsigned char *data, size_t size, unsigned char *bounce
+) noexcept nogil
+cdef int flush(const PathData *path) noexcept nogil

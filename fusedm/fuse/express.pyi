@@ -2,19 +2,23 @@
 
 from collections.abc import Callable
 
-from fusedm.files import Path
+from fusedm.files import Gate
 
 NOTHING_CAME: int
-TURN_OVER: int
+AT_REST: int
 
 class Express:
     def __init__(
         self,
         device: int,
         data_size: int,
-        find: Callable[[int, int, int], Path | None],
-        end_batch: Callable[[], None],
+        gate: Gate,
+        find: Callable[[int, int, int, int], bool],
+        open_gate: Callable[[], None],
+        close_gate: Callable[[], None],
         reply_failed: Callable[[int, int], None],
     ) -> None: ...
-    def next(self, spin_seconds: float, turn_seconds: float) -> memoryview | int: ...
+    def start(self) -> None: ...
+    def next(self, spin_seconds: float) -> memoryview | int: ...
+    def stop(self) -> None: ...
     def close(self) -> None: ...

@@ -1,21 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The innermost loop of the lane, compiled: take a request, and answer it if that is plain I/O.
+"""Workers that take requests from /dev/fuse and do plain I/O whole, without the GIL.
 
-Nothing is decided here. A READ or WRITE of whole blocks whose handle, range and kind have a Path
-goes to the Path's descriptor, through its cipher if it has one; every other request, and every one
-at which anything fails, is handed out to the lane as it came, to be done from the beginning. Paths
-are the work of files/routes.py; they hold for one batch, which is one synchronous step of the
-daemon.
+A READ, WRITE or FSYNC that enters a path (files/path.pyx) is done and answered by the worker that
+took it. For every other request, and every one at which anything fails, a worker turns to the lane:
+it stands before next() with the request in its buffer, and goes on when the lane is done with it.
 
-Two workers: the caller of next(), and a helper thread that the caller wakes while requests come
-without a pause. Each takes requests from the kernel and answers them by itself, with buffers of its
-own, so they share nothing but the list of paths, to which only the caller adds, and ciphers. The
-helper works within a batch only: next() does not return before it has come to rest. So whatever
-else the daemon does, it does alone.
+    a worker is  PARKED   and sleeps until it is called
+                 TAKING   takes requests; one does always, a second one while they come without a pause
+                 ASKING   has a request that the lane sees to
+                 AWAY     in a call that keeps it waiting; somebody else takes requests
 
-    helper is    RESTING    waits to be woken; only the caller changes this, to WORKING
-                 WORKING    takes requests until told to rest, or until none comes
-                 STUCK      has a request that is not for here; the caller sees to it
+No call on a medium that may keep a thread waiting stops requests for others. Before one that is
+expected to take long, a worker goes AWAY: it calls another one to take its place. The others are
+short nearly always (a write into the page cache), so calling somebody each time would cost more
+than the call; the watch sends a worker AWAY that has not come back in time. What has turned out to
+be slow is expected to be so for a while.
 
 Memory: each worker has a buffer for requests and one for replies. Data begin at a page in both,
 right behind their headers, so a request is taken and a reply is sent as one piece, and the medium
@@ -26,12 +25,20 @@ import os
 from threading import Thread
 
 from libc.errno cimport EAGAIN, EINTR, EIO, ENODEV, ENOENT, errno
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
+from posix.time cimport nanosleep, timespec
 from posix.unistd cimport read, write
 
-from fusedm.files.path cimport WORKERS, Path, Tally, Way, monotonic_ns, read_from, write_to
+from fusedm.files.path cimport (
+    DONE, FLUSHES, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData, Moved,
+    PathData,
+    enter, flush, leave, load, monotonic_ns, pthread_cond_destroy, pthread_cond_init,
+    pthread_cond_signal, pthread_cond_t, pthread_cond_wait, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, read_from, ring,
+    store, write_to,
+)
 
 cdef extern from "fcntl.h" nogil:
     enum:
@@ -40,61 +47,88 @@ cdef extern from "fcntl.h" nogil:
 cdef extern from "sched.h" nogil:
     int sched_yield()
 
-cdef extern from "pthread.h" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t *, void *)
-    int pthread_mutex_destroy(pthread_mutex_t *)
-    int pthread_mutex_lock(pthread_mutex_t *)
-    int pthread_mutex_unlock(pthread_mutex_t *)
-    int pthread_cond_init(pthread_cond_t *, void *)
-    int pthread_cond_destroy(pthread_cond_t *)
-    int pthread_cond_signal(pthread_cond_t *)
-    int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *)
+cdef extern from "poll.h" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *descriptors, unsigned long count, int milliseconds)
+    enum:
+        POLLIN
 
 cdef extern from * nogil:
     """
-    static inline int load(const int *shared) { return __atomic_load_n(shared, __ATOMIC_ACQUIRE); }
-    static inline void store(int *shared, int value)
+    static inline void fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+    static inline int64_t exchange(int64_t *shared, int64_t value)
     {
-        __atomic_store_n(shared, value, __ATOMIC_RELEASE);
+        return __atomic_exchange_n(shared, value, __ATOMIC_SEQ_CST);
+    }
+    static inline int64_t look_at(const int64_t *shared)
+    {
+        return __atomic_load_n(shared, __ATOMIC_ACQUIRE);
+    }
+    static inline int replace(int64_t *shared, int64_t expected, int64_t value)
+    {
+        return __atomic_compare_exchange_n(shared, &expected, value, 0, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_ACQUIRE);
     }
     """
-    int load(const int *shared)
-    void store(int *shared, int value)
+    void fence()
+    int64_t exchange(int64_t *shared, int64_t value)
+    int64_t look_at(const int64_t *shared)
+    bint replace(int64_t *shared, int64_t expected, int64_t value)
 
 cdef enum:
-    PAGE = 4096
-    #: Paths of one batch; a batch that needs more ends.
-    MAX_PATHS = 64
-    #: The helper is woken after so many small requests, or one of so many bytes, without a pause.
+    #: Two that take requests, and one in whose favour they can go away.
+    FIRST_WORKERS = 3
+    #: 16 calls on each of two media that hang, and some; beyond that the lane does it by its threads.
+    MAX_WORKERS = 40
+    #: Who takes requests is joined after so many small ones, or one of so many bytes, without a pause.
     BUSY_REQUESTS = 6
     BUSY_SIZE = 1 << 17
-    #: Nanoseconds the helper looks out for more work before it sleeps: as long as being woken takes.
-    HELPER_SPIN = 50000
+    MAX_TAKERS = 2
+    #: Nanoseconds a worker looks out for a request before it sleeps: about as long as going to sleep
+    #: and being woken takes.
+    SPIN = 50000
+    #: The same for the lane's answer, which takes as long as a request in Python.
+    ASK_SPIN = 200000
+    #: Nanoseconds after which a call has taken long, and a byte more.
+    SLOW = 100000
+    SLOW_BYTE = 1
+    #: How many calls on a medium are expected to take long after one that has.
+    SLOW_CALLS = 16
+    #: Nanoseconds between two looks of the watch, and how often it sees nothing before it sleeps.
+    WATCH = 500000
+    WATCH_IDLE = 20
+    #: How often a path is asked for: what has been found may be over before it is entered.
+    PATH_TRIES = 3
     #: How often a reply is sent before the request is ended with an error instead.
     REPLY_TRIES = 3
-    CALLER = 0
-    HELPER = 1
     READ = 15
     WRITE = 16
+    FSYNC = 20
 
-cdef enum Rest:
-    RESTING
-    WORKING
-    STUCK
+cdef enum Role:
+    PARKED
+    TAKING
+    ASKING
+    AWAY
 
-cdef enum Outcome:
-    ANSWERED
-    HANDED_OUT
-    NOTHING
-    OVER
-    HELPER_STUCK
-    FAILED
+#: Why a worker turns to the lane.
+cdef enum Need:
+    ANSWER      # of a request that is not for here
+    A_PATH      # for a request that may have one
+    A_WORKER    # to go away in favour of
+    NO_DEVICE   # receiving failed
 
-#: Headers of a request: fuse_in_header, then fuse_read_in or fuse_write_in (alike as far as used).
+#: What the lane says.
+cdef enum Verdict:
+    NONE
+    AGAIN       # what was needed is there
+    ANSWERED    # the lane has done it
+
+#: Headers of a request: fuse_in_header, then fuse_read_in, fuse_write_in or fuse_fsync_in (alike as
+#: far as used).
 cdef packed struct IoRequest:
     uint32_t length
     uint32_t opcode
@@ -122,283 +156,523 @@ cdef packed struct WrittenReply:
     uint32_t size
     uint32_t padding
 
-#: One of the two; request is where a request lies, length how long it is.
 cdef struct Worker:
     unsigned char *request_base
+    #: Where a request lies, and how long it is.
     unsigned char *request
     unsigned char *reply_base
     ssize_t length
     #: The errno of a failed receive.
     int error
-    #: The last reply the kernel refused: its errno and length.
-    int refused
-    uint32_t refused_length
+    int role
+    pthread_cond_t called
+    #: When the call that is watched began; 0: it is in none, SENT_AWAY: it was in it for too long.
+    int64_t call_began
+    #: What it asks for, as how manieth, what it was before, and what it is told.
+    Need need
+    int64_t question
+    int asked_as
+    int verdict
+    int in_a_row
+
+cdef enum:
+    SENT_AWAY = -1
+    #: Bytes of an FSYNC.
+    FSYNC_LENGTH = 56
 
 #: What next() returns if no request is handed out.
 NOTHING_CAME = 0
-TURN_OVER = -1
+AT_REST = -1
+
+#: How long a thread that is away is waited for when all end.
+LAST_SECONDS = 0.2
+
+#: What threads that never came back use.
+_left_behind = []
 
 
 cdef class Express:
-    """Takes requests from a descriptor of /dev/fuse.
+    """Takes requests from a descriptor of /dev/fuse, in threads.
 
-    find(handle, offset, size) is asked for a Path at the first use of each in a batch, end_batch()
-    is called when one ends, and reply_failed(errno, length) if the kernel refused a reply.
-    Owns: its buffers and its helper thread, until close.
+    find(handle, kind, offset, size) is asked for a path at the gate, whether there is one by then;
+    open_gate() and close_gate() are called where next() waits; reply_failed(errno, length) if the
+    kernel refused a reply.
+    Owns: its buffers and threads, until close.
     """
 
-    cdef int device
+    cdef int device, quit_bell
     cdef size_t data_size
-    cdef Worker workers[WORKERS]
-    cdef object find, end_batch, reply_failed, thread
-    cdef list views
-    #: The paths of this batch: the list keeps alive what the workers look through.
-    cdef list paths
-    cdef Way *ways[MAX_PATHS]
-    cdef int way_count
+    cdef Worker workers[MAX_WORKERS]
+    cdef object find, open_gate, close_gate, reply_failed
+    cdef list views, threads
+    cdef object watching
+    cdef Gate gate_object
+    cdef GateData *gate
     cdef pthread_mutex_t mutex
-    cdef pthread_cond_t woken
-    cdef int helper, told_to_rest, quit
+    cdef pthread_cond_t watch_called
+    cdef int hired, takers, asking, quit, is_over, is_asleep, is_short_handed, watch_sleeps
+    cdef int64_t questions, watched_calls
+    #: Who the lane has a request of; -1: nobody.
+    cdef int seen_to
+    #: The last reply the kernel refused: its errno and length.
+    cdef int refused
+    cdef uint32_t refused_length
 
-    def __cinit__(self, int device, size_t data_size, object find, object end_batch,
-                  object reply_failed):
-        cdef Worker *worker
-        self.device, self.data_size = device, data_size
-        self.find, self.end_batch, self.reply_failed = find, end_batch, reply_failed
-        self.paths, self.views = [], []
+    def __cinit__(self, int device, size_t data_size, Gate gate, object find, object open_gate,
+                  object close_gate, object reply_failed):
+        # A number of its own: who is left behind in a call may still reply.
+        self.device, self.data_size = os.dup(device), data_size
+        self.gate_object, self.gate = gate, &gate.data
+        self.find, self.reply_failed = find, reply_failed
+        self.open_gate, self.close_gate = open_gate, close_gate
+        self.views, self.threads, self.seen_to = [], [], -1
+        self.quit_bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         pthread_mutex_init(&self.mutex, NULL)
-        pthread_cond_init(&self.woken, NULL)
-        for index in range(WORKERS):
-            worker = &self.workers[index]
-            if posix_memalign(<void **>&worker.request_base, PAGE, PAGE + data_size):
-                raise MemoryError
-            if posix_memalign(<void **>&worker.reply_base, PAGE, PAGE + data_size):
-                raise MemoryError
-            worker.request = worker.request_base + PAGE - sizeof(IoRequest)
-            self.views.append(
-                memoryview(<unsigned char[:sizeof(IoRequest) + data_size]>worker.request)
-            )
-        self.thread = Thread(target=self.help, name="fusedm-helper", daemon=True)
+        pthread_cond_init(&self.watch_called, NULL)
 
     def __dealloc__(self):
-        for index in range(WORKERS):
+        for index in range(self.hired):
             free(self.workers[index].request_base)
             free(self.workers[index].reply_base)
-        pthread_cond_destroy(&self.woken)
+            pthread_cond_destroy(&self.workers[index].called)
+        pthread_cond_destroy(&self.watch_called)
         pthread_mutex_destroy(&self.mutex)
+        os.close(self.quit_bell)
+        os.close(self.device)
+
+    # What the lane calls.
+
+    def start(self):
+        """Begin to take requests."""
+        for _ in range(FIRST_WORKERS):
+            self.hire()
+        self.watching = Thread(target=self.watch, name="fusedm-watch", daemon=True)
+        self.watching.start()
+        pthread_mutex_lock(&self.mutex)
+        self.call_one()
+        pthread_mutex_unlock(&self.mutex)
+
+    def stop(self):
+        """Take no more requests: next() says AT_REST when those in hand are answered."""
+        pthread_mutex_lock(&self.mutex)
+        store(&self.quit, True)
+        for index in range(self.hired):
+            pthread_cond_signal(&self.workers[index].called)
+        pthread_cond_signal(&self.watch_called)
+        pthread_mutex_unlock(&self.mutex)
+        os.eventfd_write(self.quit_bell, 1)
+        ring(self.gate)
 
     def close(self):
-        """End the helper."""
-        if self.thread.is_alive():
-            with nogil:
-                pthread_mutex_lock(&self.mutex)
-                self.quit = True
-                pthread_cond_signal(&self.woken)
-                pthread_mutex_unlock(&self.mutex)
-            self.thread.join()
+        """End all threads; one in a call gets a moment, and is left behind with what it uses."""
+        self.stop()
+        self.gate_object.end()
+        pthread_mutex_lock(&self.mutex)
+        self.is_over = True
+        for index in range(self.hired):
+            pthread_cond_signal(&self.workers[index].called)
+        pthread_mutex_unlock(&self.mutex)
+        for index, thread in enumerate(self.threads):
+            while thread.is_alive() and not self.is_in_call(index):
+                thread.join(LAST_SECONDS / 10)
+            thread.join(LAST_SECONDS)
+        if any(thread.is_alive() for thread in self.threads):
+            _left_behind.append(self)
+        self.threads.clear()
+        if self.watching is not None:
+            self.watching.join()
 
-    def next(self, double spin_seconds, double turn_seconds):
-        """The next request that is not answered here; waits only by looking again.
+    def next(self, double spin_seconds):
+        """A request that is not answered by workers; the gate is opened to wait for one.
 
         It lies in a buffer that is used again at the next call.
-        Returns TURN_OVER after turn_seconds in which some were answered and more may follow at once,
-        NOTHING_CAME if none came for spin_seconds, or none at all.
+        Returns NOTHING_CAME if none came for spin_seconds, and then the bell rings for the next one;
+        AT_REST after stop().
         Raises: OSError; ENODEV when there is no mount any more.
         """
-        cdef int64_t turn_end = monotonic_ns() + <int64_t>(turn_seconds * 1e9)
-        cdef int64_t spin = <int64_t>(spin_seconds * 1e9)
-        cdef Outcome outcome
+        cdef bint has_spun = False
         cdef int index
-        cdef int error
-        if self.thread.ident is None:
-            self.thread.start()
-        try:
-            while True:
-                with nogil:
-                    outcome = self.drain(CALLER, spin, turn_end)
-                if outcome == HANDED_OUT:
-                    if not self.find_way(&self.workers[CALLER]):
-                        return self.take_from(CALLER)
-                    with nogil:
-                        outcome = self.answer(CALLER)
-                    if outcome == HANDED_OUT:
-                        return self.take_from(CALLER)
-                elif outcome == HELPER_STUCK:
-                    if not self.find_way(&self.workers[HELPER]):
-                        return self.take_from(HELPER)
-                    self.wake()  # It goes on with the request it has.
-                elif outcome == FAILED:
-                    error = self.workers[CALLER].error
-                    raise OSError(error, os.strerror(error))
-                else:
-                    with nogil:
-                        self.lay_to_rest()
-                    # It may have come upon something that is not for here at the last moment.
-                    if load(&self.helper) != STUCK:
-                        return NOTHING_CAME if outcome == NOTHING else TURN_OVER
-        finally:
-            with nogil:
-                self.lay_to_rest()
-            self.finish()
-
-    cdef object take_from(self, int index):
-        """The request of a worker, which is rid of it then."""
-        cdef ssize_t length = self.workers[index].length
-        self.workers[index].length = 0
-        if index == HELPER:
-            store(&self.helper, RESTING)
-        return self.views[index][:length]
-
-    cdef int find_way(self, Worker *worker) except -1:
-        """Have a Path found for a request and added for this batch; whether there is one."""
-        cdef IoRequest *request = <IoRequest *>worker.request
-        cdef Path path
-        if not is_io(worker, self.data_size) or self.way_count == MAX_PATHS:
-            return False
-        if self.look_up(request) != NULL:
-            return False  # It did not serve, or something failed on it.
-        path = self.find(request.handle, request.offset, request.size)
-        if path is None:
-            return False
-        self.paths.append(path)  # It is in this batch now, also if it does not serve.
-        if not covers(&path.way, request):
-            return False
-        self.ways[self.way_count] = &path.way
-        store(&self.way_count, self.way_count + 1)
-        return True
-
-    cdef int finish(self) except -1:
-        """End the batch."""
         cdef Worker *worker
-        if self.paths:
-            self.way_count = 0
-            self.paths.clear()
-            self.end_batch()
-        for index in range(WORKERS):
+        self.release()
+        while True:
+            if load(&self.is_short_handed):
+                self.help_out()
+            index = self.first_who_asks()
+            if index < 0:
+                if self.quit and self.count(PARKED) == self.hired:
+                    return AT_REST
+                if has_spun or self.quit:
+                    if self.fall_asleep():
+                        return NOTHING_CAME
+                    continue
+                has_spun = True
+                self.spin(<int64_t>(spin_seconds * 1e9))
+                continue
             worker = &self.workers[index]
-            if worker.refused:
-                self.reply_failed(worker.refused, worker.refused_length)
-                worker.refused = 0
+            if worker.need == A_PATH and self.find_path(worker):
+                self.reply_to(worker, AGAIN)
+                has_spun = False
+            elif worker.need == A_WORKER and self.hired < MAX_WORKERS:
+                self.hire()
+                self.reply_to(worker, AGAIN)
+                has_spun = False
+            else:
+                self.seen_to = index
+                if worker.need == NO_DEVICE:
+                    raise OSError(worker.error, os.strerror(worker.error))
+                return self.views[index][:worker.length]
+
+    cdef int release(self) except -1:
+        """The lane is done with the request it was given."""
+        if self.seen_to >= 0:
+            self.reply_to(&self.workers[self.seen_to], ANSWERED)
+            self.seen_to = -1
+        if self.refused:
+            self.reply_failed(self.refused, self.refused_length)
+            self.refused = 0
+        store(&self.is_asleep, False)
         return 0
 
-    cdef Outcome drain(self, int index, int64_t spin, int64_t turn_end) noexcept nogil:
-        """Answer requests until one is not for here, none comes, or the turn is over."""
+    cdef void reply_to(self, Worker *worker, Verdict verdict) noexcept:
+        pthread_mutex_lock(&self.mutex)
+        worker.role = worker.asked_as
+        store(&self.asking, self.asking - 1)
+        store(&worker.verdict, verdict)
+        pthread_cond_signal(&worker.called)
+        pthread_mutex_unlock(&self.mutex)
+
+    cdef int first_who_asks(self) noexcept:
+        cdef int index, first = -1
+        pthread_mutex_lock(&self.mutex)
+        for index in range(self.hired):
+            if self.workers[index].role == ASKING and (
+                first < 0 or self.workers[index].question < self.workers[first].question
+            ):
+                first = index
+        pthread_mutex_unlock(&self.mutex)
+        return first
+
+    cdef int count(self, Role role) noexcept:
+        """How many workers are that."""
+        cdef int index, found = 0
+        pthread_mutex_lock(&self.mutex)
+        for index in range(self.hired):
+            found += self.workers[index].role == role
+        pthread_mutex_unlock(&self.mutex)
+        return found
+
+    cdef bint is_in_call(self, int index) noexcept:
+        """Whether a worker is in a call that may keep it waiting; the watch never is."""
         cdef Worker *worker = &self.workers[index]
-        cdef int64_t now = monotonic_ns()
-        cdef bint some = False, paused
-        cdef int in_a_row = 0
-        cdef Outcome outcome
-        while True:
-            outcome = self.receive(worker, now + spin, turn_end, &paused)
-            if outcome == NOTHING and some and now + spin > turn_end:
-                return OVER
-            if outcome != ANSWERED:
-                return outcome
-            outcome = self.answer(index)
-            if outcome != ANSWERED:
-                return outcome
-            some = True
-            now = monotonic_ns()
-            if now >= turn_end:
-                return OVER
-            in_a_row = 0 if paused else in_a_row + 1
-            if index == CALLER and load(&self.helper) == RESTING and not paused and (
-                in_a_row >= BUSY_REQUESTS
+        cdef bint found
+        pthread_mutex_lock(&self.mutex)
+        found = index < self.hired and (
+            worker.role == AWAY or look_at(&worker.call_began) != 0
+        )
+        pthread_mutex_unlock(&self.mutex)
+        return found
+
+    cdef bint fall_asleep(self) noexcept:
+        """Have the bell rung at the next question; False if there is one."""
+        cdef bint asleep
+        pthread_mutex_lock(&self.mutex)
+        asleep = not self.asking
+        if asleep:
+            store(&self.is_asleep, True)
+        pthread_mutex_unlock(&self.mutex)
+        return asleep
+
+    cdef int spin(self, int64_t nanoseconds) except -1:
+        """Wait at an open gate until somebody asks, so long."""
+        cdef int64_t until
+        if not nanoseconds:
+            return 0
+        self.open_gate()
+        try:
+            with nogil:
+                until = monotonic_ns() + nanoseconds
+                while not load(&self.asking) and monotonic_ns() < until:
+                    sched_yield()
+        finally:
+            self.close_gate()
+        return 0
+
+    cdef int find_path(self, Worker *worker) except -1:
+        """Have what a request needs found; whether anything was that had been missing."""
+        cdef IoRequest *request = <IoRequest *>worker.request
+        cdef bint found = False
+        if request.opcode != FSYNC:
+            found = self.find(request.handle, kind_of(request), request.offset, request.size)
+        if request.opcode == FSYNC or is_durable(request):
+            found = self.find(request.handle, FLUSHES, 0, 0) or found
+        return found
+
+    cdef int help_out(self) except -1:
+        """Somebody was sent away, and nobody was there to take requests."""
+        if self.hired < MAX_WORKERS:
+            self.hire()
+        pthread_mutex_lock(&self.mutex)
+        store(&self.is_short_handed, False)
+        if not self.takers and not self.quit and not self.call_one():
+            # Whoever comes back first will.
+            pass
+        pthread_mutex_unlock(&self.mutex)
+        return 0
+
+    cdef int hire(self) except -1:
+        """One worker more, who sleeps."""
+        cdef Worker *worker = &self.workers[self.hired]
+        if posix_memalign(<void **>&worker.request_base, PAGE, PAGE + self.data_size):
+            raise MemoryError
+        if posix_memalign(<void **>&worker.reply_base, PAGE, PAGE + self.data_size):
+            free(worker.request_base)
+            raise MemoryError
+        worker.request = worker.request_base + PAGE - sizeof(IoRequest)
+        self.views.append(
+            memoryview(<unsigned char[:sizeof(IoRequest) + self.data_size]>worker.request)
+        )
+        pthread_cond_init(&worker.called, NULL)
+        worker.role = PARKED
+        pthread_mutex_lock(&self.mutex)
+        self.hired += 1
+        pthread_mutex_unlock(&self.mutex)
+        self.start_thread(self.work, f"fusedm-{self.hired}", (self.hired - 1,))
+        return 0
+
+    cdef int start_thread(self, object run, str name, tuple arguments) except -1:
+        thread = Thread(target=run, name=name, args=arguments, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return 0
+
+    # What workers do.
+
+    def work(self, int index):
+        """What a worker's thread does."""
+        with nogil:
+            while self.wait_for_call(&self.workers[index]):
+                self.take_requests(&self.workers[index])
+
+    cdef bint wait_for_call(self, Worker *worker) noexcept nogil:
+        """Sleep until called to take requests; False if there will be no more."""
+        cdef bint called
+        pthread_mutex_lock(&self.mutex)
+        while worker.role == PARKED and not self.quit:
+            pthread_cond_wait(&worker.called, &self.mutex)
+        called = worker.role != PARKED
+        pthread_mutex_unlock(&self.mutex)
+        return called
+
+    cdef bint call_one(self) noexcept nogil:
+        """Call a worker that is parked to take requests, with the mutex held; False if none is."""
+        cdef int index
+        for index in range(self.hired):
+            if self.workers[index].role == PARKED:
+                self.workers[index].role = TAKING
+                self.takers += 1
+                pthread_cond_signal(&self.workers[index].called)
+                return True
+        return False
+
+    cdef void take_requests(self, Worker *worker) noexcept nogil:
+        """Take requests and see each through, until others do that alone."""
+        worker.in_a_row = 0
+        while self.receive(worker):
+            if not self.see_through(worker):
+                return
+            if self.takers < MAX_TAKERS and (
+                worker.in_a_row >= BUSY_REQUESTS
                 or (<IoRequest *>worker.request).size >= BUSY_SIZE
             ):
-                self.wake()
+                pthread_mutex_lock(&self.mutex)
+                if self.takers < MAX_TAKERS and not self.quit:
+                    self.call_one()
+                pthread_mutex_unlock(&self.mutex)
 
-    cdef Outcome receive(
-        self, Worker *worker, int64_t until, int64_t turn_end, bint *paused
-    ) noexcept nogil:
-        """Take a request, looking for one until then; ANSWERED means that there is one."""
-        cdef bint is_helper = worker == &self.workers[HELPER]
-        cdef int64_t now
-        paused[0] = False
-        while True:
-            if is_helper and load(&self.told_to_rest):
-                return OVER
-            if not is_helper and load(&self.helper) == STUCK:
-                return HELPER_STUCK
+    cdef bint receive(self, Worker *worker) noexcept nogil:
+        """Take a request; False if none came and it has parked."""
+        cdef int64_t until = monotonic_ns() + SPIN
+        cdef pollfd descriptors[2]
+        worker.in_a_row += 1
+        while not load(&self.quit):
             worker.length = read(self.device, worker.request, sizeof(IoRequest) + self.data_size)
             if worker.length > 0:
-                return ANSWERED
+                return True
             worker.error = errno if worker.length < 0 else ENODEV
             # ENOENT: the request was taken back before we had it.
             if worker.error == EINTR or worker.error == ENOENT:
                 continue
             if worker.error != EAGAIN:
-                return FAILED
-            paused[0] = True
-            now = monotonic_ns()
-            if now >= turn_end:
-                return NOTHING
-            # While the helper is at work the caller has to wait for the end of the batch anyway.
-            if now >= until and (is_helper or load(&self.helper) != WORKING):
-                return NOTHING
+                if self.ask(worker, NO_DEVICE) == NONE:
+                    break
+                continue
+            worker.in_a_row = 0
+            if monotonic_ns() < until:
+                sched_yield()
+                continue
+            if self.park(worker, False):
+                return False
+            descriptors[0].fd, descriptors[0].events = self.device, POLLIN
+            descriptors[1].fd, descriptors[1].events = self.quit_bell, POLLIN
+            poll(descriptors, 2, -1)
+            until = monotonic_ns() + SPIN
+        self.park(worker, True)
+        return False
+
+    cdef bint park(self, Worker *worker, bint at_any_rate) noexcept nogil:
+        """Sleep until called, if another one takes requests."""
+        cdef bint parks
+        pthread_mutex_lock(&self.mutex)
+        parks = at_any_rate or self.takers > 1
+        if parks:
+            self.takers -= 1
+            worker.role = PARKED
+            if self.quit:
+                ring(self.gate)
+        pthread_mutex_unlock(&self.mutex)
+        return parks
+
+    cdef Verdict ask(self, Worker *worker, Need need) noexcept nogil:
+        """Have the lane see to it; NONE if the lane has gone."""
+        cdef int64_t until = monotonic_ns() + ASK_SPIN
+        pthread_mutex_lock(&self.mutex)
+        worker.asked_as, worker.role, worker.need = worker.role, ASKING, need
+        store(&worker.verdict, NONE)
+        self.questions += 1
+        worker.question = self.questions
+        store(&self.asking, self.asking + 1)
+        if self.is_asleep:
+            store(&self.is_asleep, False)
+            ring(self.gate)
+        pthread_mutex_unlock(&self.mutex)
+        while load(&worker.verdict) == NONE and monotonic_ns() < until:
             sched_yield()
+        if load(&worker.verdict) == NONE:
+            pthread_mutex_lock(&self.mutex)
+            while worker.verdict == NONE and not self.is_over:
+                pthread_cond_wait(&worker.called, &self.mutex)
+            pthread_mutex_unlock(&self.mutex)
+        return <Verdict>worker.verdict
 
-    cdef Outcome answer(self, int index) noexcept nogil:
-        """Answer the request a worker has; HANDED_OUT if it is not for here, or something fails."""
-        cdef Worker *worker = &self.workers[index]
+    cdef bint see_through(self, Worker *worker) noexcept nogil:
+        """Answer a request, or have it answered; False if it takes no more requests."""
         cdef IoRequest *request = <IoRequest *>worker.request
-        cdef Way *way
-        cdef Tally *tally
-        cdef int64_t began
+        cdef Kind kind
+        cdef PathData *path
+        cdef PathData *flushed
+        cdef Need need
+        cdef int tries = 0
         if not is_io(worker, self.data_size):
-            return HANDED_OUT
-        way = self.look_up(request)
-        if way == NULL or not serves(way, worker):
-            return HANDED_OUT
-        began = monotonic_ns()
-        tally = &way.tallies[index]
-        if request.opcode == READ:
-            if not self.answer_read(worker, way):
-                return HANDED_OUT
-            tally.reads += 1
-            tally.read_bytes += request.size
-            tally.read_time += monotonic_ns() - began
+            self.ask(worker, ANSWER)
+            return True
+        kind = kind_of(request)
+        while True:
+            flushed = NULL
+            path = enter(self.gate, request.handle, kind, request.offset, request.size)
+            if path != NULL and is_durable(request):
+                flushed = enter(self.gate, request.handle, FLUSHES, 0, 0)
+                if flushed == NULL:
+                    leave(self.gate, path, kind, request.offset, request.size, 0, False)
+                    path = NULL
+            need = ANSWER if tries == PATH_TRIES else A_PATH
+            if path != NULL:
+                if self.may_go(worker, path):
+                    return self.go(worker, path, flushed, kind)
+                self.leave_both(path, flushed, kind, request, 0, False)
+                need = A_WORKER
+            if self.ask(worker, need) != AGAIN:
+                return True
+            tries += 1
+
+    cdef bint may_go(self, Worker *worker, const PathData *path) noexcept nogil:
+        """Whether there are others who can take requests meanwhile, if it may have to wait."""
+        cdef int index, parked = 0
+        if not path.blocks:
+            return True
+        pthread_mutex_lock(&self.mutex)
+        for index in range(self.hired):
+            parked += self.workers[index].role == PARKED
+        pthread_mutex_unlock(&self.mutex)
+        return parked >= (1 if self.hired < MAX_WORKERS else MAX_TAKERS)
+
+    cdef bint go(
+        self, Worker *worker, PathData *path, PathData *flushed, Kind kind
+    ) noexcept nogil:
+        """Do a request that has entered, and answer it; False if it takes no more requests."""
+        cdef IoRequest *request = <IoRequest *>worker.request
+        cdef int64_t began = monotonic_ns()
+        cdef size_t done = 0
+        cdef Moved moved = WOULD_BLOCK
+        cdef bint is_away = False
+        cdef int error = 0
+        if path.blocks:
+            is_away = self.go_away_or_be_watched(
+                worker, began, kind == FLUSHES or flushed != NULL or (kind == WRITES and is_slow(path))
+            )
+            if kind == READS:
+                # Short nearly always, but it is watched as well: it may have to note a time.
+                moved = self.move(worker, path, kind, &done, False)
+                if moved == WOULD_BLOCK:
+                    is_away = exchange(&worker.call_began, 0) == SENT_AWAY or (
+                        self.go_away_or_be_watched(worker, began, nowait(path) or is_slow(path))
+                    )
+        if moved == WOULD_BLOCK:
+            if kind != FLUSHES:
+                moved = self.move(worker, path, kind, &done, True)
+            if kind == FLUSHES:
+                error = flush(path)
+                moved = DONE
+            elif moved == DONE and flushed != NULL:
+                error = flush(flushed)
+            if path.blocks and kind != FLUSHES and flushed == NULL:
+                remember(path, request.size, monotonic_ns() - began)
+        if path.blocks:
+            is_away = exchange(&worker.call_began, 0) == SENT_AWAY or is_away
+        self.leave_both(path, flushed, kind, request, monotonic_ns() - began, moved == DONE)
+        if moved == DONE:
+            self.answer(worker, kind, error)
         else:
-            if not self.answer_write(worker, way):
-                return HANDED_OUT
-            tally.writes += 1
-            tally.write_bytes += request.size
-            tally.write_time += monotonic_ns() - began
-        return ANSWERED
+            self.ask(worker, ANSWER)
+        return not is_away or self.come_back(worker)
 
-    cdef Way *look_up(self, const IoRequest *request) noexcept nogil:
-        """The way that covers a request; NULL if there is none in this batch yet."""
-        cdef int index = load(&self.way_count)
-        while index:
-            index -= 1
-            if covers(self.ways[index], request):
-                return self.ways[index]
-        return NULL
-
-    cdef bint answer_read(self, Worker *worker, Way *way) noexcept nogil:
+    cdef Moved move(
+        self, Worker *worker, const PathData *path, Kind kind, size_t *done, bint may_wait
+    ) noexcept nogil:
         cdef IoRequest *request = <IoRequest *>worker.request
-        cdef unsigned char *data = worker.reply_base + PAGE
-        cdef Reply *reply = <Reply *>(data - sizeof(Reply))
-        if not read_from(way, request.offset, data, request.size):
-            return False
-        reply.length, reply.error, reply.unique = sizeof(Reply) + request.size, 0, request.unique
-        self.send(worker, reply)
-        return True
+        cdef unsigned char *buffer = worker.reply_base + PAGE
+        if kind == READS:
+            return read_from(path, request.offset, buffer, request.size, done, may_wait)
+        return write_to(
+            path, request.offset, worker.request + sizeof(IoRequest), request.size, buffer
+        )
 
-    cdef bint answer_write(self, Worker *worker, Way *way) noexcept nogil:
+    cdef void leave_both(
+        self, PathData *path, PathData *flushed, Kind kind, const IoRequest *request, int64_t took,
+        bint counts,
+    ) noexcept nogil:
+        if flushed != NULL:
+            leave(self.gate, flushed, FLUSHES, 0, 0, took, counts)
+        if kind == FLUSHES:
+            leave(self.gate, path, kind, 0, 0, took, counts)
+        else:
+            leave(self.gate, path, kind, request.offset, request.size, took, counts)
+
+    cdef void answer(self, Worker *worker, Kind kind, int error) noexcept nogil:
+        """Send the reply to a request that has been done."""
         cdef IoRequest *request = <IoRequest *>worker.request
-        cdef unsigned char *data = worker.request + sizeof(IoRequest)
-        cdef unsigned char *bounce = worker.reply_base + PAGE
-        cdef WrittenReply reply
-        if not write_to(way, request.offset, data, request.size, bounce):
-            return False
-        reply.header.length, reply.header.error = sizeof(WrittenReply), 0
-        reply.header.unique = request.unique
-        reply.size, reply.padding = request.size, 0
-        self.send(worker, &reply.header)
-        return True
+        cdef WrittenReply written
+        cdef Reply *reply = &written.header
+        reply.length, reply.error = sizeof(Reply), -error
+        if not error and kind == READS:
+            reply = <Reply *>(worker.reply_base + PAGE - sizeof(Reply))
+            reply.length, reply.error = sizeof(Reply) + request.size, 0
+        elif not error and kind == WRITES:
+            reply.length = sizeof(WrittenReply)
+            written.size, written.padding = request.size, 0
+        reply.unique = request.unique
+        self.send(reply)
 
-    cdef void send(self, Worker *worker, Reply *reply) noexcept nogil:
+    cdef void send(self, Reply *reply) noexcept nogil:
         """Send a reply; if the kernel does not take it, an error, since somebody waits for one."""
         cdef Reply failure
         cdef int tries
@@ -406,60 +680,117 @@ cdef class Express:
             # ENOENT: nobody waits for it any more. ENODEV: unmounted.
             if write(self.device, reply, reply.length) >= 0 or errno == ENOENT or errno == ENODEV:
                 return
-        worker.refused, worker.refused_length = errno, reply.length
+        self.refused, self.refused_length = errno, reply.length
         failure.length, failure.error, failure.unique = sizeof(Reply), -EIO, reply.unique
         write(self.device, &failure, sizeof(Reply))
 
-    # The helper.
+    # Going away.
 
-    cdef void wake(self) noexcept nogil:
-        """Have the helper work; it may have a request already that a path was found for."""
-        store(&self.told_to_rest, False)
+    cdef bint go_away_or_be_watched(
+        self, Worker *worker, int64_t now, bint expects_to_wait
+    ) noexcept nogil:
+        """Before a call that may take long; whether somebody else takes requests from now on."""
+        if expects_to_wait and self.go_away(worker):
+            return True
+        exchange(&worker.call_began, now)
+        self.watched_calls += 1
+        if load(&self.watch_sleeps):
+            pthread_mutex_lock(&self.mutex)
+            pthread_cond_signal(&self.watch_called)
+            pthread_mutex_unlock(&self.mutex)
+        return False
+
+    cdef bint go_away(self, Worker *worker) noexcept nogil:
+        """Leave requests to others; False if there is nobody else."""
+        cdef bint goes
         pthread_mutex_lock(&self.mutex)
-        store(&self.helper, WORKING)
-        pthread_cond_signal(&self.woken)
+        goes = self.takers > 1 or self.call_one()
+        if goes:
+            self.takers -= 1
+            worker.role = AWAY
         pthread_mutex_unlock(&self.mutex)
+        return goes
 
-    cdef void lay_to_rest(self) noexcept nogil:
-        """Wait until the helper has finished what it is at; what it is stuck with it keeps."""
-        store(&self.told_to_rest, True)
-        while load(&self.helper) == WORKING:
-            sched_yield()
+    cdef bint come_back(self, Worker *worker) noexcept nogil:
+        """After having been AWAY: take requests if nobody does, else park."""
+        pthread_mutex_lock(&self.mutex)
+        if self.takers or self.quit:
+            worker.role = PARKED
+            if self.quit:
+                ring(self.gate)
+        else:
+            worker.role = TAKING
+            self.takers += 1
+        pthread_mutex_unlock(&self.mutex)
+        return worker.role == TAKING
 
-    def help(self):
-        """What the helper thread does."""
+    def watch(self):
+        """What the thread of the watch does."""
         with nogil:
-            self.help_until_quit()
+            self.keep_watch()
 
-    cdef void help_until_quit(self) noexcept nogil:
-        cdef Outcome outcome
-        while self.wait_for_work():
-            # A request it was stuck with comes first.
-            outcome = ANSWERED
-            if self.workers[HELPER].length > 0:
-                outcome = self.answer(HELPER)
-            if outcome == ANSWERED:
-                outcome = self.drain(HELPER, HELPER_SPIN, INT64_MAX)
-            if outcome != HANDED_OUT:
-                self.workers[HELPER].length = 0
-            store(&self.helper, STUCK if outcome == HANDED_OUT else RESTING)
-
-    cdef bint wait_for_work(self) noexcept nogil:
-        """Wait until woken; False if there will be no more work."""
-        cdef int64_t until = monotonic_ns() + HELPER_SPIN
-        while load(&self.helper) != WORKING and monotonic_ns() < until:
-            sched_yield()
+    cdef void keep_watch(self) noexcept nogil:
+        cdef timespec pause
+        cdef int64_t seen = -1
+        cdef int idle = 0
+        pause.tv_sec, pause.tv_nsec = 0, WATCH
         pthread_mutex_lock(&self.mutex)
-        while load(&self.helper) != WORKING and not self.quit:
-            pthread_cond_wait(&self.woken, &self.mutex)
+        while not self.quit:
+            idle = 0 if self.send_away() or self.watched_calls != seen else idle + 1
+            seen = self.watched_calls
+            if idle >= WATCH_IDLE:
+                # Whoever begins a call looks whether the watch sleeps, after saying so.
+                store(&self.watch_sleeps, True)
+                fence()
+                if not self.send_away():
+                    pthread_cond_wait(&self.watch_called, &self.mutex)
+                store(&self.watch_sleeps, False)
+                idle = 0
+                continue
+            pthread_mutex_unlock(&self.mutex)
+            nanosleep(&pause, NULL)
+            pthread_mutex_lock(&self.mutex)
         pthread_mutex_unlock(&self.mutex)
-        return not self.quit
+
+    cdef bint send_away(self) noexcept nogil:
+        """Send those away whose calls take too long, with the mutex held; whether any is in a call."""
+        cdef int index
+        cdef int64_t began, now = monotonic_ns()
+        cdef bint found = False
+        cdef Worker *worker
+        for index in range(self.hired):
+            worker = &self.workers[index]
+            began = look_at(&worker.call_began)
+            if began <= 0:
+                continue
+            found = True
+            if now - began < WATCH or not replace(&worker.call_began, began, SENT_AWAY):
+                continue
+            worker.role = AWAY
+            self.takers -= 1
+            if not self.takers and not self.quit and not self.call_one():
+                store(&self.is_short_handed, True)
+                ring(self.gate)
+        return found
+
+
+cdef Kind kind_of(const IoRequest *request) noexcept nogil:
+    return READS if request.opcode == READ else WRITES if request.opcode == WRITE else FLUSHES
+
+
+cdef bint is_durable(const IoRequest *request) noexcept nogil:
+    """Whether it is a write that is to be flushed before it is answered."""
+    return request.opcode == WRITE and request.open_flags & O_DSYNC != 0
 
 
 cdef bint is_io(const Worker *worker, size_t data_size) noexcept nogil:
-    """Whether this is a READ or WRITE that is as long as it says and fits the buffers."""
+    """Whether this is a READ, WRITE or FSYNC that is as long as it says and fits the buffers."""
     cdef const IoRequest *request = <const IoRequest *>worker.request
-    if worker.length < <ssize_t>sizeof(IoRequest) or request.length != worker.length:
+    if worker.length < FSYNC_LENGTH or request.length != worker.length:
+        return False
+    if request.opcode == FSYNC:
+        return worker.length == FSYNC_LENGTH
+    if worker.length < <ssize_t>sizeof(IoRequest):
         return False
     if request.size > data_size or request.offset >> 62:
         return False
@@ -471,17 +802,31 @@ cdef bint is_io(const Worker *worker, size_t data_size) noexcept nogil:
     )
 
 
-cdef bint covers(const Way *way, const IoRequest *request) noexcept nogil:
-    """Whether these are whole blocks of this stretch."""
-    return (
-        way.handle == request.handle and request.size > 0
-        and not (request.offset | request.size) & way.block_mask
-        and <int64_t>request.offset >= way.begin
-        and <int64_t>(request.offset + request.size) <= way.end
-    )
+cdef bint is_slow(const PathData *path) noexcept nogil:
+    """Whether a call on some leg is expected to take long."""
+    cdef int index
+    for index in range(path.leg_count):
+        if path.legs[index].medium.slow > 0:
+            return True
+    return False
 
 
-cdef bint serves(const Way *way, const Worker *worker) noexcept nogil:
-    """Whether requests of this kind may go this way; a write that must be durable may not."""
-    cdef const IoRequest *request = <const IoRequest *>worker.request
-    return request.opcode == READ or (way.may_write and not request.open_flags & O_DSYNC)
+cdef bint nowait(const PathData *path) noexcept nogil:
+    """Whether every leg says beforehand that a read would wait."""
+    cdef int index
+    for index in range(path.leg_count):
+        if path.legs[index].medium.blocks and not load(&path.legs[index].medium.takes_nowait):
+            return False
+    return True
+
+
+cdef void remember(const PathData *path, size_t size, int64_t took) noexcept nogil:
+    """Expect of the calls to come what this one was."""
+    cdef int index
+    cdef MediumData *medium
+    for index in range(path.leg_count):
+        medium = path.legs[index].medium
+        if took > SLOW + <int64_t>size * SLOW_BYTE:
+            store(&medium.slow, SLOW_CALLS)
+        elif medium.slow > 0:
+            store(&medium.slow, medium.slow - 1)

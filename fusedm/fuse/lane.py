@@ -25,9 +25,10 @@ from fusedm.block.errors import BlockIOError, FusedmError, Status, WouldBlock
 from fusedm.files import (
     Handles,
     OpenDevice,
-    Routes,
+    Paths,
     flush,
     flush_nowait,
+    letting_in,
     read,
     read_nowait,
     seek,
@@ -111,11 +112,13 @@ class Lane:
         self._system = system
         self._empty = empty
         self._takes_discards = takes_discards
-        routes = Routes(handles, system)
-        self._express = Express(device, MAX_DATA_SIZE, routes.find, routes.end_batch, log_refused)
+        self._paths = paths = Paths(handles, system)
+        self._gate = paths.gate
+        self._express = Express(
+            device, MAX_DATA_SIZE, paths.gate, paths.find, paths.open, paths.close, log_refused
+        )
         self._forwarded = 0
         self._room = trio.Event()
-        self._reading = trio.CancelScope()
         self._kernel_minor: int | None = None
         self._init_unique = 0
 
@@ -132,42 +135,43 @@ class Lane:
 
     def stop(self) -> None:
         """Take no more requests; run ends when those in hand are answered."""
-        self._reading.cancel()
+        self._express.stop()
 
     async def run(self) -> None:
         """Answer until the mount is gone or stop is called."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bring_replies_back)
-            async with trio.open_nursery() as in_hand:
-                with self._reading:
-                    await self._drain_device(in_hand)
-                if not self._reading.cancelled_caught:
-                    in_hand.cancel_scope.cancel()  # Nobody is left to be answered.
-            nursery.cancel_scope.cancel()
+        self._express.start()
+        with letting_in(self._paths):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._bring_replies_back)
+                async with trio.open_nursery() as in_hand:
+                    if not await self._see_to_requests(in_hand):
+                        in_hand.cancel_scope.cancel()  # Nobody is left to be answered.
+                nursery.cancel_scope.cancel()
 
-    async def _drain_device(self, in_hand: trio.Nursery) -> None:
-        """Take requests until there is no mount to take them from."""
+    async def _see_to_requests(self, in_hand: trio.Nursery) -> bool:
+        """Answer what workers do not, until told to stop; False if the mount is gone before."""
         turn_began = time.monotonic()
         while True:
             # What libfuse has in hand it answers in a few turns; it should not wait long for them.
-            left = turn_began + TURN_SECONDS - time.monotonic()
-            if self._forwarded or left <= 0:
+            if self._forwarded or time.monotonic() >= turn_began + TURN_SECONDS:
                 await trio.lowlevel.checkpoint()
                 turn_began = time.monotonic()
-                left = 0.0 if self._forwarded else TURN_SECONDS
             try:
-                came = self._express.next(SPIN_SECONDS, left)
+                came = self._express.next(0.0 if self._forwarded else SPIN_SECONDS)
             except OSError as error:
                 if error.errno in _OVER:
-                    return
+                    return False
                 log.error("taking a request: %s", error.strerror)
                 await trio.sleep(AGAIN_SECONDS)
                 continue
             if isinstance(came, memoryview):
                 await self._take(came, in_hand)
             elif came == NOTHING_CAME:
-                await trio.lowlevel.wait_readable(self._device)
+                await trio.lowlevel.wait_readable(self._gate.bell)
+                self._gate.hush()
                 turn_began = time.monotonic()
+            else:
+                return True
 
     async def _take(self, request: memoryview, in_hand: trio.Nursery) -> None:
         """Answer a request or pass it on, whatever it is."""

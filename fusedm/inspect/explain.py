@@ -11,7 +11,7 @@ from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import Request, can_carry_out_now, make_plan
 from fusedm.dm import MappedDevice
-from fusedm.files import find_stretch, read_requests, write_requests
+from fusedm.files import obstacles, path_of, read_requests, write_requests
 from fusedm.fuse import MAX_DATA_SIZE
 from fusedm.inspect.walk import Walk
 from fusedm.system import System, View
@@ -109,34 +109,28 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
     """
     if offset + length > view.size:
         return [f"it ends past the end of the file at {view.size}"]
-    stretch = find_stretch(view, offset)
     found = []
     if offset % view.block_size or length % view.block_size:
         found.append(f"it is not of whole blocks of {view.block_size} bytes")
-    span, key = stretch.span, view.key
-    if span.leaf is None or Op.READ not in span.ops:
-        return [*found, "a target on the way looks at each bio"]
-    if span.cipher is not None:
-        found.append("a target on the way encrypts")
-    if key is not None and span.fallback is not None:
-        found.append("a target on the way does not pass contexts")
-    elif key is not None and not span.leaf.capabilities.supports(key.config):
-        found.append(f"{span.leaf.name} cannot do it natively")
-    if span.leaf.direct_fd() is None:
-        found.append(f"the store of {span.leaf.name} has no descriptor whose use never blocks")
-    if stretch.path is None and not found:
-        found.append("a border cuts its block")
-    if not found and not stretch.begin <= offset <= offset + length <= stretch.end:
-        found.append(f"it reaches over a border: bytes {stretch.begin}..{stretch.end} lie together")
-    slots = stretch.slots if not found else None
-    if slots is not None and key is not None and not slots.is_ready(key):
-        found.append(f"key {key.name} is in no keyslot of {span.leaf.name} yet")
-    if write and Op.WRITE not in span.ops:
-        read_only = view.device.read_only
-        what = "a device on the way is read-only" if read_only else "a target looks at each write"
-        found.append(what)
-    elif write and not span.leaf.range_locks.is_idle:
-        found.append(f"writes to {span.leaf.name} are in flight")
+    lies = path_of(view, offset)
+    span, key = lies.span, view.key
+    found += obstacles(view, span)
+    if found:
+        return found
+    if lies.path is None:
+        return ["a border cuts its block"]
+    if not lies.begin <= offset <= offset + length <= lies.end:
+        found.append(f"it reaches over a border: bytes {lies.begin}..{lies.end} lie together")
+    for leg, point in zip(span.legs, lies.points, strict=key is not None):
+        if key is not None and not point.slots.is_ready(key):
+            found.append(f"key {key.name} is in no keyslot for {leg.leaf.name} yet")
+    if write and view.device.read_only:
+        found.append("a device on the way is read-only")
+    elif (Op.WRITE if write else Op.READ) not in span.ops:
+        found.append("a target on the way looks at each " + ("write" if write else "read"))
+    for leg in span.legs if write else ():
+        if not leg.leaf.range_locks.is_open:
+            found.append(f"writes to {leg.leaf.name} are in flight")
     return found
 
 

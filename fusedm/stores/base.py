@@ -60,10 +60,11 @@ class Store(Protocol):
         """Where something that is no data begins, at offset or after it; the size if nowhere."""
 
     def direct_fd(self) -> int | None:
-        """A descriptor that may be read and written instead of this store; None if none may.
+        """A descriptor to be read, written and flushed instead of this store; None if none may be.
 
-        Only where data never keep a thread waiting and nothing but the bytes matters: no fault, no
-        cache, no count of the store's own.
+        Only where nothing but the bytes matters: no fault, no cache, no count of the store's own.
+        Whether that may keep a thread waiting is said by may_block; offsets, lengths and buffers
+        are multiples of the logical block size.
         """
 
     def close(self) -> None:

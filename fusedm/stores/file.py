@@ -105,9 +105,9 @@ class FileStore(DescriptorStore):
         """Whether the host may take long: a file in memory (tmpfs) only for what frees pages."""
         return self._has_slow_data or op in (Op.DISCARD, Op.WRITE_ZEROES)
 
-    def direct_fd(self) -> int | None:
-        """The descriptor, if its data never keep a thread waiting."""
-        return None if self._has_slow_data else self._fd
+    def direct_fd(self) -> int:
+        """The descriptor."""
+        return self._fd
 
     def close(self) -> None:
         """Close the descriptor, which also unlocks the file."""

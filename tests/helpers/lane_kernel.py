@@ -165,6 +165,10 @@ def write_request(
     return request(Opcode.WRITE, unique, head + data)
 
 
+def flush_request(handle: int, unique: int) -> bytes:
+    return request(Opcode.FSYNC, unique, wire.FSYNC_IN.pack(handle, 0, 0))
+
+
 def done(unique: int, data: bytes = b"") -> bytes:
     return struct.pack("=IiQ", 16 + len(data), 0, unique) + data
 

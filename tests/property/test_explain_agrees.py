@@ -9,7 +9,8 @@ from fusedm.block.errors import WouldBlock
 from fusedm.crypto import submit_nowait
 from fusedm.files.device_file import write as write_file
 from fusedm.files.handles import OpenDevice
-from fusedm.files.routes import Routes
+from fusedm.files.path import KINDS
+from fusedm.files.paths import Paths
 from fusedm.inspect.explain import COMPILED, ON_THE_SPOT, explain, make_requests
 from tests.helpers import reference_xts
 from tests.helpers.builders import make_key, medium, pattern
@@ -100,7 +101,7 @@ def test_who_answers_is_who_was_said_to(stack, unit, data):
         system = system_of(mapped, disks, v=(make_key("k", unit), 0))
         view = system.view(data.draw(st.sampled_from(["v", "top", "d0"])))
         handle = OpenDevice(view, False)
-        routes = Routes({1: handle}, system)
+        paths = Paths({1: handle}, system)
         for _ in range(8):
             blocks = view.size // view.block_size
             offset = data.draw(st.integers(0, blocks - 1)) * view.block_size
@@ -108,10 +109,8 @@ def test_who_answers_is_who_was_said_to(stack, unit, data):
             length = data.draw(st.integers(1, min(16, blocks))) * view.block_size
             write = data.draw(st.booleans())
             told = explain(system, view.name, offset, length, write)
-            path = routes.find(1, offset, length)
-            routes.end_batch()
-            # The loop itself looks whether it is whole blocks.
-            compiled = path is not None and not (offset | length) % view.block_size
+            compiled = paths.find(1, KINDS.index("write" if write else "read"), offset, length)
+            paths.close()
             assert (told["answered"] == COMPILED) == compiled, told
             if offset + length > view.size:
                 continue

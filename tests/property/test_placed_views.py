@@ -118,7 +118,7 @@ def test_a_placed_view_has_a_path_of_the_compiled_loop():
             async with running(kernel):
                 for number in (1, 2):
                     await rig.access(number, 0, True, 0, 1)
-                (stretch,) = kernel.handles[100].stretches
+                (stretch,) = kernel.handles[100].spans
                 assert stretch.path is not None
                 assert (stretch.begin, stretch.end) == (0, 16384)
             assert medium(kernel.system.disks["d0"], 80, 16384) == bytes(rig.model.raw)[8192:24576]

@@ -249,7 +249,7 @@ async def test_the_compiled_loop_leaves_the_path_of_a_lost_engine():
             for unique in (1, 2):
                 kernel.write(HOME, unique, 0, TEXT[:4096])
                 assert await kernel.reply() == written(unique, 4096)
-            assert kernel.handles[HOME].stretches[0].path is not None
+            assert kernel.handles[HOME].spans[0].path is not None
             kernel.system.swap_engine("d0", None)
             kernel.write(HOME, 3, 4096, TEXT[4096:8192])
             assert await kernel.reply() == written(3, 4096)

@@ -110,11 +110,11 @@ async def test_the_compiled_loop_decrypts_zeros_and_keeps_to_what_is_native():
             noise = reference_xts.decrypt(bytes(key.raw), 4096, 1, bytes(4096))
             kernel.read(20, 3, 0, 8192)
             assert await kernel.reply() == done(3, TEXT[:4096] + noise)
-            assert kernel.handles[20].stretches[0].path is not None
+            assert kernel.handles[20].spans[0].path is not None
             for unique in (4, 5):
                 kernel.write(21, unique, 0, TEXT[:4096])
                 assert await kernel.reply() == written(unique, 4096)
-            assert all(stretch.path is None for stretch in kernel.handles[21].stretches)
+            assert all(stretch.path is None for stretch in kernel.handles[21].spans)
             assert system.device("some").fallback.is_ready(key)
     finally:
         kernel.close()

@@ -97,6 +97,54 @@ def test_what_was_counted_elsewhere_is_busy_time_unless_that_is_counted_already(
     assert stats.busy_seconds == busy
 
 
+def test_what_is_under_way_elsewhere_is_in_flight_until_it_is_there_no_more():
+    clock = Clock()
+    stats = IoStats(clock)
+    stats.under_way_elsewhere(Op.WRITE, 2)
+    stats.under_way_elsewhere(Op.READ, 1)
+    stats.under_way_elsewhere(Op.FLUSH, 0)
+    assert (stats.in_flight, stats.in_flight_by_op) == (3, [1, 2, 0, 0])
+    assert stats.inflight_line() == "       1        2"
+    stats.under_way_elsewhere(Op.WRITE, -1)
+    assert (stats.in_flight, stats.in_flight_by_op) == (2, [1, 1, 0, 0])
+    assert stats.ios == [0, 0, 0, 0]
+
+
+def test_the_device_is_busy_while_anything_is_under_way_elsewhere():
+    clock = Clock()
+    stats = IoStats(clock)
+    clock.now = 1.0
+    stats.under_way_elsewhere(Op.WRITE, 1)
+    clock.now = 2.0
+    began = stats.begin(Op.READ)
+    clock.now = 3.0
+    stats.end(Op.READ, 1, began)
+    assert stats.busy_seconds == 0.0
+    clock.now = 4.0
+    stats.under_way_elsewhere(Op.WRITE, -1)
+    assert stats.busy_seconds == 3.0
+    stats.under_way_elsewhere(Op.WRITE, 0)
+    assert stats.busy_seconds == 3.0
+
+
+def test_idle_is_told_when_nothing_is_under_way_elsewhere_any_more():
+    stats, told = IoStats(Clock()), []
+    stats.under_way_elsewhere(Op.WRITE, 2)
+    stats.on_idle = lambda: told.append(stats.in_flight)
+    stats.under_way_elsewhere(Op.WRITE, -1)
+    stats.under_way_elsewhere(Op.READ, 0)
+    assert told == []
+    stats.under_way_elsewhere(Op.WRITE, -1)
+    assert told == [0]
+
+
+def test_idle_where_nobody_waits_is_told_to_nobody():
+    stats = IoStats(Clock())
+    stats.under_way_elsewhere(Op.WRITE, 1)
+    stats.under_way_elsewhere(Op.WRITE, -1)
+    assert stats.in_flight == 0
+
+
 def test_crypto_counts_begin_at_nothing():
     assert CryptoCounts() == CryptoCounts(native=0, fallback=0)
 

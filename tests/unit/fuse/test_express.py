@@ -1,26 +1,29 @@
-"""The compiled loop on its own: what it answers, what it hands out, and its helper."""
+"""The compiled loop on its own: what its workers answer, and what they hand out."""
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from time import monotonic, sleep
 
 import pytest
 
-from fusedm.fuse.express import NOTHING_CAME, TURN_OVER
+from fusedm.files.path import Medium
+from fusedm.fuse.express import Express
 from tests.helpers.builders import pattern
-from tests.helpers.express_loop import Finder, Loop
-from tests.helpers.lane_kernel import done, failed, read_request, request, write_request, written
+from tests.helpers.express_loop import PATIENCE_SECONDS, Finder, Loop
+from tests.helpers.lane_kernel import (
+    done,
+    failed,
+    flush_request,
+    read_request,
+    request,
+    write_request,
+    written,
+)
 
 SIZE = 1 << 20
-MAX_PATHS = 64
 GETATTR = 3
-
-
-@pytest.fixture
-def finder() -> Finder:
-    return Finder()
+NONE_WERE = [(0, 0), (0, 0), (0, 0)]
 
 
 @pytest.fixture
@@ -30,22 +33,6 @@ def fd() -> Iterator[int]:
     os.pwrite(fd, pattern(SIZE), 0)
     yield fd
     os.close(fd)
-
-
-@pytest.fixture
-def loop(finder: Finder) -> Iterator[Loop]:
-    """A loop that asks the finder."""
-    loop = Loop(finder.find, finder.end_batch)
-    yield loop
-    loop.close()
-
-
-@contextmanager
-def nothing_left() -> Iterator[None]:
-    """A helper that was started is gone afterwards."""
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
 
 
 # One at a time.
@@ -95,6 +82,9 @@ def test_any_size_is_read_and_written_whole(loop: Loop, finder: Finder, fd: int,
         write_request(1, 7, 0, b"x" * 1024, size=512),
         write_request(1, 7, 0, b"x" * 512, os.O_DSYNC),
         write_request(1, 7, 0, b"x" * 512, os.O_SYNC | os.O_APPEND),
+        flush_request(1, 7),
+        flush_request(2, 7) + b"more",
+        flush_request(2, 7)[:-1],
         b"short",
     ],
 )
@@ -102,8 +92,35 @@ def test_everything_else_is_handed_out_as_it_came_and_changes_nothing(
     loop: Loop, finder: Finder, fd: int, message: bytes
 ) -> None:
     finder.add(1, fd, end=4096)
+    finder.add_flush(2, fd)
     assert loop.ask(message) == ([], [message])
     assert os.pread(fd, SIZE, 0) == pattern(SIZE)
+    assert finder.done(1) == finder.done(2, is_flush=True) == NONE_WERE
+
+
+def test_a_request_that_is_no_io_asks_for_no_path(loop: Loop, finder: Finder) -> None:
+    loop.ask(request(GETATTR, 7, b"x" * 100))
+    assert finder.asked == []
+
+
+def test_what_is_handed_out_lies_there_until_the_next_call(loop: Loop) -> None:
+    """And other workers, who have buffers of their own, take what comes meanwhile."""
+    first, second = request(GETATTR, 7, b"x" * 100), request(GETATTR, 8, b"y" * 100)
+    for message in (first, second):
+        loop.socket.send(message)
+    came = next_one(loop)
+    assert came == first
+    sleep(0.001)
+    assert came == first
+    assert next_one(loop) == second
+
+
+def next_one(loop: Loop) -> memoryview:
+    """The next request that is handed out."""
+    give_up = monotonic() + PATIENCE_SECONDS
+    while not isinstance(came := loop.express.next(0.001), memoryview):
+        assert monotonic() < give_up
+    return came
 
 
 def test_flags_that_ask_for_nothing_more_are_fine(loop: Loop, finder: Finder, fd: int) -> None:
@@ -120,13 +137,143 @@ def test_a_path_that_may_not_be_written_is_read(loop: Loop, finder: Finder, fd: 
     assert loop.ask(read_request(1, 8, 0, 512)) == ([done(8, pattern(SIZE)[:512])], [])
 
 
+def test_a_path_that_may_not_be_read_is_written(loop: Loop, finder: Finder, fd: int) -> None:
+    finder.add(1, fd)
+    finder.may_read = False
+    message = read_request(1, 7, 0, 512)
+    assert loop.ask(message) == ([], [message])
+    assert loop.ask(write_request(1, 8, 0, b"x" * 512)) == ([written(8, 512)], [])
+
+
+def test_a_path_whose_time_is_over_serves_nothing(loop: Loop, finder: Finder, fd: int) -> None:
+    finder.add(1, fd)
+    finder.add_flush(1, fd)
+    finder.until = 1
+    messages = [read_request(1, 7, 0, 512), write_request(1, 8, 0, b"x" * 512), flush_request(1, 9)]
+    assert loop.ask(*messages) == ([], messages)
+    assert os.pread(fd, SIZE, 0) == pattern(SIZE)
+    finder.until = None
+    assert len(loop.ask(*messages)[0]) == 3
+
+
 def test_what_does_not_fit_the_buffers_is_handed_out(finder: Finder, fd: int) -> None:
-    loop = Loop(finder.find, finder.end_batch, data_size=4096)
+    loop = Loop(finder, data_size=4096)
     finder.add(1, fd)
     message = read_request(1, 7, 0, 4608)
     assert loop.ask(message) == ([], [message])
     assert loop.ask(read_request(1, 8, 0, 4096)) == ([done(8, pattern(SIZE)[:4096])], [])
     loop.close()
+
+
+# Flushes.
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_flush_is_answered_and_counted(loop: Loop, finder: Finder, fd: int, blocks: bool) -> None:
+    finder.add_flush(1, fd, blocks=blocks)
+    assert loop.ask(flush_request(1, 7)) == ([done(7)], [])
+    assert finder.done(1, is_flush=True) == [(0, 0), (0, 0), (1, 0)]
+
+
+def test_the_error_of_a_flush_is_its_reply_and_is_told_once(
+    loop: Loop, finder: Finder, fd: int
+) -> None:
+    """What is handed out would be flushed again, with success. A pipe cannot be flushed."""
+    reader, writer = os.pipe()
+    finder.add_flush(1, fd, writer, reader, fd)
+    assert loop.ask(flush_request(1, 7)) == ([failed(7, errno.EINVAL)], [])
+    assert loop.replies() == []
+    assert finder.done(1, is_flush=True) == [(0, 0), (0, 0), (1, 0)]
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("flags", [os.O_DSYNC, os.O_SYNC])
+def test_a_durable_write_is_written_and_flushed(
+    loop: Loop, finder: Finder, fd: int, flags: int
+) -> None:
+    finder.add(1, fd)
+    finder.add_flush(1, fd)
+    assert loop.ask(write_request(1, 7, 512, b"x" * 512, flags)) == ([written(7, 512)], [])
+    assert os.pread(fd, 512, 512) == b"x" * 512
+    assert finder.done(1) == [(0, 0), (1, 512), (0, 0)]
+    assert finder.done(1, is_flush=True) == [(0, 0), (0, 0), (1, 0)]
+
+
+def test_a_durable_write_whose_flush_fails_has_failed(loop: Loop, finder: Finder, fd: int) -> None:
+    reader, writer = os.pipe()
+    finder.add(1, fd)
+    finder.add_flush(1, writer)
+    message = write_request(1, 7, 512, b"x" * 512, os.O_DSYNC)
+    assert loop.ask(message) == ([failed(7, errno.EINVAL)], [])
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_durable_write_that_fails_is_handed_out_and_not_flushed(
+    loop: Loop, finder: Finder, fd: int
+) -> None:
+    reader, writer = os.pipe()
+    finder.add(1, writer)
+    finder.add_flush(1, fd)
+    message = write_request(1, 7, 512, b"x" * 512, os.O_DSYNC)
+    assert loop.ask(message) == ([], [message])
+    assert finder.done(1, is_flush=True) == NONE_WERE
+    os.close(reader)
+    os.close(writer)
+
+
+# Several legs.
+
+
+def test_what_lies_on_several_legs_is_read_and_written_where_it_lies(
+    loop: Loop, finder: Finder, fd: int
+) -> None:
+    """Chunks of 1024 bytes from 512 on; each leg has every third."""
+    files = [os.memfd_create(f"leg-{index}") for index in range(3)]
+    shifts = [0, 4096, 512]
+    legs = [(Medium(each, False), shift) for each, shift in zip(files, shifts, strict=True)]
+    finder.add_legs(1, legs, 512, 512 + 32 * 1024, 512, 512, 1024)
+    data = bytes(pattern(7 * 1024, 3))
+    assert loop.ask(write_request(1, 7, 1024, data)) == ([written(7, len(data))], [])
+    expected = [bytearray(os.fstat(each).st_size) for each in files]
+    for at in range(0, len(data), 512):
+        chunk, within = divmod(1024 + at - 512, 1024)
+        place = shifts[chunk % 3] + chunk // 3 * 1024 + within
+        expected[chunk % 3][place : place + 512] = data[at : at + 512]
+    assert [os.pread(each, SIZE, 0) for each in files] == expected
+    assert loop.ask(read_request(1, 8, 1536, 4096)) == ([done(8, data[512 : 512 + 4096])], [])
+    for each in files:
+        os.close(each)
+
+
+def test_each_leg_counts_for_its_pieces_and_the_whole_for_itself(
+    loop: Loop, finder: Finder
+) -> None:
+    files = [os.memfd_create(f"leg-{index}") for index in range(2)]
+    for each in files:
+        os.ftruncate(each, SIZE)
+    finder.add_legs(1, [(Medium(each, False), 0) for each in files], 0, SIZE, 512, 0, 1024)
+    loop.ask(read_request(1, 7, 512, 1024 + 1024), write_request(1, 8, 1024, b"x" * 1024))
+    tallies, under_way, _ = finder.take_back(1)
+    assert [[numbers[:2] for numbers in each] for each in tallies] == [
+        [(1, 2048), (1, 1024), (0, 0)],
+        [(2, 1024), (0, 0), (0, 0)],
+        [(1, 1024), (1, 1024), (0, 0)],
+    ]
+    assert under_way == (0, 0, 0)
+    for each in files:
+        os.close(each)
+
+
+def test_a_flush_reaches_every_leg_and_is_counted_at_each(loop: Loop, finder: Finder) -> None:
+    files = [os.memfd_create(f"leg-{index}") for index in range(2)]
+    finder.add_flush(1, *files)
+    assert loop.ask(flush_request(1, 7)) == ([done(7)], [])
+    tallies, _, _ = finder.take_back(1, is_flush=True)
+    assert [numbers[2][0] for numbers in tallies] == [1, 1, 1]
+    for each in files:
+        os.close(each)
 
 
 # What fails.
@@ -142,26 +289,28 @@ def test_a_read_past_the_end_of_a_cut_file_is_handed_out(
     assert loop.ask(read_request(1, 8, 512, 512)) == ([done(8, pattern(SIZE)[512:1024])], [])
 
 
-def test_what_fails_on_a_path_is_not_looked_for_again(loop: Loop, finder: Finder, fd: int) -> None:
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("make", [read_request, lambda *of: write_request(*of[:3], b"x" * 512)])
+def test_what_fails_is_handed_out_and_not_counted(
+    loop: Loop, finder: Finder, make: Callable[..., bytes], blocks: bool
+) -> None:
+    """A pipe has no offsets."""
+    reader, writer = os.pipe()
+    finder.add(1, reader, blocks=blocks)
+    message = make(1, 7, 0, 512)
+    assert loop.ask(message) == ([], [message])
+    assert finder.done(1) == NONE_WERE
+    os.close(reader)
+    os.close(writer)
+
+
+def test_what_fails_on_a_path_is_not_tried_again(loop: Loop, finder: Finder, fd: int) -> None:
     finder.add(1, fd)
     os.ftruncate(fd, 1024)
     messages = read_request(1, 7, 512, 512), read_request(1, 8, 512, 1024)
     replies, handed_out = loop.ask(*messages)
     assert (replies, handed_out) == ([done(7, pattern(SIZE)[512:1024])], [messages[1]])
-    assert len(finder.asked) == 1
-
-
-@pytest.mark.parametrize("make", [read_request, lambda *of: write_request(*of[:3], b"x" * 512)])
-def test_what_fails_is_handed_out_and_not_counted(
-    loop: Loop, finder: Finder, make: Callable[..., bytes]
-) -> None:
-    reader, writer = os.pipe()
-    finder.add(1, reader)
-    message = make(1, 7, 0, 512)
-    assert loop.ask(message) == ([], [message])
-    assert finder.batches == [[(0, 0, 0, 0, 0, 0)]]
-    os.close(reader)
-    os.close(writer)
+    assert finder.done(1)[0] == (1, 512)
 
 
 def test_a_reply_that_is_refused_becomes_an_error_and_is_told_and_the_next_one_sent(
@@ -177,102 +326,30 @@ def test_a_reply_that_is_refused_becomes_an_error_and_is_told_and_the_next_one_s
     assert loop.refused == [(errno.EMSGSIZE, (1 << 17) + 16)]
 
 
-def test_the_end_of_the_mount_is_an_error(loop: Loop) -> None:
+def test_the_end_of_the_mount_is_an_error_again_and_again(loop: Loop) -> None:
     loop.socket.close()
-    with pytest.raises(OSError, match="No such device") as caught:
-        loop.run()
-    assert caught.value.errno == errno.ENODEV
+    for _ in range(3):
+        assert taking_fails(loop.express) == errno.ENODEV
 
 
-def test_an_error_in_taking_requests_is_told(loop: Loop) -> None:
-    os.close(loop.device.detach())
-    with pytest.raises(OSError, match="Bad file") as caught:
-        loop.run()
-    assert caught.value.errno == errno.EBADF
-
-
-# Turns and batches.
-
-
-def test_where_nothing_comes_it_says_so_and_ends_no_batch(loop: Loop, finder: Finder) -> None:
-    assert loop.express.next(0.0, 1.0) == NOTHING_CAME
-    assert finder.batches == []
-
-
-def test_a_turn_that_is_over_leaves_what_has_not_been_taken(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    finder.add(1, fd)
-    for unique in range(50):
-        loop.socket.send(read_request(1, unique, 0, 512))
-    assert loop.express.next(0.0, 0.0) == TURN_OVER
-    answered = len(loop.replies())
-    assert 0 < answered < 5
-    assert loop.run() == []
-    assert len(loop.replies()) == 50 - answered
-
-
-def test_a_path_is_asked_for_once_a_batch(loop: Loop, finder: Finder, fd: int) -> None:
-    finder.add(1, fd)
-    for batch in (1, 2):
-        loop.ask(*(read_request(1, unique, 512 * unique, 512) for unique in range(4)))
-        assert len(finder.asked) == batch
-
-
-def test_a_request_that_is_no_io_asks_for_no_path(loop: Loop, finder: Finder) -> None:
-    loop.ask(request(GETATTR, 7, b"x" * 100))
-    assert finder.asked == []
-
-
-def test_a_batch_is_settled_at_its_end_with_what_each_path_did(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    finder.add(1, fd)
-    finder.add(2, fd)
-    loop.ask(
-        read_request(1, 1, 0, 1024), read_request(1, 2, 0, 512), write_request(2, 3, 0, b"x" * 512)
+def test_an_error_in_taking_requests_is_told(finder: Finder) -> None:
+    """A directory is nothing that can be read."""
+    directory = os.open("/", os.O_RDONLY)
+    express = Express(
+        directory, 4096, finder.gate, finder.find, finder.open, finder.close, lambda *why: None
     )
-    ((first, second),) = finder.batches
-    assert (first[:2], first[3:]) == ((2, 1536), (0, 0, 0))
-    assert (second[:3], second[3:5]) == ((0, 0, 0), (1, 512))
-    assert first[2] > 0
-    assert second[5] > 0
-    loop.ask(read_request(1, 1, 0, 512))
-    assert finder.batches[1][0][:2] == (1, 512), "counted from the beginning"
+    os.close(directory)
+    express.start()
+    assert taking_fails(express) == errno.EISDIR
+    express.close()
 
 
-def test_a_request_that_is_handed_out_ends_the_batch(loop: Loop, finder: Finder, fd: int) -> None:
-    finder.add(1, fd)
-    for message in (read_request(1, 1, 0, 512), request(GETATTR, 2)):
-        loop.socket.send(message)
-    assert isinstance(loop.express.next(0.0, 10.0), memoryview)
-    assert [done[0][0] for done in finder.batches] == [1]
-
-
-def test_a_batch_has_so_many_paths_and_the_next_one_is_handed_out(
-    loop: Loop, finder: Finder, fd: int
-) -> None:
-    for handle in range(MAX_PATHS + 1):
-        finder.add(handle, fd, shift=512 * handle)
-    messages = [read_request(handle, handle, 0, 512) for handle in range(MAX_PATHS + 1)]
-    replies, handed_out = loop.ask(*messages)
-    assert len(replies) == MAX_PATHS
-    assert len(handed_out) == 1
-    assert loop.ask(handed_out[0])[1] == [], "there is room for it in the next batch"
-
-
-# The end.
-
-
-def test_closing_ends_the_helper_and_may_be_repeated(finder: Finder, fd: int) -> None:
-    with nothing_left():
-        loop = Loop(finder.find, finder.end_batch)
-        finder.add(1, fd)
-        loop.ask(*(read_request(1, unique, 0, 512) for unique in range(50)))
-        loop.close()
-        loop.express.close()
-
-
-def test_closing_one_that_never_ran_is_fine(finder: Finder) -> None:
-    with nothing_left():
-        Loop(finder.find, finder.end_batch).close()
+def taking_fails(express: Express) -> int | None:
+    """The errno with which requests cannot be taken."""
+    give_up = monotonic() + PATIENCE_SECONDS
+    while monotonic() < give_up:
+        try:
+            express.next(0.001)
+        except OSError as error:
+            return error.errno
+    return None

@@ -90,9 +90,9 @@ def plain(ends: Ends, handle: int, disk: str = "d0") -> bytes:
 
 @contextmanager
 def no_thread_left() -> Iterator[None]:
-    before = {thread for thread in threading.enumerate() if thread.name == "fusedm-helper"}
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("fusedm-")}
     yield
-    left = {thread for thread in threading.enumerate() if thread.name == "fusedm-helper"}
+    left = {thread for thread in threading.enumerate() if thread.name.startswith("fusedm-")}
     assert left <= before
 
 
@@ -254,10 +254,8 @@ async def test_stopping_under_load_answers_what_was_taken_and_leaves_the_rest() 
             while True:
                 replies.append(ends.socket.recv(MAX_REPLY_SIZE))
         wanted = [done(at, content[512 * at :][:512]) for at in range(len(replies))]
-        assert replies == wanted
-        left = left_unread(ends)
-        assert left > 0
-        assert len(replies) + left == count
+        assert sorted(replies) == sorted(wanted)
+        assert len(replies) + left_unread(ends) == count
         ends.close()
 
 

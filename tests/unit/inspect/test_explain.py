@@ -133,7 +133,7 @@ async def test_a_store_that_may_block_is_waited_for():
     store = FaultyStore(MemoryStore(1 << 19), 0, [Latency(seconds=0.0)])
     found = told(await primed(store=store), 0, 4096)
     assert found["waits_on"] == ["a worker thread of d0: its store may block"]
-    assert found["not_compiled"] == ["the store of d0 has no descriptor whose use never blocks"]
+    assert found["not_compiled"] == ["the store of d0 has no descriptor to be used instead"]
 
 
 async def test_a_lock_that_somebody_holds_is_waited_for():
@@ -179,9 +179,38 @@ async def test_a_target_that_looks_at_each_bio_keeps_the_loop_out():
     assert found["answered"] == "on the spot"
 
 
-async def test_a_leaf_that_is_not_native_keeps_the_loop_out():
-    found = told(await system("0 1024 linear d1 0"), 0, 4096)
-    assert found["not_compiled"] == ["d1 cannot do it natively"]
+async def test_a_leaf_that_is_not_native_keeps_the_loop_out_until_its_fallback_has_the_key():
+    built = await system("0 1024 linear d1 0")
+    assert told(built, 0, 4096)["not_compiled"] == ["key k is in no keyslot for d1 yet"]
+    await prime(built.disks["d1"].fallback, KEY)
+    assert told(built, 0, 4096)["answered"] == "compiled loop"
+
+
+async def test_of_several_devices_each_needs_the_key():
+    built = await primed("0 1024 striped 2 8 d0 0 d1 0")
+    assert told(built, 0, 4096)["not_compiled"] == ["key k is in no keyslot for d1 yet"]
+    await prime(built.disks["d1"].fallback, KEY)
+    assert told(built, 0, 65536)["answered"] == "compiled loop"
+    built.disks["d1"].range_locks.take(((8, 9),), lambda: None)
+    assert told(built, 0, 4096, write=True)["not_compiled"] == ["writes to d1 are in flight"]
+
+
+async def test_more_devices_than_a_path_leads_to_keep_the_loop_out():
+    places = " ".join(f"d0 {8 * index}" for index in range(17))
+    built = await primed(f"0 {17 * 8} striped 17 8 {places}")
+    assert told(built, 0, 4096)["not_compiled"] == ["it lies on 17 devices, more than 16"]
+
+
+async def test_writes_that_are_lent_their_sectors_keep_nobody_out():
+    built = await primed()
+    built.disks["d0"].range_locks.lend(((100, 101),))
+    assert told(built, 0, 4096, write=True)["answered"] == "compiled loop"
+
+
+async def test_what_would_be_encrypted_twice_keeps_the_loop_out():
+    built = await primed(f"0 1024 crypt aes-xts-plain64 {bytes(range(64)).hex()} 0 d0 0")
+    assert why_not_compiled(built.views["v"], 0, 4096, write=False) == ["it is encrypted twice"]
+    assert explain(built, "dm0", 0, 4096)["answered"] == "compiled loop"
 
 
 async def test_past_the_end_there_is_nothing_to_read_and_no_room_to_write():
@@ -224,18 +253,39 @@ async def test_a_read_only_disk_keeps_the_loop_from_writing(monkeypatch):
     ]
 
 
-async def test_a_mode_that_the_engine_lacks_keeps_the_loop_out():
+async def test_a_mode_that_the_engine_lacks_goes_through_the_fallback_of_the_disk():
     built = await system()
-    built.add_key(CryptoKey("sm4", CryptoConfig("SM4-XTS", 4096, 8), bytes(range(32))))
-    built.add_view("w", "d1", "sm4")
-    assert why_not_compiled(built.views["w"], 0, 4096, write=False) == ["d1 cannot do it natively"]
+    key = CryptoKey("sm4", CryptoConfig("SM4-XTS", 4096, 8), bytes(range(32)))
+    built.add_key(key)
+    built.add_view("w", "d0", "sm4")
+    assert why_not_compiled(built.views["w"], 0, 4096, write=False) == [
+        "key sm4 is in no keyslot for d0 yet"
+    ]
+    await prime(built.disks["d0"].fallback, key)
+    assert why_not_compiled(built.views["w"], 0, 4096, write=False) == []
 
 
-async def test_a_steady_target_that_does_not_pass_contexts_keeps_the_loop_out(monkeypatch):
+async def test_over_a_target_that_does_not_pass_contexts_the_fallback_above_needs_the_key(
+    monkeypatch,
+):
     built = await primed()
     monkeypatch.setattr(type(built.mapped["dm0"].live.entries[0].target), "passes_crypto", False)
+    built.mapped["dm0"].refresh()
     assert why_not_compiled(built.views["v"], 0, 4096, write=False) == [
-        "a target on the way does not pass contexts"
+        "key k is in no keyslot for d0 yet"
+    ]
+    await prime(built.mapped["dm0"].fallback, KEY)
+    assert why_not_compiled(built.views["v"], 0, 4096, write=False) == []
+
+
+async def test_in_strict_mode_what_no_engine_does_keeps_the_loop_out():
+    built = System(strict=True)
+    built.add_disk(make_disk("d1"))
+    built.add_key(KEY)
+    built.add_view("v", "d1", "k")
+    await prime(built.disks["d1"].fallback, KEY)
+    assert why_not_compiled(built.views["v"], 0, 4096, write=False) == [
+        "in strict mode the kernel's rules say who does without an engine"
     ]
 
 

@@ -1,11 +1,14 @@
 """When a path serves, how long it holds, and what is seen at once when something changes."""
 
+from time import monotonic
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fusedm.files import routes as routes_module
+from fusedm.files import paths as paths_module
 from fusedm.files.handles import OpenDevice
+from fusedm.files.path import KINDS
 from fusedm.stores import MemoryStore
 from fusedm.system import View
 from tests.helpers.builders import make_disk, make_key, medium, pattern, prime
@@ -19,6 +22,8 @@ from tests.helpers.express_loop import (
     add_view,
     swap,
 )
+
+READ = KINDS.index("read")
 
 # Reading only.
 
@@ -86,14 +91,73 @@ async def test_while_bios_wait_for_a_keyslot_nobody_is_served_before_them(
 # How long it holds.
 
 
-async def test_a_path_is_found_once_for_as_long_as_nothing_changes(loop: RoutedLoop) -> None:
+async def test_a_span_is_found_once_for_as_long_as_nothing_changes(loop: RoutedLoop) -> None:
     await add_mapped(loop.system, "dm0", "0 64 linear d0 0")
-    handle, find = loop.open("dm0"), loop.routes.find
-    path = find(handle, 0, 512)
-    assert path is not None
-    assert find(handle, 8192, 512) is path
-    loop.routes.end_batch()
-    assert find(handle, 0, 512) is path
+    handle = loop.open("dm0")
+    assert loop.reads(handle, 0, 512) is not None
+    (found,) = opened(loop, handle).spans
+    for offset in (8192, 0, 512):
+        assert loop.reads(handle, offset, 512) is not None
+    assert opened(loop, handle).spans == [found]
+    await swap(loop.system, "dm0", "0 64 linear d0 0")
+    assert loop.reads(handle, 0, 512) is not None
+    (other,) = opened(loop, handle).spans
+    assert other is not found
+
+
+def opened(loop: RoutedLoop, handle: int) -> OpenDevice:
+    """The open file of a handle."""
+    found = loop.handles[handle]
+    assert isinstance(found, OpenDevice)
+    return found
+
+
+def test_what_is_used_is_opened_again_with_the_gate_and_what_is_not_for_some_time(
+    loop: RoutedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, used, unused = loop.paths, loop.open("d0"), loop.open("d0")
+    assert paths.find(used, READ, 0, 512)
+    assert paths.find(unused, READ, 0, 512)
+    has_unused = []
+    for seconds in (1000.0, 0.0, 0.0):
+        monkeypatch.setattr(paths_module, "KEEP_SECONDS", seconds)
+        assert loop.reads(used, 0, 512) is not None
+        paths.open()
+        assert paths.gate.serves(used, READ, 0, 512) or not seconds
+        has_unused.append(paths.gate.serves(unused, READ, 0, 512) is not None)
+        paths.close()
+    assert has_unused[0]
+    assert not has_unused[-1]
+
+
+async def test_what_changed_meanwhile_is_not_opened_again(loop: RoutedLoop) -> None:
+    await add_mapped(loop.system, "dm0", "0 64 linear d0 0")
+    handle, paths = loop.open("dm0"), loop.paths
+    assert loop.reads(handle, 0, 512) is not None
+    await swap(loop.system, "dm0", "0 64 linear d1 0")
+    paths.open()
+    assert paths.gate.serves(handle, READ, 0, 512) is None
+    paths.close()
+
+
+async def test_what_has_lost_its_keyslot_meanwhile_is_not_opened_again(loop: RoutedLoop) -> None:
+    await add_view(loop.system, "home", "d0", "k")
+    handle, paths = loop.open("home"), loop.paths
+    assert loop.reads(handle, 0, 4096) is not None
+    loop.system.disks["d0"].engine_slots.evict(loop.system.keys["k"])
+    paths.open()
+    assert paths.gate.serves(handle, READ, 0, 4096) is None
+    paths.close()
+
+
+def test_what_is_locked_meanwhile_is_opened_again_and_not_written(loop: RoutedLoop) -> None:
+    disk, handle = loop.system.disks["d0"], loop.open("d0")
+    assert loop.writes(handle, 0, b"x" * 512)
+    hold = disk.range_locks.take(((100, 101),), lambda: None)
+    assert not loop.writes(handle, 0, b"y" * 512)
+    assert loop.reads(handle, 0, 512) == b"x" * 512
+    disk.range_locks.release(hold)
+    assert loop.writes(handle, 0, b"y" * 512)
 
 
 @pytest.mark.parametrize("level", ["lowest", "middle", "top"])
@@ -136,9 +200,7 @@ async def test_where_there_was_no_path_there_is_one_with_the_next_table(
         assert loop.reads(handle, offset, 512) == medium(
             loop.system.disks["d0"], offset // 512, 512
         )
-    opened = loop.handles[handle]
-    assert isinstance(opened, OpenDevice)
-    assert len(opened.stretches) == 1
+    assert len(opened(loop, handle).spans) == 1
 
 
 async def test_a_device_that_grew_has_paths_in_what_was_added(loop: RoutedLoop) -> None:
@@ -164,18 +226,17 @@ async def test_a_device_that_grew_past_the_duns_of_a_key_has_no_path_there(
     assert not loop.writes(handle, 20 * 512, b"x" * 512)
 
 
-async def test_so_many_stretches_are_remembered_and_no_more(
+async def test_so_many_spans_are_remembered_and_no_more(
     loop: RoutedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes_module, "MAX_STRETCHES", 3)
-    await add_mapped(loop.system, "dm0", "0 64 striped 2 1 d0 0 d1 0")
+    monkeypatch.setattr(paths_module, "MAX_FILE_SPANS", 3)
+    table = "\n".join(f"{sector} 1 linear d{sector % 2} {sector // 2}" for sector in range(8))
+    await add_mapped(loop.system, "dm0", table)
     handle = loop.open("dm0")
-    opened = loop.handles[handle]
-    assert isinstance(opened, OpenDevice)
     for sector in [*range(8), *reversed(range(8))]:
         disk = loop.system.disks[f"d{sector % 2}"]
         assert loop.reads(handle, sector * 512, 512) == medium(disk, sector // 2, 512)
-        assert len(opened.stretches) <= 3
+        assert len(opened(loop, handle).spans) <= 3
 
 
 async def test_a_bug_in_finding_a_path_is_logged_and_no_more(
@@ -196,3 +257,16 @@ async def test_a_device_over_one_that_lost_its_table_has_no_path(
     loop.system.mapped["lower"].close()
     assert loop.reads(handle, 0, 512) is None
     assert caplog.text == ""
+
+
+# Spans that end in time.
+
+
+async def test_a_span_that_ends_in_time_has_a_path_until_then(loop: RoutedLoop) -> None:
+    """flakey is up for some seconds from when its table was made live, and then down for others."""
+    await add_mapped(loop.system, "dm0", "0 64 flakey d0 0 1000000 1 1 error_writes")
+    handle = loop.open("dm0")
+    assert loop.writes(handle, 0, b"x" * 512)
+    (found,) = opened(loop, handle).spans
+    assert found.path is not None
+    assert monotonic() < found.span.until < float("inf")

@@ -1,17 +1,15 @@
 """Which requests have a path in the compiled loop, and where it leads."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from fusedm.block import MODES, Capabilities, Span
+from fusedm.block import MODES, Capabilities
 from fusedm.crypto import EngineFaults, InlineEngine, KeyslotProfile
 from fusedm.crypto.engine_faults import FaultyHardware
 from fusedm.disk import Disk
 from fusedm.files.handles import OpenDevice
-from fusedm.stores import FaultyStore, FileStore, MemoryStore, Store, VolatileCacheStore
+from fusedm.stores import FaultyStore, MemoryStore, Store, VolatileCacheStore
 from tests.helpers import reference_xts
 from tests.helpers.builders import (
     contents,
@@ -32,6 +30,14 @@ from tests.helpers.express_loop import (
     in_clear,
 )
 from tests.helpers.references import REFERENCES
+
+
+def opened(loop: RoutedLoop, handle: int) -> OpenDevice:
+    """The open file of a handle."""
+    found = loop.handles[handle]
+    assert isinstance(found, OpenDevice)
+    return found
+
 
 # Which have one.
 
@@ -65,14 +71,42 @@ async def test_what_lies_in_two_stretches_has_no_path(loop: RoutedLoop) -> None:
     assert loop.reads(handle, 8192 - 512, 512) is not None
 
 
-async def test_a_striped_device_has_a_path_for_each_chunk(loop: RoutedLoop) -> None:
+async def test_a_striped_device_has_one_path_over_all_its_chunks(loop: RoutedLoop) -> None:
     await add_mapped(loop.system, "dm0", "0 64 striped 2 8 d0 8 d1 16")
     handle = loop.open("dm0")
     d0, d1 = (loop.system.disks[name] for name in ("d0", "d1"))
     assert loop.reads(handle, 0, 4096) == medium(d0, 8, 4096)
     assert loop.reads(handle, 4096, 4096) == medium(d1, 16, 4096)
     assert loop.reads(handle, 3 * 4096 + 512, 512) == medium(d1, 25, 512)
-    assert loop.reads(handle, 4096 - 512, 1024) is None
+    assert loop.reads(handle, 4096 - 512, 1024) == medium(d0, 15, 512) + medium(d1, 16, 512)
+    text = bytes(pattern(3 * 4096, 3))
+    assert loop.writes(handle, 4096 + 512, text)
+    assert medium(d1, 17, 3584) == text[:3584]
+    assert medium(d0, 16, 4096) == text[3584:7680]
+    assert medium(d1, 24, 4096) == text[7680:11776]
+    assert medium(d0, 24, 512) == text[11776:]
+    assert len(opened(loop, handle).spans) == 1
+
+
+async def test_a_view_of_a_striped_device_numbers_its_units_across_the_chunks(
+    loop: RoutedLoop,
+) -> None:
+    await add_mapped(loop.system, "dm0", "0 64 striped 2 8 d0 8 d1 16")
+    await add_view(loop.system, "home", "dm0", "k", 100)
+    handle, text = loop.open("home"), bytes(pattern(3 * 4096, 3))
+    assert loop.writes(handle, 4096, text)
+    assert in_clear(loop.system, "d1", "k", 16, 4096, 101) == text[:4096]
+    assert in_clear(loop.system, "d0", "k", 16, 4096, 102) == text[4096:8192]
+    assert in_clear(loop.system, "d1", "k", 24, 4096, 103) == text[8192:]
+    assert loop.reads(handle, 8192, 8192) == text[4096:]
+
+
+@pytest.mark.parametrize("legs", [16, 17])
+async def test_so_many_legs_have_a_path_and_more_have_none(loop: RoutedLoop, legs: int) -> None:
+    places = " ".join(f"d{index % 2} {index * 4}" for index in range(legs))
+    await add_mapped(loop.system, "dm0", f"0 {legs * 4} striped {legs} 1 {places}")
+    handle = loop.open("dm0")
+    assert (loop.reads(handle, 0, legs * 2048) is not None) == (legs == 16)
 
 
 @pytest.mark.parametrize("dun_base", [0, 1000, (1 << 32) - 2])
@@ -135,9 +169,7 @@ async def test_a_unit_that_a_border_cuts_is_not_remembered_each_time(loop: Route
     for _ in range(3):
         assert loop.reads(handle, 8192, 4096) is None
         assert loop.reads(handle, 0, 4096) is not None
-    opened = loop.handles[handle]
-    assert isinstance(opened, OpenDevice)
-    assert len(opened.stretches) == 1
+    assert len(opened(loop, handle).spans) == 1
 
 
 async def test_a_chunk_smaller_than_a_data_unit_has_no_path(loop: RoutedLoop) -> None:
@@ -203,28 +235,6 @@ def test_a_store_that_does_more_than_keep_bytes_has_no_path(
     assert caplog.text == ""
 
 
-def test_a_file_on_a_medium_has_no_path(
-    loop: RoutedLoop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("fusedm.stores.file.is_in_memory", lambda fd: False)
-    store = FileStore.open(tmp_path / "file", SIZE, create=True)
-    loop.system.add_disk(make_disk("file", store=store))
-    assert loop.reads(loop.open("file"), 0, 512) is None
-    store.close()
-
-
-@pytest.mark.parametrize(
-    ("slots", "units"), [(None, [4096]), (2, [512])], ids=["no engine", "other units"]
-)
-async def test_a_view_that_needs_the_fallback_has_no_path_and_the_disk_has(
-    loop: RoutedLoop, slots: int | None, units: list[int]
-) -> None:
-    add_disk(loop.system, make_disk("weak", SECTORS, slots=slots, units=units))
-    loop.system.add_view("home", "weak", "k")
-    assert loop.reads(loop.open("home"), 0, 4096) is None
-    assert loop.reads(loop.open("weak"), 0, 4096) is not None
-
-
 def add_disk_of(loop: RoutedLoop, mode: str) -> Disk:
     """The disk "other", whose engine has another mode, and its key "other"."""
     iv_size = MODES[mode].iv_size
@@ -263,18 +273,6 @@ async def test_an_engine_whose_ciphers_are_not_compiled_has_no_path(loop: Routed
     await add_view(loop.system, "home", "slow", "k")
     assert loop.reads(loop.open("home"), 0, 4096) is None
     disk.engine.slots.check_evictable(loop.system.keys["k"])
-
-
-async def test_a_view_over_what_does_not_pass_contexts_on_has_no_path(loop: RoutedLoop) -> None:
-    class Opaque(Disk):
-        def span(self, sector: int) -> Span:
-            return replace(super().span(sector), fallback=self.fallback)
-
-    engine = loop.system.disks["d0"].engine
-    add_disk(loop.system, Opaque("opaque", MemoryStore(SIZE), engine))
-    await add_view(loop.system, "home", "opaque", "k")
-    assert loop.reads(loop.open("home"), 0, 4096) is None
-    assert loop.reads(loop.open("opaque"), 0, 4096) is not None
 
 
 @pytest.mark.parametrize("target", ["zero", "error", "delay d0 0 7", "flakey d0 0 0 1"])

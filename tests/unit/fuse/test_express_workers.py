@@ -1,7 +1,4 @@
-"""The helper of the compiled loop: what two take and answer, each by itself, is done once.
-
-Under a key there is enough to do for each request that the helper comes in time.
-"""
+"""Workers of the compiled loop: many requests, and each is done once."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,14 +9,20 @@ from fusedm.crypto import EvpCipher
 from tests.helpers import reference_xts
 from tests.helpers.builders import pattern
 from tests.helpers.express_loop import Finder, Loop
-from tests.helpers.lane_kernel import done, read_request, request, write_request, written
+from tests.helpers.lane_kernel import (
+    done,
+    flush_request,
+    read_request,
+    request,
+    write_request,
+    written,
+)
 
-#: Of a write: large enough to have the helper woken at once.
+#: Of a write: large enough to have a second one take requests at once.
 PIECE = 1 << 17
 COUNT = 200
 UNIT = 4096
 KEY = bytes(pattern(64))
-MAX_PATHS = 64
 GETATTR = 3
 
 
@@ -32,22 +35,9 @@ def fd() -> Iterator[int]:
     os.close(fd)
 
 
-@pytest.fixture
-def finder() -> Finder:
-    finder = Finder()
-    finder.cipher = EvpCipher("AES-256-XTS", KEY, UNIT)
-    return finder
-
-
-@pytest.fixture
-def loop(finder: Finder) -> Iterator[Loop]:
-    """A loop that asks the finder."""
-    loop = Loop(finder.find, finder.end_batch)
-    yield loop
-    loop.close()
-
-
 def add(finder: Finder, handle: int, fd: int) -> None:
+    """A path to whole units of a file, under a key."""
+    finder.cipher = EvpCipher("AES-256-XTS", KEY, UNIT)
     finder.add(handle, fd, end=COUNT * PIECE, unit=UNIT)
 
 
@@ -82,6 +72,9 @@ def assert_written(fd: int, indexes: Iterable[int]) -> None:
         assert plain == piece(index), f"write {index}"
 
 
+# Two take requests: under a key there is enough to do for each that the second one comes in time.
+
+
 def test_writes_without_a_pause_arrive_and_are_answered_once(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
@@ -98,12 +91,8 @@ def test_what_both_have_done_is_counted(loop: Loop, finder: Finder, fd: int) -> 
     messages[1::2] = [read_request(1, index, 0, 512 * 16) for index in range(1, COUNT, 2)]
     replies, _ = loop.ask_at_full_speed(messages)
     assert len(replies) == COUNT
-    done_on_paths = [path for batch in finder.batches for path in batch]
-    reads, read_bytes, _, writes, write_bytes, _ = (
-        sum(counts) for counts in zip(*done_on_paths, strict=True)
-    )
-    assert (reads, read_bytes) == (COUNT // 2, COUNT // 2 * 8192)
-    assert (writes, write_bytes) == (COUNT // 2, COUNT // 2 * PIECE)
+    half = COUNT // 2
+    assert finder.done(1) == [(half, half * 8192), (half, half * PIECE), (0, 0)]
 
 
 def test_each_of_the_two_decrypts_with_contexts_of_its_own(
@@ -122,7 +111,7 @@ def test_each_of_the_two_decrypts_with_contexts_of_its_own(
         assert (sorted(replies), handed_out) == (sorted(wanted), [])
 
 
-def test_what_is_not_for_the_loop_is_handed_out_between_the_answers(
+def test_what_is_not_for_workers_is_handed_out_between_the_answers(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
     add(finder, 1, fd)
@@ -133,13 +122,14 @@ def test_what_is_not_for_the_loop_is_handed_out_between_the_answers(
     assert_written(fd, mine)
 
 
-def test_paths_that_the_helper_comes_upon_first_are_found_for_it(
+def test_each_comes_upon_paths_that_the_other_has_not_used(
     loop: Loop, finder: Finder, fd: int
 ) -> None:
     """Every other write is the first of another file."""
-    for handle in range(1, MAX_PATHS):
+    files = 63
+    for handle in range(1, 1 + files):
         add(finder, handle, fd)
-    handles = [1 if index % 2 else 1 + index // 2 % (MAX_PATHS - 1) for index in range(COUNT)]
+    handles = [1 if index % 2 else 1 + index // 2 % files for index in range(COUNT)]
     messages = [write_of(index, handle) for index, handle in enumerate(handles)]
     assert_each_once(loop, messages, answers(range(COUNT)), [])
     assert_written(fd, range(COUNT))
@@ -162,10 +152,35 @@ def test_small_requests_that_were_all_there_before_are_answered_once(
 ) -> None:
     data = pattern(100 * 512)
     os.pwrite(fd, data, 0)
-    finder.cipher = None
     finder.add(1, fd)
     for _ in range(20):
         messages = [read_request(1, unique, 512 * unique, 512) for unique in range(100)]
         replies, handed_out = loop.ask(*messages)
         wanted = [done(unique, data[512 * unique :][:512]) for unique in range(100)]
         assert (sorted(replies), handed_out) == (sorted(wanted), [])
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_requests_of_every_kind_at_full_speed_are_each_answered_once(
+    loop: Loop, finder: Finder, fd: int, blocks: bool
+) -> None:
+    """Where calls may wait, workers go away and come back between them."""
+    os.pwrite(fd, b"r" * 512 * 8, 0)
+    finder.add(1, fd, end=COUNT * PIECE, blocks=blocks)
+    finder.add_flush(1, fd, blocks=blocks)
+    messages, wanted, out = [], [], []
+    for unique in range(0, 10 * COUNT, 5):
+        data, place = unique.to_bytes(8, "little") * 64, 8192 + 512 * unique
+        messages += [
+            write_request(1, unique, place, data),
+            write_request(1, unique + 1, place + 512, data, os.O_DSYNC),
+            flush_request(1, unique + 2),
+            read_request(1, unique + 3, 512, 1024),
+            request(GETATTR, unique + 4, b"x" * 100),
+        ]
+        wanted += [written(unique, 512), written(unique + 1, 512), done(unique + 2)]
+        wanted.append(done(unique + 3, b"r" * 1024))
+        out.append(messages[-1])
+    assert_each_once(loop, messages, wanted, out)
+    for unique in range(0, 10 * COUNT, 5):
+        assert os.pread(fd, 1024, 8192 + 512 * unique) == unique.to_bytes(8, "little") * 128
