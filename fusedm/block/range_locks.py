@@ -74,7 +74,7 @@ class RangeLocks:
 
     def lend(self, ranges: Ranges) -> Hold:
         """Have ranges held by writes that began while is_open: by whatever is lent besides, too."""
-        hold = Hold(ranges, granted=True, wake=_nothing, is_lent=True)
+        hold = Hold(ranges, granted=True, wake=_nobody_waits, is_lent=True)
         # First, since it began before whoever waits, or is what is left of something that did.
         self._holds.insert(0, hold)
         return hold
@@ -88,10 +88,6 @@ class RangeLocks:
             if not _any_overlaps(self._holds[:index], waiter.ranges):
                 waiter.granted = True
                 waiter.wake()
-
-
-def _nothing() -> None:
-    """Nobody waits for what is lent."""
 
 
 Extent = tuple[RangeLocks, int, int]

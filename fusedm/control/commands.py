@@ -34,6 +34,7 @@ class Commands:
     ) -> None:
         devices, telling = DeviceVerbs(stack), Telling(stack.system, mount_point)
         looking = Looking(stack, has_lane)
+        self._names = stack.system.names
         #: What carries out each.
         self.verbs: dict[str, Callable[..., object]] = {
             **_methods("", StackVerbs(stack, mount_point, stop)),
@@ -60,13 +61,14 @@ class Commands:
         }
 
     async def dispatch(self, request: Request) -> object:
-        """Carry out a request.
+        """Carry out a request, after what was asked of files before it.
 
         Raises: FusedmError; ControlError for an unknown verb or arguments it does not take.
         """
         verb = self.verbs.get(request.verb)
         if verb is None:
             raise ControlError(f"verb {request.verb!r} is unknown")
+        await self._names.catch_up()
         result = verb(**decode_arguments(request.verb, verb, request.args))
         return await result if inspect.isawaitable(result) else result
 

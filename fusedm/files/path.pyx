@@ -21,7 +21,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport off_t
-from posix.unistd cimport write
+from posix.unistd cimport close, write
 
 from fusedm.crypto.compiled cimport CompiledCipher, UnitCipher, decrypt_with_holes
 
@@ -120,7 +120,7 @@ cdef class Gate:
     def __dealloc__(self):
         pthread_cond_destroy(&self.data.opened)
         pthread_mutex_destroy(&self.data.mutex)
-        os.close(self.data.bell)
+        close(self.data.bell)
 
     @property
     def bell(self):

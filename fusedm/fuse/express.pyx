@@ -29,7 +29,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
 from posix.time cimport nanosleep, timespec
-from posix.unistd cimport read, write
+from posix.unistd cimport close, read, write
 
 from fusedm.files.path cimport (
     DONE, FLUSHES, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData, Moved,
@@ -102,6 +102,8 @@ cdef enum:
     WATCH_IDLE = 20
     #: How often a path is asked for: what has been found may be over before it is entered.
     PATH_TRIES = 3
+    #: How often it is looked whether all is quiet; a worker that finds nothing is so most of the time.
+    QUIET_TRIES = 10
     #: How often a reply is sent before the request is ended with an error instead.
     REPLY_TRIES = 3
     READ = 15
@@ -173,6 +175,8 @@ cdef struct Worker:
     int64_t question
     int asked_as
     int verdict
+    #: Whether it has, or is just taking, a request that the lane may have to see.
+    int may_have_one
     int in_a_row
 
 cdef enum:
@@ -237,8 +241,8 @@ cdef class Express:
             pthread_cond_destroy(&self.workers[index].called)
         pthread_cond_destroy(&self.watch_called)
         pthread_mutex_destroy(&self.mutex)
-        os.close(self.quit_bell)
-        os.close(self.device)
+        close(self.quit_bell)
+        close(self.device)
 
     # What the lane calls.
 
@@ -321,6 +325,21 @@ cdef class Express:
                 if worker.need == NO_DEVICE:
                     raise OSError(worker.error, os.strerror(worker.error))
                 return self.views[index][:worker.length]
+
+    def is_quiet(self):
+        """Whether no request waits to be taken, and no worker has one that the lane may have to see."""
+        cdef pollfd waiting
+        cdef int index, tries
+        cdef bint busy = True
+        waiting.fd, waiting.events = self.device, POLLIN
+        for tries in range(QUIET_TRIES):
+            # In this order: what had come by then has been taken, and is seen at who took it.
+            busy = poll(&waiting, 1, 0) > 0
+            for index in range(self.hired):
+                busy = busy or load(&self.workers[index].may_have_one)
+            if not busy:
+                return True
+        return False
 
     cdef int release(self) except -1:
         """The lane is done with the request it was given."""
@@ -495,6 +514,7 @@ cdef class Express:
         cdef pollfd descriptors[2]
         worker.in_a_row += 1
         while not load(&self.quit):
+            store(&worker.may_have_one, True)
             worker.length = read(self.device, worker.request, sizeof(IoRequest) + self.data_size)
             if worker.length > 0:
                 return True
@@ -506,6 +526,7 @@ cdef class Express:
                 if self.ask(worker, NO_DEVICE) == NONE:
                     break
                 continue
+            store(&worker.may_have_one, False)
             worker.in_a_row = 0
             if monotonic_ns() < until:
                 sched_yield()
@@ -516,6 +537,7 @@ cdef class Express:
             descriptors[1].fd, descriptors[1].events = self.quit_bell, POLLIN
             poll(descriptors, 2, -1)
             until = monotonic_ns() + SPIN
+        store(&worker.may_have_one, False)
         self.park(worker, True)
         return False
 
@@ -605,6 +627,7 @@ cdef class Express:
         cdef Moved moved = WOULD_BLOCK
         cdef bint is_away = False
         cdef int error = 0
+        store(&worker.may_have_one, False)
         if path.blocks:
             is_away = self.go_away_or_be_watched(
                 worker, began, kind == FLUSHES or flushed != NULL or (kind == WRITES and is_slow(path))
@@ -632,7 +655,9 @@ cdef class Express:
         if moved == DONE:
             self.answer(worker, kind, error)
         else:
+            store(&worker.may_have_one, True)
             self.ask(worker, ANSWER)
+            store(&worker.may_have_one, False)
         return not is_away or self.come_back(worker)
 
     cdef Moved move(

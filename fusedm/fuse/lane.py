@@ -59,6 +59,8 @@ TURN_SECONDS = 2e-3
 #: How long to look for another request before sleeping: about as long as going to sleep and being
 #: woken takes.
 SPIN_SECONDS = 50e-6
+#: How long is waited for what has been asked, where requests come without a pause.
+CATCH_UP_TRIES, CATCH_UP_SECONDS = 50, 0.001
 #: How long to wait after the kernel failed to give a request, or a socket to take a message.
 AGAIN_SECONDS = 0.01
 
@@ -69,15 +71,6 @@ _OURS = {
     Opcode.FSYNC: wire.FSYNC_IN,
     Opcode.FALLOCATE: wire.FALLOCATE_IN,
     Opcode.LSEEK: wire.LSEEK_IN,
-}
-
-FALLOC_FL_KEEP_SIZE = 0x01
-FALLOC_FL_PUNCH_HOLE = 0x02
-FALLOC_FL_ZERO_RANGE = 0x10
-_ZEROING = {
-    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-    FALLOC_FL_ZERO_RANGE,
-    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
 }
 
 #: Unmounted, or aborted in one of two ways: there will be no more requests.
@@ -113,6 +106,7 @@ class Lane:
         self._empty = empty
         self._takes_discards = takes_discards
         self._paths = paths = Paths(handles, system)
+        system.names.catch_up = self.catch_up
         self._gate = paths.gate
         self._express = Express(
             device, MAX_DATA_SIZE, paths.gate, paths.find, paths.open, paths.close, log_refused
@@ -132,6 +126,16 @@ class Lane:
         self._libfuse.close()
         self._libfuse_side.close()
         os.close(self._device)
+
+    async def catch_up(self) -> None:
+        """Wait until what the kernel has asked before now has been seen to, if that is soon.
+
+        A file is closed for who closed it before we are told of it.
+        """
+        for _ in range(CATCH_UP_TRIES):
+            if not self._forwarded and self._express.is_quiet():
+                return
+            await trio.sleep(CATCH_UP_SECONDS)
 
     def stop(self) -> None:
         """Take no more requests; run ends when those in hand are answered."""
@@ -313,14 +317,14 @@ class Lane:
     async def _allocate(
         self, unique: int, opened: OpenDevice, offset: int, length: int, mode: int
     ) -> None:
-        if mode not in _ZEROING:
+        if mode not in wire.ZEROING:
             text = f"fallocate of mode {mode:#x}"
             raise BlockIOError(Status.NOTSUPP, opened.view.name, text)
-        if not mode & FALLOC_FL_KEEP_SIZE and offset + length > opened.view.size:
+        if not mode & wire.FALLOC_FL_KEEP_SIZE and offset + length > opened.view.size:
             # As blkdev_fallocate: a block device does not grow.
             text = f"zeroing {length} bytes at {offset} ends past the end at {opened.view.size}"
             raise BlockIOError(errno.EINVAL, opened.view.name, text)
-        punch = mode == FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        punch = mode == wire.FALLOC_FL_PUNCH_HOLE | wire.FALLOC_FL_KEEP_SIZE
         await zero(opened.view, offset, length, punch)
         self._system.names.note_write(opened.view.name)
         self._replies.done(unique)

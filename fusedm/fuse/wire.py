@@ -36,6 +36,17 @@ INIT_OUT = struct.Struct("=IIIIHHIIHHI28x")
 
 DATA_OFFSET = IN_HEADER.size + IO_IN.size
 
+# linux/falloc.h
+FALLOC_FL_KEEP_SIZE = 0x01
+FALLOC_FL_PUNCH_HOLE = 0x02
+FALLOC_FL_ZERO_RANGE = 0x10
+#: Modes of FALLOCATE that make zeros.
+ZEROING = {
+    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_ZERO_RANGE,
+    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+}
+
 
 class Opcode(IntEnum):
     """The requests the lane knows by name."""

@@ -2,7 +2,7 @@
 
 import errno
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from time import time
 
@@ -20,6 +20,8 @@ class NameTable:
         self._open: Counter[str] = Counter()
         #: Old and new names that verbs have the kernel rename just now.
         self._renaming: set[tuple[str, str]] = set()
+        #: Waits until what was asked of files before has been seen, such as that one was closed.
+        self.catch_up: Callable[[], Awaitable[None]] = _nothing_to_see
 
     def check_free(self, kind: str, name: str) -> None:
         """Refuse a name for something new.
@@ -77,3 +79,7 @@ class NameTable:
     def note_write(self, name: str) -> None:
         """Remember the time of a write."""
         self.written[name] = time()
+
+
+async def _nothing_to_see() -> None:
+    """Who opens files in Python has been seen."""

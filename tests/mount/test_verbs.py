@@ -285,3 +285,12 @@ def test_qemu_io_writes_and_verifies_a_pattern(stack: Mounted) -> None:
     words = [word for step in steps for word in ("-c", step)]
     tool_or_skip("qemu-io", "-f", "raw", *words, stack.view("small"))
     assert read_at(stack.view("small"), 0, 4097) == bytes(4096) + b"\7"
+
+
+def test_a_file_that_was_closed_is_closed_for_the_next_command(stack: Mounted, way: str) -> None:
+    """close() does not wait for the file system; what a script does next must not be refused."""
+    for number in range(150):
+        stack.call("dm.add", name="brief", table="0 8 linear plain0 0")
+        with opened(stack.mapper("brief")) as fd:
+            os.pread(fd, 4096, 0) if number % 2 else os.fsync(fd)
+        stack.call("dm.remove", name="brief")
