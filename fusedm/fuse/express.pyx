@@ -242,14 +242,19 @@ cdef class Express:
         pthread_cond_destroy(&self.watch_called)
         pthread_mutex_destroy(&self.mutex)
         close(self.quit_bell)
-        close(self.device)
+        if self.device >= 0:
+            close(self.device)
 
     # What the lane calls.
 
     def start(self):
-        """Begin to take requests."""
+        """Begin to take requests.
+
+        Raises: OSError(EAGAIN), RuntimeError where the system gives too few threads.
+        """
         for _ in range(FIRST_WORKERS):
-            self.hire()
+            if not self.hire():
+                raise OSError(EAGAIN, "the system gives no more threads")
         self.watching = Thread(target=self.watch, name="fusedm-watch", daemon=True)
         self.watching.start()
         pthread_mutex_lock(&self.mutex)
@@ -282,6 +287,9 @@ cdef class Express:
             thread.join(LAST_SECONDS)
         if any(thread.is_alive() for thread in self.threads):
             _left_behind.append(self)
+        elif self.device >= 0:
+            close(self.device)
+            self.device = -1
         self.threads.clear()
         if self.watching is not None:
             self.watching.join()
@@ -316,8 +324,7 @@ cdef class Express:
             if worker.need == A_PATH and self.find_path(worker):
                 self.reply_to(worker, AGAIN)
                 has_spun = False
-            elif worker.need == A_WORKER and self.hired < MAX_WORKERS:
-                self.hire()
+            elif worker.need == A_WORKER and self.hire():
                 self.reply_to(worker, AGAIN)
                 has_spun = False
             else:
@@ -428,41 +435,45 @@ cdef class Express:
 
     cdef int help_out(self) except -1:
         """Somebody was sent away, and nobody was there to take requests."""
-        if self.hired < MAX_WORKERS:
-            self.hire()
+        self.hire()
         pthread_mutex_lock(&self.mutex)
         store(&self.is_short_handed, False)
-        if not self.takers and not self.quit and not self.call_one():
-            # Whoever comes back first will.
-            pass
+        if not self.takers and not self.quit:
+            self.call_one()  # If there is none, whoever comes back first takes requests.
         pthread_mutex_unlock(&self.mutex)
         return 0
 
-    cdef int hire(self) except -1:
-        """One worker more, who sleeps."""
+    cdef bint hire(self) except -1:
+        """One worker more, who sleeps; False if there are enough, or the system gives no more."""
         cdef Worker *worker = &self.workers[self.hired]
+        if self.hired == MAX_WORKERS:
+            return False
         if posix_memalign(<void **>&worker.request_base, PAGE, PAGE + self.data_size):
-            raise MemoryError
+            return False
         if posix_memalign(<void **>&worker.reply_base, PAGE, PAGE + self.data_size):
             free(worker.request_base)
-            raise MemoryError
+            return False
         worker.request = worker.request_base + PAGE - sizeof(IoRequest)
+        worker.role = PARKED
+        pthread_cond_init(&worker.called, NULL)
+        thread = Thread(
+            target=self.work, name=f"fusedm-{self.hired}", args=(self.hired,), daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            pthread_cond_destroy(&worker.called)
+            free(worker.request_base)
+            free(worker.reply_base)
+            return False
+        self.threads.append(thread)
         self.views.append(
             memoryview(<unsigned char[:sizeof(IoRequest) + self.data_size]>worker.request)
         )
-        pthread_cond_init(&worker.called, NULL)
-        worker.role = PARKED
         pthread_mutex_lock(&self.mutex)
         self.hired += 1
         pthread_mutex_unlock(&self.mutex)
-        self.start_thread(self.work, f"fusedm-{self.hired}", (self.hired - 1,))
-        return 0
-
-    cdef int start_thread(self, object run, str name, tuple arguments) except -1:
-        thread = Thread(target=run, name=name, args=arguments, daemon=True)
-        self.threads.append(thread)
-        thread.start()
-        return 0
+        return True
 
     # What workers do.
 

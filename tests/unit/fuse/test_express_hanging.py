@@ -212,6 +212,27 @@ def test_with_no_worker_left_to_take_requests_what_may_hang_is_handed_out(
     hanging.until_held("write")
 
 
+def test_where_the_system_gives_no_more_threads_what_may_hang_is_handed_out(
+    hanging: HeldLoop, held: HeldCalls, finder: Finder, slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("fusedm.fuse.express.Thread", NoThread)
+    messages = [write_request(HELD, index, 512 * index, b"x" * 512) for index in range(6)]
+    for sent, message in enumerate(messages, 1):
+        hanging.send(message)
+        hanging.until(lambda: len(held.waiting()) + len(hanging.got[1]) == sent)  # noqa: B023
+    hung = len(held.waiting())
+    assert 0 < hung < len(messages)
+    hanging.until_got([], messages[hung:])
+    hanging.send(write_request(FREE, 99, 0, b"y" * 512))
+    hanging.until_got([written(99, 512)], [])
+    held.let_go()
+    hanging.until_got([written(index, 512) for index in range(hung)], [])
+
+
 @no_watch
 def test_a_flush_is_expected_to_take_long(hanging: HeldLoop, held: HeldCalls) -> None:
     hanging.send(flush_request(HELD, 7))
