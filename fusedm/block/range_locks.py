@@ -54,9 +54,14 @@ class RangeLocks:
         self._holds: list[Hold] = []
 
     @property
-    def is_open(self) -> bool:
-        """Whether writes may begin that are told of by lend only: nobody else holds or waits."""
-        return all(hold.is_lent for hold in self._holds)
+    def claimed(self) -> list[tuple[int, int]]:
+        """Where no write may begin that is told of by lend only: somebody holds it, or waits."""
+        return [each for hold in self._holds if not hold.is_lent for each in hold.ranges]
+
+    def keeps_waiting(self, hold: Hold) -> bool:
+        """Whether somebody waits for a sector that is held."""
+        waiters = [other for other in self._holds if not other.granted]
+        return _any_overlaps(waiters, hold.ranges)
 
     def is_free(self, begin: int, end: int) -> bool:
         """Whether nobody holds or waits for a sector of the range."""
@@ -73,7 +78,7 @@ class RangeLocks:
         return hold
 
     def lend(self, ranges: Ranges) -> Hold:
-        """Have ranges held by writes that began while is_open: by whatever is lent besides, too."""
+        """Have ranges held by writes that began where nothing was claimed, others lent or not."""
         hold = Hold(ranges, granted=True, wake=_nobody_waits, is_lent=True)
         # First, since it began before whoever waits, or is what is left of something that did.
         self._holds.insert(0, hold)

@@ -13,7 +13,7 @@ from fusedm.files.device_file import (
     zero,
 )
 from fusedm.files.emptying import empty
-from fusedm.files.file_span import FileSpan, obstacles, path_of
+from fusedm.files.file_span import FileSpan, claimed, obstacles, path_of
 from fusedm.files.handles import Handles, OpenDevice
 from fusedm.files.holes import seek
 from fusedm.files.letting_in import letting_in
@@ -28,6 +28,7 @@ __all__ = [
     "Path",
     "Paths",
     "allocated_bytes",
+    "claimed",
     "empty",
     "flush",
     "flush_nowait",

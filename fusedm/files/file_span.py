@@ -140,6 +140,23 @@ def leads_to_descriptors(span: Span) -> bool:
     return len(span.legs) <= MAX_LEGS and all(leg.leaf.direct_fd() is not None for leg in span.legs)
 
 
+def claimed(found: FileSpan) -> list[tuple[int, int]]:
+    """The bytes of a span, whole rows of chunks, that somebody holds for a write or waits for."""
+    span, ranges = found.span, []
+    count, chunk = len(span.legs), span.chunk if len(span.legs) > 1 else 1
+
+    def offset(row: int) -> int:
+        return ((span.origin + row * chunk * count) << SECTOR_SHIFT) - found.view.start
+
+    for leg in span.legs:
+        for first, last in leg.leaf.range_locks.claimed:
+            begin = offset((first - leg.shift) // chunk)
+            end = offset(-((leg.shift - last) // chunk))
+            if begin < found.end and found.begin < end:
+                ranges.append((begin, end))
+    return ranges
+
+
 def _point(view: View, span: Span, leg: Leg) -> Point:
     """Where the data of a leg are transformed under the view's key."""
     assert view.key is not None, "only under a key"

@@ -38,6 +38,11 @@ cdef enum:
     PAGE = 4096
     #: Paths that are open to workers at a time.
     MAX_PATHS = 64
+    #: Ranges of a path that may be excluded from writing; with more all is.
+    MAX_EXCLUDED = 8
+    #: Workers of a gate: 16 calls on each of two media that hang, and some; beyond that it is done by
+    #: threads in Python.
+    MAX_WORKERS = 40
 
 ctypedef int Kind
 cdef enum:
@@ -91,9 +96,16 @@ cdef struct PathData:
     Tally tally
     int under_way[KIND_COUNT]
     #: What the writes that are under way cover, roughly.
-    int64_t writes_begin, writes_end
-    #: Whether the daemon wants to know when nothing is under way any more.
-    bint awaited
+    #: What may not be written just now.
+    int excluded_count
+    int64_t excluded[MAX_EXCLUDED][2]
+    #: Whether the daemon wants to know when something comes back, or when all has.
+    int awaited
+
+#: What a worker writes; path is NULL if nothing.
+cdef struct Writing:
+    PathData *path
+    int64_t begin, end
 
 #: The paths that are open to workers.
 cdef struct GateData:
@@ -104,6 +116,7 @@ cdef struct GateData:
     int has_ended
     int count
     PathData *paths[MAX_PATHS]
+    Writing writing[MAX_WORKERS]
     int bell
 
 
@@ -123,9 +136,12 @@ cdef class Gate:
 
 
 cdef int64_t monotonic_ns() noexcept nogil
-cdef PathData *enter(GateData *gate, uint64_t handle, Kind kind, uint64_t offset, size_t size) noexcept nogil
+cdef PathData *enter(
+    GateData *gate, int worker, uint64_t handle, Kind kind, uint64_t offset, size_t size
+) noexcept nogil
 cdef void leave(
-    GateData *gate, PathData *path, Kind kind, uint64_t offset, size_t size, int64_t took, bint counts
+    GateData *gate, int worker, PathData *path, Kind kind, uint64_t offset, size_t size, int64_t took,
+    bint counts,
 ) noexcept nogil
 cdef void ring(GateData *gate) noexcept nogil
 cdef Moved read_from(

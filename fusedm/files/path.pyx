@@ -51,6 +51,12 @@ cdef enum:
     #: Nanoseconds a gate that opens for a moment stays open for those who wait at it.
     GATE_PATIENCE = 200000
 
+#: What of a path the daemon waits for.
+cdef enum:
+    NOTHING
+    ALL
+    EACH
+
 #: What paths count, in the order of Kind.
 KINDS = ("read", "write", "flush")
 
@@ -100,12 +106,22 @@ cdef class Path:
         self.data.number_high = first >> 64 & 0xFFFFFFFFFFFFFFFF
         self.data.zeros_are_holes = zeros_are_holes
 
-    def ready(self, CompiledCipher cipher, bint may_read, bint may_write, int64_t until=INT64_MAX):
-        """Ready it for the gate: through this cipher, if any, for what, and until when."""
+    def ready(self, CompiledCipher cipher, bint may_read, bint may_write, int64_t until=INT64_MAX,
+              excluded=()):
+        """Ready it for the gate: through this cipher, if any, for what, and until when.
+
+        The ranges that are excluded are not written.
+        """
+        cdef int index
         self.cipher = cipher
         self.data.cipher = &cipher.units if cipher is not None else NULL
         self.data.may_read, self.data.may_write = may_read, may_write
         self.data.until = until
+        if len(excluded) > MAX_EXCLUDED:
+            self.data.may_write, excluded = False, ()
+        for index, (begin, end) in enumerate(excluded):
+            self.data.excluded[index][0], self.data.excluded[index][1] = begin, end
+        self.data.excluded_count = len(excluded)
 
 
 cdef class Gate:
@@ -147,7 +163,7 @@ cdef class Gate:
         cdef PathData *path = look_up(&self.data, handle, <Kind>kind, offset, size)
         if path == NULL:
             return None
-        return bool(serves(path, <Kind>kind))
+        return bool(serves(path, <Kind>kind, offset, size))
 
     def open(self):
         """Let workers in; only when the daemon's own thread runs no Python until close."""
@@ -178,8 +194,8 @@ cdef class Gate:
         """What has been done on a path since the last time, and what is still under way.
 
         First count, bytes and nanoseconds of each kind, for all of it, and if it has several legs
-        for each; then how many of each kind are under way, and the range that the writes among them
-        are in. If any are, the bell rings when none is.
+        for each; then how many of each kind are under way, and the ranges of the writes among them.
+        If any are, the bell rings when none is.
         """
         cdef PathData *data = &path.data
         cdef list tallies
@@ -188,10 +204,22 @@ cdef class Gate:
         if data.leg_count > 1:
             tallies += [taken(&data.legs[index].tally) for index in range(data.leg_count)]
         under_way = (data.under_way[READS], data.under_way[WRITES], data.under_way[FLUSHES])
-        data.awaited = any(under_way)
-        writes = (data.writes_begin, data.writes_end)
+        data.awaited = ALL if any(under_way) else NOTHING
+        writes = [
+            (self.data.writing[index].begin, self.data.writing[index].end)
+            for index in range(MAX_WORKERS) if self.data.writing[index].path == data
+        ]
         pthread_mutex_unlock(&self.data.mutex)
         return tallies, under_way, writes
+
+    def ring_for_each(self, Path path):
+        """Have the bell ring when anything comes back that is under way: somebody waits for it."""
+        pthread_mutex_lock(&self.data.mutex)
+        if any(path.data.under_way):
+            path.data.awaited = EACH
+        else:
+            ring(&self.data)
+        pthread_mutex_unlock(&self.data.mutex)
 
     def end(self):
         """Nobody is let in any more, and nobody waits."""
@@ -221,7 +249,7 @@ cdef tuple taken(Tally *tally):
 
 
 cdef PathData *enter(
-    GateData *gate, uint64_t handle, Kind kind, uint64_t offset, size_t size
+    GateData *gate, int worker, uint64_t handle, Kind kind, uint64_t offset, size_t size
 ) noexcept nogil:
     """Enter the path that serves a request, when the gate is open; NULL if there is none."""
     cdef PathData *path
@@ -236,32 +264,37 @@ cdef PathData *enter(
         pthread_cond_wait(&gate.opened, &gate.mutex)
     store(&gate.waiting, gate.waiting - 1)
     path = look_up(gate, handle, kind, offset, size) if gate.is_open else NULL
-    if path != NULL and not serves(path, kind):
+    if path != NULL and not serves(path, kind, offset, size):
         path = NULL
     if path != NULL:
-        begin(path, kind, offset, size)
+        begin(path, kind)
+        if kind == WRITES:
+            gate.writing[worker].path = path
+            gate.writing[worker].begin, gate.writing[worker].end = offset, offset + size
     pthread_mutex_unlock(&gate.mutex)
     return path
 
 
 cdef void leave(
-    GateData *gate, PathData *path, Kind kind, uint64_t offset, size_t size, int64_t took,
-    bint counts,
+    GateData *gate, int worker, PathData *path, Kind kind, uint64_t offset, size_t size,
+    int64_t took, bint counts,
 ) noexcept nogil:
     """A request that entered has been done, or (counts) goes on elsewhere as if it had not been."""
     cdef int index
     pthread_mutex_lock(&gate.mutex)
     path.under_way[kind] -= 1
+    if kind == WRITES:
+        gate.writing[worker].path = NULL
     for index in range(path.leg_count):
         path.legs[index].medium.calls -= 1
     if counts:
         count(&path.tally, kind, size, took)
         if path.leg_count > 1:
             count_legs(path, kind, offset, size, took)
-    if path.awaited and not (
+    if path.awaited == EACH or (path.awaited == ALL and not (
         path.under_way[READS] or path.under_way[WRITES] or path.under_way[FLUSHES]
-    ):
-        path.awaited = False
+    )):
+        path.awaited = NOTHING
         ring(gate)
     pthread_mutex_unlock(&gate.mutex)
 
@@ -291,13 +324,19 @@ cdef PathData *look_up(
     return NULL
 
 
-cdef bint serves(const PathData *path, Kind kind) noexcept nogil:
+cdef bint serves(
+    const PathData *path, Kind kind, int64_t offset, int64_t size
+) noexcept nogil:
     """Whether requests of this kind may go this way now."""
     cdef int index
     if (kind == READS and not path.may_read) or (kind == WRITES and not path.may_write):
         return False
     if path.until != INT64_MAX and monotonic_ns() >= path.until:
         return False
+    if kind == WRITES:
+        for index in range(path.excluded_count):
+            if offset < path.excluded[index][1] and path.excluded[index][0] < offset + size:
+                return False
     if path.blocks:
         for index in range(path.leg_count):
             if path.legs[index].medium.calls >= MAX_CALLS:
@@ -305,13 +344,8 @@ cdef bint serves(const PathData *path, Kind kind) noexcept nogil:
     return True
 
 
-cdef void begin(PathData *path, Kind kind, int64_t offset, size_t size) noexcept nogil:
+cdef void begin(PathData *path, Kind kind) noexcept nogil:
     cdef int index
-    if kind == WRITES:
-        if not path.under_way[WRITES] or offset < path.writes_begin:
-            path.writes_begin = offset
-        if not path.under_way[WRITES] or offset + <int64_t>size > path.writes_end:
-            path.writes_end = offset + size
     path.under_way[kind] += 1
     for index in range(path.leg_count):
         path.legs[index].medium.calls += 1

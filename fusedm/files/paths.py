@@ -16,13 +16,13 @@ from time import monotonic
 from fusedm.block import IoStats, Leg, Op
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import Route
-from fusedm.block.range_locks import Ranges
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import CompiledCipher
 from fusedm.files.file_span import (
     OPS,
     FileSpan,
     Media,
+    claimed,
     leads_to_descriptors,
     legs_of,
     path_of,
@@ -77,6 +77,9 @@ class Paths:
             for found in again:
                 if found.span.is_current():
                     self._add(found)
+            for path, found in self._out.items():
+                if any(locks.keeps_waiting(hold) for locks, hold in found.locks):
+                    self.gate.ring_for_each(path)
         except Exception:
             log.exception("bug in opening paths")
         self.gate.open()
@@ -102,10 +105,10 @@ class Paths:
             found = self._flush_span(handle, opened)
         else:
             found = self._data_span(handle, opened, kind, offset, size)
-        if found is None or not self._add(found, for_write=OPS[kind] is Op.WRITE):
+        if found is None or not self._add(found):
             return False
         found.used = monotonic()
-        return True
+        return bool(self.gate.serves(handle, kind, offset, size))
 
     def _data_span(
         self, handle: int, opened: OpenDevice, kind: int, offset: int, size: int
@@ -143,11 +146,10 @@ class Paths:
             opened.flush_span = found
         return found
 
-    def _add(self, found: FileSpan, for_write: bool = False) -> bool:
-        """Ready a path and open it; False if it has none, or would not serve now."""
+    def _add(self, found: FileSpan) -> bool:
+        """Ready a path and open it; False if it has none, or its key is in no keyslot."""
         path, span = found.path, found.span
-        may_write = Op.WRITE in span.ops and all(leg.leaf.range_locks.is_open for leg in span.legs)
-        if path is None or (for_write and not may_write) or not self._take_keyslots(found):
+        if path is None or not self._take_keyslots(found):
             return False
         cipher = None
         if found.holds:
@@ -158,7 +160,7 @@ class Paths:
             self._give_keyslots_back(found, 0)
             return False
         until = min(int(span.until * 1e9), _FOREVER) if span.until < _FOREVER else _FOREVER
-        path.ready(cipher, Op.READ in span.ops, may_write, until)
+        path.ready(cipher, Op.READ in span.ops, Op.WRITE in span.ops, until, claimed(found))
         self._out[path] = found
         if self.gate.add(path):
             return True
@@ -168,15 +170,19 @@ class Paths:
         return False
 
     def _take_keyslots(self, found: FileSpan) -> bool:
-        """Take a keyslot for each leg, unless that has been done; False if any is not ready."""
+        """Take a keyslot for each leg, unless that has been done; False if any is not ready.
+
+        None is while somebody waits for one.
+        """
         key = found.view.key
-        if found.holds or key is None or not found.points:
+        if key is None or not found.points:
             return True
         slots = list(dict.fromkeys(point.slots for point in found.points))
         if not all(each.is_ready(key) for each in slots):
             return False
-        found.holds = [each.take_now(key) for each in slots]
-        found.holds_are_new = True
+        if not found.holds:
+            found.holds = [each.take_now(key) for each in slots]
+            found.holds_are_new = True
         return True
 
     def _give_keyslots_back(self, found: FileSpan, uses: int) -> None:
@@ -227,13 +233,13 @@ class Paths:
         if not any(under_way):
             del self._out[path]
 
-    def _lock_writes(self, found: FileSpan, writes: tuple[int, int]) -> None:
+    def _lock_writes(self, found: FileSpan, writes: list[tuple[int, int]]) -> None:
         """Have the ranges locked that the writes under way may touch, instead of those before."""
         old, found.locks = found.locks, []
-        if found.under_way[1]:
-            for leg in found.span.legs:
-                locks = leg.leaf.range_locks
-                found.locks.append((locks, locks.lend(_on_leg(found, leg, *writes))))
+        for leg in found.span.legs if writes else ():
+            locks = leg.leaf.range_locks
+            ranges = tuple(_on_leg(found, leg, *write) for write in writes)
+            found.locks.append((locks, locks.lend(ranges)))
         for locks, hold in old:
             locks.release(hold)
 
@@ -250,15 +256,15 @@ def _known(opened: OpenDevice, offset: int) -> FileSpan | None:
     return spans[index]
 
 
-def _on_leg(found: FileSpan, leg: Leg, begin: int, end: int) -> Ranges:
+def _on_leg(found: FileSpan, leg: Leg, begin: int, end: int) -> tuple[int, int]:
     """The sectors of a leg that a range of the file's bytes lies in, whole rows of chunks."""
     span, count = found.span, len(found.span.legs)
     first = ((begin + found.view.start) >> SECTOR_SHIFT) - span.origin
     last = ((end + found.view.start) >> SECTOR_SHIFT) - span.origin
     if count == 1:
-        return ((leg.shift + first, leg.shift + last),)
+        return leg.shift + first, leg.shift + last
     row = span.chunk * count
-    return ((leg.shift + first // row * span.chunk, leg.shift + -(-last // row) * span.chunk),)
+    return leg.shift + first // row * span.chunk, leg.shift + -(-last // row) * span.chunk
 
 
 Kinds = tuple[tuple[int, int, int], ...]

@@ -32,7 +32,7 @@ from posix.time cimport nanosleep, timespec
 from posix.unistd cimport close, read, write
 
 from fusedm.files.path cimport (
-    DONE, FLUSHES, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData, Moved,
+    DONE, FLUSHES, MAX_WORKERS, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData, Moved,
     PathData,
     enter, flush, leave, load, monotonic_ns, pthread_cond_destroy, pthread_cond_init,
     pthread_cond_signal, pthread_cond_t, pthread_cond_wait, pthread_mutex_destroy,
@@ -81,8 +81,6 @@ cdef extern from * nogil:
 cdef enum:
     #: Two that take requests, and one in whose favour they can go away.
     FIRST_WORKERS = 3
-    #: 16 calls on each of two media that hang, and some; beyond that the lane does it by its threads.
-    MAX_WORKERS = 40
     #: Who takes requests is joined after so many small ones, or one of so many bytes, without a pause.
     BUSY_REQUESTS = 6
     BUSY_SIZE = 1 << 17
@@ -601,21 +599,24 @@ cdef class Express:
         kind = kind_of(request)
         while True:
             flushed = NULL
-            path = enter(self.gate, request.handle, kind, request.offset, request.size)
+            path = enter(self.gate, self.index_of(worker), request.handle, kind, request.offset, request.size)
             if path != NULL and is_durable(request):
-                flushed = enter(self.gate, request.handle, FLUSHES, 0, 0)
+                flushed = enter(self.gate, self.index_of(worker), request.handle, FLUSHES, 0, 0)
                 if flushed == NULL:
-                    leave(self.gate, path, kind, request.offset, request.size, 0, False)
+                    leave(self.gate, self.index_of(worker), path, kind, request.offset, request.size, 0, False)
                     path = NULL
             need = ANSWER if tries == PATH_TRIES else A_PATH
             if path != NULL:
                 if self.may_go(worker, path):
                     return self.go(worker, path, flushed, kind)
-                self.leave_both(path, flushed, kind, request, 0, False)
+                self.leave_both(worker, path, flushed, kind, request, 0, False)
                 need = A_WORKER
             if self.ask(worker, need) != AGAIN:
                 return True
             tries += 1
+
+    cdef int index_of(self, const Worker *worker) noexcept nogil:
+        return worker - &self.workers[0]
 
     cdef bint may_go(self, Worker *worker, const PathData *path) noexcept nogil:
         """Whether there are others who can take requests meanwhile, if it may have to wait."""
@@ -662,7 +663,7 @@ cdef class Express:
                 remember(path, request.size, monotonic_ns() - began)
         if path.blocks:
             is_away = exchange(&worker.call_began, 0) == SENT_AWAY or is_away
-        self.leave_both(path, flushed, kind, request, monotonic_ns() - began, moved == DONE)
+        self.leave_both(worker, path, flushed, kind, request, monotonic_ns() - began, moved == DONE)
         if moved == DONE:
             self.answer(worker, kind, error)
         else:
@@ -683,15 +684,15 @@ cdef class Express:
         )
 
     cdef void leave_both(
-        self, PathData *path, PathData *flushed, Kind kind, const IoRequest *request, int64_t took,
+        self, const Worker *worker, PathData *path, PathData *flushed, Kind kind, const IoRequest *request, int64_t took,
         bint counts,
     ) noexcept nogil:
         if flushed != NULL:
-            leave(self.gate, flushed, FLUSHES, 0, 0, took, counts)
+            leave(self.gate, self.index_of(worker), flushed, FLUSHES, 0, 0, took, counts)
         if kind == FLUSHES:
-            leave(self.gate, path, kind, 0, 0, took, counts)
+            leave(self.gate, self.index_of(worker), path, kind, 0, 0, took, counts)
         else:
-            leave(self.gate, path, kind, request.offset, request.size, took, counts)
+            leave(self.gate, self.index_of(worker), path, kind, request.offset, request.size, took, counts)
 
     cdef void answer(self, Worker *worker, Kind kind, int error) noexcept nogil:
         """Send the reply to a request that has been done."""

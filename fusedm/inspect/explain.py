@@ -11,7 +11,7 @@ from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import Request, can_carry_out_now, make_plan
 from fusedm.dm import MappedDevice
-from fusedm.files import obstacles, path_of, read_requests, write_requests
+from fusedm.files import claimed, obstacles, path_of, read_requests, write_requests
 from fusedm.fuse import MAX_DATA_SIZE
 from fusedm.inspect.walk import Walk
 from fusedm.system import System, View
@@ -128,9 +128,8 @@ def why_not_compiled(view: View, offset: int, length: int, write: bool) -> list[
         found.append("a device on the way is read-only")
     elif (Op.WRITE if write else Op.READ) not in span.ops:
         found.append("a target on the way looks at each " + ("write" if write else "read"))
-    for leg in span.legs if write else ():
-        if not leg.leaf.range_locks.is_open:
-            found.append(f"writes to {leg.leaf.name} are in flight")
+    if write and any(begin < offset + length and offset < end for begin, end in claimed(lies)):
+        found.append("another write there is in flight")
     return found
 
 

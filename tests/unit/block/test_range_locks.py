@@ -124,10 +124,10 @@ def test_no_extents_are_nothing_to_take():
 
 def test_what_is_lent_is_held_against_others_and_leaves_it_open():
     locks = RangeLocks()
-    assert locks.is_open
+    assert not locks.claimed
     lent = locks.lend(((0, 8), (16, 24)))
     assert lent.granted
-    assert locks.is_open
+    assert not locks.claimed
     assert [locks.is_free(begin, begin + 8) for begin in (0, 8, 16)] == [False, True, False]
     locks.release(lent)
     assert locks.is_free(0, 24)
@@ -148,21 +148,21 @@ def test_who_takes_what_is_lent_waits_and_nothing_more_is_open():
     first, second = locks.lend(((0, 8),)), locks.lend(((4, 12),))
     taker = Taker(locks, (6, 7))
     assert not taker.hold.granted
-    assert not locks.is_open
+    assert locks.claimed
     locks.release(first)
     assert taker.woken == 0
     locks.release(second)
     assert taker.woken == 1
-    assert not locks.is_open
+    assert locks.claimed
     locks.release(taker.hold)
-    assert locks.is_open
+    assert not locks.claimed
 
 
 def test_who_takes_beside_what_is_lent_does_not_wait_and_it_is_open_no_more():
     locks = RangeLocks()
     locks.lend(((0, 8),))
     assert Taker(locks, (8, 16)).hold.granted
-    assert not locks.is_open
+    assert locks.claimed
 
 
 def test_what_is_lent_anew_before_it_is_given_back_keeps_who_waits_waiting():

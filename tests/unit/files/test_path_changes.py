@@ -44,13 +44,43 @@ async def test_a_read_only_table_is_read_on_a_path_and_not_written(loop: RoutedL
     assert loop.reads(handle, 0, 512) == b"x" * 512
 
 
-def test_while_any_range_of_the_disk_is_held_it_is_read_and_not_written(loop: RoutedLoop) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_somebody_holds_or_waits_for_is_read_and_not_written(
+    loop: RoutedLoop, waits: bool
+) -> None:
     disk, handle = loop.system.disks["d0"], loop.open("d0")
-    hold = disk.range_locks.take(((100, 101),), lambda: None)
-    assert not loop.writes(handle, 0, b"x" * 512)
-    assert loop.reads(handle, 0, 512) == pattern(SIZE)[:512]
+    lent = disk.range_locks.lend(((4, 5),)) if waits else None
+    hold = disk.range_locks.take(((1, 3), (4, 5)), lambda: None)
+    assert hold.granted is not waits
+    for offset, length, may in [(0, 512, 1), (512, 512, 0), (0, 1024, 0), (1024, 1024, 0)]:
+        assert loop.writes(handle, offset, b"x" * length) == bool(may)
+    assert loop.writes(handle, 1536, b"x" * 512)
+    assert not loop.writes(handle, 2048, b"x" * 512)
+    assert loop.reads(handle, 512, 512) == pattern(SIZE)[512:1024]
     disk.range_locks.release(hold)
-    assert loop.writes(handle, 0, b"x" * 512)
+    if lent is not None:
+        disk.range_locks.release(lent)
+    assert loop.writes(handle, 512, b"x" * 512)
+
+
+def test_with_many_ranges_held_nothing_is_written(loop: RoutedLoop) -> None:
+    disk, handle = loop.system.disks["d0"], loop.open("d0")
+    holds = [disk.range_locks.take(((10 * at, 10 * at + 1),)) for at in range(1, 10)]
+    assert not loop.writes(handle, 512, b"x" * 512)
+    disk.range_locks.release(holds.pop())
+    assert loop.writes(handle, 512, b"x" * 512)
+
+
+async def test_what_is_held_on_a_leg_keeps_its_rows_of_chunks_from_being_written(
+    loop: RoutedLoop,
+) -> None:
+    await add_mapped(loop.system, "dm0", "0 64 striped 2 8 d0 0 d1 0")
+    handle = loop.open("dm0")
+    hold = loop.system.disks["d1"].range_locks.take(((9, 10),))
+    for row, may in enumerate([True, False, True, True]):
+        assert loop.writes(handle, row * 8192, b"x" * 512) == may
+    loop.system.disks["d1"].range_locks.release(hold)
+    assert loop.writes(handle, 8192, b"x" * 512)
 
 
 # Keyslots.
@@ -153,7 +183,7 @@ async def test_what_has_lost_its_keyslot_meanwhile_is_not_opened_again(loop: Rou
 def test_what_is_locked_meanwhile_is_opened_again_and_not_written(loop: RoutedLoop) -> None:
     disk, handle = loop.system.disks["d0"], loop.open("d0")
     assert loop.writes(handle, 0, b"x" * 512)
-    hold = disk.range_locks.take(((100, 101),), lambda: None)
+    hold = disk.range_locks.take(((0, 1),), lambda: None)
     assert not loop.writes(handle, 0, b"y" * 512)
     assert loop.reads(handle, 0, 512) == b"x" * 512
     disk.range_locks.release(hold)

@@ -142,7 +142,9 @@ async def test_a_lock_that_somebody_holds_is_waited_for():
     assert told(built, 4096, 4096, write=True)["waits_on"] == [
         "a lock on sectors 8..16 of the disk below, which a write holds"
     ]
-    assert told(built, 8192, 4096, write=True)["not_compiled"] == ["writes to d0 are in flight"]
+    in_flight = ["another write there is in flight"]
+    assert told(built, 4096, 4096, write=True)["not_compiled"] == in_flight
+    assert told(built, 8192, 4096, write=True)["answered"] == "compiled loop"
     assert told(built, 4096, 4096)["answered"] == "compiled loop"
 
 
@@ -186,13 +188,23 @@ async def test_a_leaf_that_is_not_native_keeps_the_loop_out_until_its_fallback_h
     assert told(built, 0, 4096)["answered"] == "compiled loop"
 
 
+async def test_writes_that_a_target_looks_at_are_kept_out_and_reads_are_not():
+    built = await primed("0 1024 delay d0 0 0 d0 0 7")
+    await prime(built.mapped["dm0"].fallback, KEY)
+    found = told(built, 0, 4096, write=True)["not_compiled"]
+    assert found == ["a target on the way looks at each write"]
+    assert told(built, 0, 4096)["answered"] == "compiled loop"
+
+
 async def test_of_several_devices_each_needs_the_key():
     built = await primed("0 1024 striped 2 8 d0 0 d1 0")
     assert told(built, 0, 4096)["not_compiled"] == ["key k is in no keyslot for d1 yet"]
     await prime(built.disks["d1"].fallback, KEY)
     assert told(built, 0, 65536)["answered"] == "compiled loop"
     built.disks["d1"].range_locks.take(((8, 9),), lambda: None)
-    assert told(built, 0, 4096, write=True)["not_compiled"] == ["writes to d1 are in flight"]
+    in_flight = ["another write there is in flight"]
+    assert told(built, 8192, 4096, write=True)["not_compiled"] == in_flight
+    assert told(built, 0, 4096, write=True)["answered"] == "compiled loop"
 
 
 async def test_more_devices_than_a_path_leads_to_keep_the_loop_out():
