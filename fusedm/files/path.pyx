@@ -136,7 +136,8 @@ cdef class Gate:
     def __dealloc__(self):
         pthread_cond_destroy(&self.data.opened)
         pthread_mutex_destroy(&self.data.mutex)
-        close(self.data.bell)
+        if self.data.bell >= 0:
+            close(self.data.bell)
 
     @property
     def bell(self):
@@ -226,6 +227,14 @@ cdef class Gate:
         pthread_mutex_lock(&self.data.mutex)
         self.data.has_ended = True
         pthread_cond_broadcast(&self.data.opened)
+        pthread_mutex_unlock(&self.data.mutex)
+
+    def silence(self):
+        """Close the bell, which does not ring any more."""
+        pthread_mutex_lock(&self.data.mutex)
+        if self.data.bell >= 0:
+            close(self.data.bell)
+        self.data.bell = -1
         pthread_mutex_unlock(&self.data.mutex)
 
     def hush(self):

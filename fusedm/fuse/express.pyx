@@ -239,9 +239,13 @@ cdef class Express:
             pthread_cond_destroy(&self.workers[index].called)
         pthread_cond_destroy(&self.watch_called)
         pthread_mutex_destroy(&self.mutex)
-        close(self.quit_bell)
+        self.close_descriptors()
+
+    cdef void close_descriptors(self) noexcept:
         if self.device >= 0:
             close(self.device)
+            close(self.quit_bell)
+        self.device = self.quit_bell = -1
 
     # What the lane calls.
 
@@ -267,7 +271,8 @@ cdef class Express:
             pthread_cond_signal(&self.workers[index].called)
         pthread_cond_signal(&self.watch_called)
         pthread_mutex_unlock(&self.mutex)
-        os.eventfd_write(self.quit_bell, 1)
+        if self.quit_bell >= 0:
+            os.eventfd_write(self.quit_bell, 1)
         ring(self.gate)
 
     def close(self):
@@ -285,9 +290,9 @@ cdef class Express:
             thread.join(LAST_SECONDS)
         if any(thread.is_alive() for thread in self.threads):
             _left_behind.append(self)
-        elif self.device >= 0:
-            close(self.device)
-            self.device = -1
+        else:
+            self.close_descriptors()
+        self.gate_object.silence()
         self.threads.clear()
         if self.watching is not None:
             self.watching.join()
@@ -753,7 +758,7 @@ cdef class Express:
         pthread_mutex_lock(&self.mutex)
         if self.takers or self.quit:
             worker.role = PARKED
-            if self.quit:
+            if self.quit and not self.is_over:
                 ring(self.gate)
         else:
             worker.role = TAKING
