@@ -208,10 +208,12 @@ async def send_all(sent: list[bytes]) -> None:
                 await do_if_well_formed(model, message)
                 ends.socket.send(message)
                 ends.socket.send(alive)
+                wanted = 1 + reply_count(message)
+                replies = [await ends.reply() for _ in range(wanted)]
                 await wait_all_tasks_blocked()
-                replies = take_replies(ends)
+                replies += take_replies(ends)
                 assert replies.count(done(ALIVE_UNIQUE, bytes(512))) == 1
-                assert len(replies) == 1 + reply_count(message), replies
+                assert len(replies) == wanted, replies
                 for name, disk in system.disks.items():
                     assert contents(disk.store) == contents(model.disks[name].store)
             nursery.cancel_scope.cancel()
