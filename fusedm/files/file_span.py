@@ -53,6 +53,8 @@ class FileSpan:
     path: Path | None = None
     #: One for each leg; none without a key.
     points: tuple[Point, ...] = ()
+    #: Of all points, each once.
+    slots: tuple[KeyslotSource, ...] = ()
     holds: list[SlotHold] = field(default_factory=list)
     #: When it was last used, or found, by time.monotonic.
     used: float = 0.0
@@ -91,6 +93,7 @@ def path_of(view: View, offset: int, handle: int = 0, media: Media | None = None
     if view.key is not None:
         found.path.numbers(view.dun_base, view.has_holes)
         found.points = tuple(_point(view, span, leg) for leg in span.legs)
+        found.slots = tuple(dict.fromkeys(point.slots for point in found.points))
     elif span.cipher is not None:
         sector = span.cipher.number_shift + (view.start >> SECTOR_SHIFT)
         found.path.numbers(sector, span.cipher.keeps_zeros)
@@ -113,10 +116,6 @@ def obstacles(view: View, span: Span) -> Iterator[str]:
     if not span.legs:
         yield "a target on the way looks at each bio"
         return
-    if not span.is_current():
-        yield "it is over by now"
-    if len(span.legs) > MAX_LEGS:
-        yield f"it lies on {len(span.legs)} devices, more than {MAX_LEGS}"
     if view.start % view.block_size:
         # Blocks may have grown since the view was made: bios that are out of line are refused.
         yield f"it begins at byte {view.start}, within a block of {view.block_size}"
@@ -130,14 +129,29 @@ def obstacles(view: View, span: Span) -> Iterator[str]:
         and not all(_point(view, span, leg).engine for leg in span.legs)
     ):
         yield "in strict mode the kernel's rules say who does without an engine"
+    yield from obstacles_below(span)
+
+
+def obstacles_below(span: Span) -> Iterator[str]:
+    """What keeps any span, also a flush's, from having a path, whatever the view. Pure."""
+    if not span.is_current():
+        yield "it is over by now"
+    if len(span.legs) > MAX_LEGS:
+        yield f"it lies on {len(span.legs)} devices, more than {MAX_LEGS}"
     for leg in span.legs:
         if leg.leaf.direct_fd() is None:
             yield f"the store of {leg.leaf.name} has no descriptor to be used instead"
 
 
-def leads_to_descriptors(span: Span) -> bool:
-    """Whether all of its leaves have descriptors, and are not too many."""
-    return len(span.legs) <= MAX_LEGS and all(leg.leaf.direct_fd() is not None for leg in span.legs)
+def on_leg(found: FileSpan, leg: Leg, begin: int, end: int) -> tuple[int, int]:
+    """The sectors of a leg that a range of the file's bytes lies in, whole rows of chunks."""
+    span, count = found.span, len(found.span.legs)
+    first = ((begin + found.view.start) >> SECTOR_SHIFT) - span.origin
+    last = ((end + found.view.start) >> SECTOR_SHIFT) - span.origin
+    if count == 1:
+        return leg.shift + first, leg.shift + last
+    row = span.chunk * count
+    return leg.shift + first // row * span.chunk, leg.shift + -(-last // row) * span.chunk
 
 
 def claimed(found: FileSpan) -> list[tuple[int, int]]:

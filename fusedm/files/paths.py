@@ -10,10 +10,11 @@ has the ranges locked that it writes, like the bios of any plan.
 
 import logging
 from bisect import bisect_right, insort
+from math import inf
 from operator import attrgetter
 from time import monotonic
 
-from fusedm.block import IoStats, Leg, Op
+from fusedm.block import IoStats, Op
 from fusedm.block.errors import FusedmError, WouldBlock
 from fusedm.block.plan import Route
 from fusedm.block.units import SECTOR_SHIFT
@@ -23,8 +24,9 @@ from fusedm.files.file_span import (
     FileSpan,
     Media,
     claimed,
-    leads_to_descriptors,
     legs_of,
+    obstacles_below,
+    on_leg,
     path_of,
 )
 from fusedm.files.handles import Handles, OpenDevice
@@ -140,7 +142,7 @@ class Paths:
         if found is None or not found.span.is_current():
             found, view = None, opened.view
             span = view.device.flush_span()
-            if span is not None and span.is_current() and leads_to_descriptors(span):
+            if span is not None and next(obstacles_below(span), None) is None:
                 path = Path(handle, 0, 0, legs_of(span, self._media), 1, is_flush=True)
                 found = FileSpan(0, 0, view, span, path)
             opened.flush_span = found
@@ -159,7 +161,7 @@ class Paths:
         if not (cipher is None or isinstance(cipher, CompiledCipher)):
             self._give_keyslots_back(found, 0)
             return False
-        until = min(int(span.until * 1e9), _FOREVER) if span.until < _FOREVER else _FOREVER
+        until = _FOREVER if span.until == inf else int(span.until * 1e9)
         path.ready(cipher, Op.READ in span.ops, Op.WRITE in span.ops, until, claimed(found))
         self._out[path] = found
         if self.gate.add(path):
@@ -175,13 +177,12 @@ class Paths:
         None is while somebody waits for one.
         """
         key = found.view.key
-        if key is None or not found.points:
+        if key is None or not found.slots:
             return True
-        slots = list(dict.fromkeys(point.slots for point in found.points))
-        if not all(each.is_ready(key) for each in slots):
+        if not all(each.is_ready(key) for each in found.slots):
             return False
         if not found.holds:
-            found.holds = [each.take_now(key) for each in slots]
+            found.holds = [each.take_now(key) for each in found.slots]
             found.holds_are_new = True
         return True
 
@@ -238,7 +239,7 @@ class Paths:
         old, found.locks = found.locks, []
         for leg in found.span.legs if writes else ():
             locks = leg.leaf.range_locks
-            ranges = tuple(_on_leg(found, leg, *write) for write in writes)
+            ranges = tuple(on_leg(found, leg, *write) for write in writes)
             found.locks.append((locks, locks.lend(ranges)))
         for locks, hold in old:
             locks.release(hold)
@@ -254,17 +255,6 @@ def _known(opened: OpenDevice, offset: int) -> FileSpan | None:
         spans.clear()
         return None
     return spans[index]
-
-
-def _on_leg(found: FileSpan, leg: Leg, begin: int, end: int) -> tuple[int, int]:
-    """The sectors of a leg that a range of the file's bytes lies in, whole rows of chunks."""
-    span, count = found.span, len(found.span.legs)
-    first = ((begin + found.view.start) >> SECTOR_SHIFT) - span.origin
-    last = ((end + found.view.start) >> SECTOR_SHIFT) - span.origin
-    if count == 1:
-        return leg.shift + first, leg.shift + last
-    row = span.chunk * count
-    return leg.shift + first // row * span.chunk, leg.shift + -(-last // row) * span.chunk
 
 
 Kinds = tuple[tuple[int, int, int], ...]

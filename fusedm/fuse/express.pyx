@@ -32,8 +32,8 @@ from posix.time cimport nanosleep, timespec
 from posix.unistd cimport close, read, write
 
 from fusedm.files.path cimport (
-    DONE, FLUSHES, MAX_WORKERS, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData, Moved,
-    PathData,
+    DONE, FLUSHES, MAX_WORKERS, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData,
+    Moved, PathData,
     enter, flush, leave, load, monotonic_ns, pthread_cond_destroy, pthread_cond_init,
     pthread_cond_signal, pthread_cond_t, pthread_cond_wait, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, read_from, ring,
@@ -597,6 +597,7 @@ cdef class Express:
         cdef PathData *path
         cdef PathData *flushed
         cdef Need need
+        cdef int index = self.index_of(worker)
         cdef int tries = 0
         if not is_io(worker, self.data_size):
             self.ask(worker, ANSWER)
@@ -604,17 +605,17 @@ cdef class Express:
         kind = kind_of(request)
         while True:
             flushed = NULL
-            path = enter(self.gate, self.index_of(worker), request.handle, kind, request.offset, request.size)
+            path = enter(self.gate, index, request.handle, kind, request.offset, request.size)
             if path != NULL and is_durable(request):
-                flushed = enter(self.gate, self.index_of(worker), request.handle, FLUSHES, 0, 0)
+                flushed = enter(self.gate, index, request.handle, FLUSHES, 0, 0)
                 if flushed == NULL:
-                    leave(self.gate, self.index_of(worker), path, kind, request.offset, request.size, 0, False)
+                    self.leave_both(worker, path, NULL, kind, 0, False)
                     path = NULL
             need = ANSWER if tries == PATH_TRIES else A_PATH
             if path != NULL:
                 if self.may_go(worker, path):
                     return self.go(worker, path, flushed, kind)
-                self.leave_both(worker, path, flushed, kind, request, 0, False)
+                self.leave_both(worker, path, flushed, kind, 0, False)
                 need = A_WORKER
             if self.ask(worker, need) != AGAIN:
                 return True
@@ -668,7 +669,7 @@ cdef class Express:
                 remember(path, request.size, monotonic_ns() - began)
         if path.blocks:
             is_away = exchange(&worker.call_began, 0) == SENT_AWAY or is_away
-        self.leave_both(worker, path, flushed, kind, request, monotonic_ns() - began, moved == DONE)
+        self.leave_both(worker, path, flushed, kind, monotonic_ns() - began, moved == DONE)
         if moved == DONE:
             self.answer(worker, kind, error)
         else:
@@ -689,15 +690,18 @@ cdef class Express:
         )
 
     cdef void leave_both(
-        self, const Worker *worker, PathData *path, PathData *flushed, Kind kind, const IoRequest *request, int64_t took,
+        self, const Worker *worker, PathData *path, PathData *flushed, Kind kind, int64_t took,
         bint counts,
     ) noexcept nogil:
+        """Leave the path of a request, and that of the flush behind it if there is one."""
+        cdef const IoRequest *request = <const IoRequest *>worker.request
+        cdef int index = self.index_of(worker)
         if flushed != NULL:
-            leave(self.gate, self.index_of(worker), flushed, FLUSHES, 0, 0, took, counts)
+            leave(self.gate, index, flushed, FLUSHES, 0, 0, took, counts)
         if kind == FLUSHES:
-            leave(self.gate, self.index_of(worker), path, kind, 0, 0, took, counts)
+            leave(self.gate, index, path, kind, 0, 0, took, counts)
         else:
-            leave(self.gate, self.index_of(worker), path, kind, request.offset, request.size, took, counts)
+            leave(self.gate, index, path, kind, request.offset, request.size, took, counts)
 
     cdef void answer(self, Worker *worker, Kind kind, int error) noexcept nogil:
         """Send the reply to a request that has been done."""
