@@ -24,9 +24,24 @@ MIB = 1 << 20
 #: Bytes of the keys that every stack here can name as file:alice.key and so on.
 KEYS = {name: hashlib.sha512(name.encode()).digest() for name in ("alice", "small")}
 
+#: The tables of these keys in a stack file.
+KEY_TABLES = """
+[keys.alice]
+mode = "AES-256-XTS"
+data_unit_size = 4096
+dun_bytes = 8
+source = "file:alice.key"
+[keys.small]
+mode = "AES-256-XTS"
+data_unit_size = 512
+dun_bytes = 8
+source = "file:small.key"
+"""
+
 #: Two disks of 4 MiB, one of them with an engine; a linear device over half of each, and views of
 #: it: home and twin are the same, small has units of 512 bytes, later begins at DUN 1000.
-USUAL = """
+USUAL = (
+    """
 version = 1
 [disks.ufs0]
 size = "4MiB"
@@ -41,16 +56,9 @@ table = '''
 0 4096 linear ufs0 0
 4096 4096 linear plain0 0
 '''
-[keys.alice]
-mode = "AES-256-XTS"
-data_unit_size = 4096
-dun_bytes = 8
-source = "file:alice.key"
-[keys.small]
-mode = "AES-256-XTS"
-data_unit_size = 512
-dun_bytes = 8
-source = "file:small.key"
+"""
+    + KEY_TABLES
+    + """
 [views.home]
 device = "data"
 key = "alice"
@@ -65,6 +73,7 @@ device = "data"
 key = "alice"
 dun_base = 1000
 """
+)
 
 
 #: Options of every `up` here; a test module that runs both ways sets them.

@@ -11,12 +11,21 @@ from random import Random
 import pytest
 
 from fusedm.host import loop, mounts
-from tests.helpers.mounted import Mounted, fusedm, mounted_stack, opened, read_at, write_at
+from tests.helpers.mounted import (
+    KEY_TABLES,
+    Mounted,
+    fusedm,
+    mounted_stack,
+    opened,
+    read_at,
+    write_at,
+)
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
 #: Big enough for mkfs.xfs; the memory stores are sparse.
-STACK = """
+STACK = (
+    """
 version = 1
 [disks.ufs0]
 size = "200MiB"
@@ -31,16 +40,9 @@ table = '''
 16384 409600 linear plain0 0
 425984 393216 linear ufs0 16384
 '''
-[keys.alice]
-mode = "AES-256-XTS"
-data_unit_size = 4096
-dun_bytes = 8
-source = "file:alice.key"
-[keys.small]
-mode = "AES-256-XTS"
-data_unit_size = 512
-dun_bytes = 8
-source = "file:small.key"
+"""
+    + KEY_TABLES
+    + """
 [views.home]
 device = "data"
 key = "alice"
@@ -48,6 +50,7 @@ key = "alice"
 device = "data"
 key = "small"
 """
+)
 
 MARK = b"this sentence must be found in no medium "
 

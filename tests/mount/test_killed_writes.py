@@ -17,6 +17,7 @@ import pytest
 from tests.helpers import reference_xts
 from tests.helpers.crowd import wait_until
 from tests.helpers.mounted import (
+    KEY_TABLES,
     KEYS,
     MIB,
     Mounted,
@@ -53,16 +54,7 @@ table = "0 {SECTORS} linear d0 {SECTORS}"
 table = "0 {SECTORS} linear d0 {2 * SECTORS}"
 [mapper.crypt]
 table = "0 {SECTORS} crypt aes-xts-plain64 {CRYPT_KEY.hex()} 0 d0 {3 * SECTORS}"
-[keys.alice]
-mode = "AES-256-XTS"
-data_unit_size = 4096
-dun_bytes = 8
-source = "file:alice.key"
-[keys.small]
-mode = "AES-256-XTS"
-data_unit_size = 512
-dun_bytes = 8
-source = "file:small.key"
+{KEY_TABLES}
 [views.engine]
 device = "native"
 key = "alice"

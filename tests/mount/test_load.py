@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from fusedm.control.client import Client
-from tests.helpers.mounted import MIB, Mounted, mounted_stack, read_at, write_at
+from tests.helpers.mounted import KEY_TABLES, MIB, Mounted, mounted_stack, read_at, write_at
 from tests.helpers.places import folder_on_disk
 
 pytestmark = pytest.mark.fuse
@@ -38,16 +38,7 @@ table = "0 {SECTORS} linear m0 {SECTORS}"
 table = "0 {SECTORS} linear m1 0"
 [mapper.three]
 table = "0 {SECTORS} linear m0 {2 * SECTORS}"
-[keys.alice]
-mode = "AES-256-XTS"
-data_unit_size = 4096
-dun_bytes = 8
-source = "file:alice.key"
-[keys.small]
-mode = "AES-256-XTS"
-data_unit_size = 512
-dun_bytes = 8
-source = "file:small.key"
+{KEY_TABLES}
 [views.home]
 device = "one"
 key = "alice"

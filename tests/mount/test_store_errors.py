@@ -18,7 +18,7 @@ import pytest
 from fusedm.host import loop
 from fusedm.stores.host import punch_hole
 from tests.helpers.crowd import Crowd, promptly
-from tests.helpers.mounted import KEYS, MIB, Mounted, opened, read_at, write_at
+from tests.helpers.mounted import KEY_TABLES, KEYS, MIB, Mounted, opened, read_at, write_at
 from tests.helpers.places import folder_on_disk, folder_on_tmpfs
 from tests.helpers.store_faults import KINDS, StoreFaults, errno_of, stack_with_faults
 
@@ -51,16 +51,7 @@ table = "0 {SECTORS} crypt aes-xts-plain64 {CRYPT_KEY} 0 s0 {3 * SECTORS} 1 allo
 table = "0 {SECTORS} striped 2 8 s0 {4 * SECTORS} other 0"
 [mapper.flakey]
 table = "0 {SECTORS} flakey s0 {5 * SECTORS} 1 0"
-[keys.alice]
-mode = "AES-256-XTS"
-data_unit_size = 4096
-dun_bytes = 8
-source = "file:alice.key"
-[keys.small]
-mode = "AES-256-XTS"
-data_unit_size = 512
-dun_bytes = 8
-source = "file:small.key"
+{KEY_TABLES}
 [views.engine]
 device = "native"
 key = "alice"
