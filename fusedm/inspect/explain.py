@@ -72,9 +72,10 @@ def explain(
     waits = [*locks, *walk.waits_on]
     assert can_carry_out_now(plan.root) != bool(walk.waits_on), f"it waits for {waits}"
     not_compiled = why_not_compiled(view, offset, length, write) if has_lane else [NO_LANE]
-    at_once = ON_THE_SPOT if not_compiled else COMPILED
+    # What Python would wait for, a store or a slow cipher, workers wait for themselves.
+    in_python = WAITS if waits else ON_THE_SPOT
     return told | {
-        "answered": WAITS if waits else at_once,
+        "answered": in_python if not_compiled else COMPILED,
         "waits_on": waits,
         "not_compiled": not_compiled,
     }

@@ -136,6 +136,13 @@ async def test_a_store_that_may_block_is_waited_for():
     assert found["not_compiled"] == ["the store of d0 has no descriptor to be used instead"]
 
 
+async def test_a_descriptor_that_may_block_is_waited_for_by_workers(monkeypatch):
+    monkeypatch.setattr(MemoryStore, "may_block", lambda *_: True)
+    found = told(await primed(store=MemoryStore(1 << 19)), 0, 4096)
+    assert found["waits_on"] == ["a worker thread of d0: its store may block"]
+    assert (found["answered"], found["not_compiled"]) == ("compiled loop", [])
+
+
 async def test_a_lock_that_somebody_holds_is_waited_for():
     built = await primed()
     built.disks["d0"].range_locks.take(((8, 9),), lambda: None)
