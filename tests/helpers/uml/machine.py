@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.helpers.preload import compiled
 from tests.helpers.uml.experiment import Experiment, Outcome
 
 PROGRAM = "linux.uml"
@@ -87,6 +88,7 @@ def _run(folder: Path, init: Path, timeout: float) -> None:
         *(f"init={init}", f"uml_dir={folder}", "umid=guest"),
         *("con=null", "con0=null,fd:2", "ssl=null"),
     ]
+    registers = compiled("uml/registers.c", folder)
     with open(folder / "console.log", "w") as log:
         # In a session of its own: all its processes can be ended, and no others.
         guest = subprocess.Popen(
@@ -95,7 +97,7 @@ def _run(folder: Path, init: Path, timeout: float) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={**os.environ, "TMPDIR": str(folder), "LD_PRELOAD": str(registers)},
         )
         try:
             guest.wait(timeout)
