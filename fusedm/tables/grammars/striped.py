@@ -5,6 +5,9 @@ from fusedm.tables.grammar import Grammar
 from fusedm.tables.pieces import Device, Number, Offset, Repeat
 from fusedm.tables.reader import Reader
 
+#: As many as fusedm has memory for; the kernel takes what fits into its own.
+MAX_REGIONS = 1 << 27
+
 
 class _StripeOffset:
     """A stripe is shorter than the target, so it may begin later."""
@@ -44,6 +47,7 @@ def _index_fits(line: Reader) -> None:
             f"index {index}: there is no such stripe, they are 0..{stripes - 1}",
             line.get("index"),
             Kernel(0, why="its check of the index is wrong"),
+            "refuses it",
         )
 
 
@@ -57,6 +61,14 @@ class _Reserved:
 
 def _regions(line: Reader) -> None:
     region, paths = line.number("region_size"), line.number("paths")
+    regions = -(-line.sector_count // region)
+    if regions > MAX_REGIONS:
+        line.error(
+            f"region_size {region}: {regions} regions, more than {MAX_REGIONS}",
+            line.get("region_size"),
+            Kernel(0, why="if there is memory for its table"),
+            "refuses it",
+        )
     if region > line.sector_count and paths > 1:
         line.warn(
             f"region_size {region}: one region holds all {line.sector_count} sectors, so only the "
