@@ -127,8 +127,8 @@ state() {
 # The compiled modules and what they were compiled from.
 compiled() {
     (
-        shopt -s nullglob
-        sha256sum fusedm/*/*.p[xy][xd] fusedm/*/*.h fusedm/dmsetup/client.c fusedm/*/*.so fusedm/*/*.bin
+        shopt -s globstar nullglob
+        sha256sum fusedm/**/*.p[xy][xd] fusedm/**/*.h fusedm/dmsetup/client.c fusedm/**/*.{so,bin}
     )
 }
 

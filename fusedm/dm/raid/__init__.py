@@ -1,0 +1,1 @@
+"""What the target `raid` is made of."""
