@@ -107,7 +107,7 @@ def _run(folder: Path, say: Progress) -> None:
         say.command("fusedm attach home", f"{device.node} with {home['log_sec']}-byte blocks")
         tree = demo_files.pick_tree()
         for kind in ("xfs", "ext4") if shutil.which("mkfs.xfs") else ("ext4",):
-            demo_files.exercise(kind, device.node, files, tree, say)
+            demo_files.exercise(kind, device, files, tree, say)
         loop.detach(device)
         say.command("fusedm detach home", f"{device.node} is free")
         say.step("3", "what the disks hold is ciphertext")

@@ -12,7 +12,8 @@ from pathlib import Path
 from fusedm.block.errors import StackError
 from fusedm.block.units import format_size
 from fusedm.cli.progress import Progress
-from fusedm.host import mounts
+from fusedm.host import loop, mounts
+from fusedm.host.loop import LoopDevice
 
 #: How much is copied at least and at most.
 MIN_TREE_BYTES = 50 << 20
@@ -50,11 +51,12 @@ def pick_tree() -> SourceTree:
     raise StackError(f"found no tree of {format_size(MIN_TREE_BYTES)} to copy")
 
 
-def exercise(kind: str, node: str, folder: Path, tree: SourceTree, say: Progress) -> None:
+def exercise(kind: str, device: LoopDevice, folder: Path, tree: SourceTree, say: Progress) -> None:
     """mkfs, mount, copy, fsync, drop caches, compare, unmount, check.
 
     Raises: StackError at the first thing that is not as it should be.
     """
+    node = device.node
     mounts.run_tool(*MAKE[kind], node)
     mounts.run_tool("mount", "-t", kind, node, str(folder))
     say.command(f"mkfs.{kind} {node} && mount {node} {folder}", "mounted")
@@ -79,6 +81,8 @@ def exercise(kind: str, node: str, folder: Path, tree: SourceTree, say: Progress
         f"dropped caches; every SHA-256 is the same"
     )
     mounts.unmount(str(folder))
+    # It is closed only with the last namespace that has a copy of the mount.
+    loop.refuse_busy(device)
     mounts.run_tool(*VERIFY[kind], node)
     say.command(f"umount {folder} && {' '.join(VERIFY[kind])} {node}", "clean")
 

@@ -20,7 +20,7 @@ from fusedm.host.run_folder import run_folders
 #: How long a daemon may take to end after it has been asked to and nothing is busy.
 END_SECONDS = 60.0
 #: How long it may take to hear that a loop device has closed its file.
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
 FS_TYPE = "fuse.fusedm"

@@ -20,7 +20,7 @@ from fusedm.block.units import SECTOR_SHIFT
 from fusedm.dmsetup.device import number_of
 from fusedm.dmsetup.session import Session, block_name
 from fusedm.host import loop, loop_control, mounts, nodes
-from fusedm.host.loop import LoopDevice
+from fusedm.host.loop import GRACE_SECONDS, LoopDevice, Patience
 from fusedm.host.loop_finding import file_ids
 from fusedm.system import MAPPED_MAJOR
 
@@ -29,7 +29,7 @@ BLKROSET = 0x125D
 BLKRASET = 0x1262
 
 #: How long the daemon may take to hear that the loop device has closed its file.
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 5.0
 POLL_SECONDS = 0.001
 
 #: What the kernel reads ahead unless it is told otherwise, in sectors.
@@ -78,7 +78,7 @@ def _attach_loop(session: Session, told: DeviceInfo) -> LoopDevice:
     is_outdated = _takes_discards(device) != told.takes_discards or (
         not told.is_read_only and _is_open_read_only(device)
     )
-    if is_outdated and loop.busy_reason(device) is None:
+    if is_outdated and _becomes_free(device):
         # How it has its file open, and what it asked of it, is settled while it is attached.
         loop.detach(device)
         return loop.attach(path, told.block_size, told.is_read_only)
@@ -88,6 +88,16 @@ def _attach_loop(session: Session, told: DeviceInfo) -> LoopDevice:
     if device.read_only != told.is_read_only:
         _set(device.node, lambda fd: fcntl.ioctl(fd, BLKROSET, struct.pack("i", told.is_read_only)))
     return device
+
+
+def _becomes_free(device: LoopDevice) -> bool:
+    """Whether nobody uses a loop device; one that is not mounted is waited for a moment."""
+    if mounts.mounts_of_source(device.node):
+        return False
+    with suppress(StackError):
+        loop.refuse_busy(device, Patience(GRACE_SECONDS))
+        return True
+    return False
 
 
 def _takes_discards(device: LoopDevice) -> bool:
@@ -213,26 +223,26 @@ def _read_ahead(told: DeviceInfo, loops: Sequence[LoopDevice]) -> int | None:
     return USUAL_READ_AHEAD
 
 
-def remove(session: Session, told: DeviceInfo, is_patient: bool = True) -> None:
+def remove(session: Session, told: DeviceInfo, patience: Patience | None = None) -> None:
     """Remove a device with its loop device and node.
 
-    Who has just closed the loop device may be done with it in a moment: that is waited for, unless
-    one is not patient.
+    Who has just closed the loop device may be done with it in a moment: that is waited for.
     Raises: StackError(EBUSY) while it is in use, as it was before then; FusedmError.
     """
+    patience = patience or Patience()
     devices = _loops(session, told)
     if told.holders or told.open_count > len(devices):
         raise StackError(f"{told.name}: in use", errno.EBUSY)
     if len(devices) > 1 or told.is_suspended:
         # Of several none goes if one stays; and no more I/O may come when it is let in.
         for device in devices:
-            loop.refuse_busy(device, is_patient)
+            loop.refuse_busy(device, patience)
     if devices and told.is_suspended:
         # Who closes the loop device would wait for ever if anything were still to be written.
         session.mapper.clear(told.name)
         session.mapper.resume(told.name)
     for device in devices:
-        loop.detach(device, is_patient=is_patient)
+        loop.detach(device, patience=patience)
     _call_remove(session, told.name, time.monotonic() + (CLOSE_SECONDS if devices else 0))
     forget_node(session, told.name)
 

@@ -16,6 +16,7 @@ from fusedm.dmsetup.session import watch_deferred
 from fusedm.dmsetup.tables import check_table_text, split_concise
 from fusedm.host import nodes
 from fusedm.host.interrupts import held, hold, let_in
+from fusedm.host.loop import GRACE_SECONDS, Patience
 from fusedm.host.undoing import undone_by
 
 #: How often and how fast --retry asks again.
@@ -222,7 +223,7 @@ def _remove(command: Command, device: Named) -> None:
             told = mapper.info(device.which)
         try:
             with held():
-                attachment.remove(command.session, told, is_patient=not retries)
+                attachment.remove(command.session, told, Patience(0) if retries else None)
             return
         except FusedmError as error:
             if error.errno != errno.EBUSY:
@@ -264,15 +265,19 @@ def _wipe_all(command: Command) -> None:
 
 
 def _remove_unused(command: Command) -> None:
-    while _remove_some(command):
+    # Nobody is waited for while there is more to do, and all in the end together for a moment.
+    while _remove_some(command, Patience(0)):
+        pass
+    last = Patience(GRACE_SECONDS)
+    while _remove_some(command, last):
         pass
 
 
-def _remove_some(command: Command) -> bool:
+def _remove_some(command: Command, patience: Patience) -> bool:
     done = False
     for told in command.session.devices():
         try:
-            attachment.remove(command.session, told, is_patient=False)
+            attachment.remove(command.session, told, patience)
             done = True
         except FusedmError as error:
             if error.errno not in (errno.EBUSY, errno.ENXIO):

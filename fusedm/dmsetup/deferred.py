@@ -11,6 +11,7 @@ from fusedm.block.errors import FusedmError
 from fusedm.dmsetup import attachment
 from fusedm.dmsetup.session import Session
 from fusedm.host import nodes
+from fusedm.host.loop import Patience
 
 POLL_SECONDS = 0.25
 
@@ -28,7 +29,7 @@ def remove_when_unused(dev_dir: str, name: str) -> None:
             if not told.is_deferred:
                 return
             try:
-                attachment.remove(session, told, is_patient=False)
+                attachment.remove(session, told, Patience(0))
                 return
             except FusedmError as error:
                 if error.errno != errno.EBUSY:

@@ -1,4 +1,6 @@
-"""Loop devices over our files: attach, detach, and leave none behind (loop_finding: find).
+"""Loop devices over our files: attach, detach, and leave none behind.
+
+loop_finding tells which are ours, loop_users who uses one; what is asked of them is here too.
 
 The kernel detaches a busy loop device lazily and reports success (LOOP_CLR_FD), so busy is found
 out before, and gone is waited for after.
@@ -24,11 +26,18 @@ from fusedm.host.loop_finding import (
     is_attached,
     loop_device,
 )
+from fusedm.host.loop_users import (
+    GRACE_SECONDS,
+    POLL_SECONDS,
+    Patience,
+    Use,
+    busy_reason,
+    is_claimed,
+    refuse_busy,
+    use_of,
+)
 from fusedm.host.mounts import (
     UNMOUNT_SECONDS,
-    describe,
-    device_of_node,
-    holders_of_device,
     is_remote,
     mount_over,
     mounts_of_source,
@@ -40,7 +49,9 @@ from fusedm.host.mounts import (
 from fusedm.host.partitions import delete_all, numbers, partitions, show_all
 
 __all__ = [
+    "GRACE_SECONDS",
     "LoopDevice",
+    "Patience",
     "attach",
     "attached",
     "attached_on",
@@ -56,9 +67,8 @@ __all__ = [
     "set_capacity",
 ]
 
-#: A device just closed may be open for a moment more: udev looks at every one that changes.
-GRACE_SECONDS = 0.5
-POLL_SECONDS = 0.02
+#: How long it may take until a device is free of which somebody else was the last to let go.
+CLEAR_SECONDS = 10.0
 
 #: What the kernel reads ahead on our loop devices: as much as one request through FUSE may carry.
 #: Its own 128 KiB makes eight requests of that; readahead of the mount itself has no effect, since
@@ -113,20 +123,29 @@ def difference(node: str, wanted: tuple[int, bool, bool], got: LoopDevice | None
     return None
 
 
-def detach(device: LoopDevice, force: bool = False, is_patient: bool = True) -> None:
+def detach(device: LoopDevice, force: bool = False, patience: Patience | None = None) -> None:
     """Detach and wait until it is gone; nothing is done if something else is attached by now.
 
-    force leaves a busy device to go with its last user. Either is waited for a moment, if patient.
+    force leaves a busy device to go with its last user. Either is waited for a moment.
     Raises: StackError(EBUSY) saying who uses it.
     """
     _check_root()
-    deadline = time.monotonic() + (GRACE_SECONDS if is_patient else 0)
-    while is_attached(device):
-        if _let_go(device, force):
-            return
+    patience = patience or Patience()
+    while is_attached(device) and not _let_go(device, force):
+        use = use_of(device) or Use("is in use", ())
+        if patience.is_over(use.users):
+            reason = use.reason
+            raise _busy(device, f"{reason}: it goes when that ends" if force else reason)
+        time.sleep(POLL_SECONDS)
+    _wait_until_free(device)
+
+
+def _wait_until_free(device: LoopDevice) -> None:
+    """Wait for who was the last to let go of a device, and so is who clears it."""
+    deadline = time.monotonic() + CLEAR_SECONDS
+    while is_attached(device) or loop_control.is_being_cleared(device.node):
         if time.monotonic() >= deadline:
-            more = ": it goes when that ends" if force else ""
-            raise _busy(device, f"{busy_reason(device) or 'is in use'}{more}")
+            raise _busy(device, f"has not let go of its file in {CLEAR_SECONDS:g} s")
         time.sleep(POLL_SECONDS)
 
 
@@ -162,7 +181,10 @@ def _clear(device: LoopDevice, force: bool) -> bool:
         loop_control.clear(descriptor)
     if not force and is_attached(device):
         with opened(device.node) as descriptor:
-            loop_control.keep(descriptor)
+            # Now it can go no more.
+            if not is_attached(device):
+                return True
+            loop_control.keep(device.node, descriptor)
             if had_partitions:
                 show_all(device.node, descriptor)
     return not is_attached(device)
@@ -198,63 +220,6 @@ def set_capacity(device: LoopDevice, path: str) -> int:
     return size
 
 
-def busy_reason(device: LoopDevice) -> str | None:
-    """What keeps a loop device from being detached, as the end of a sentence; None if nothing.
-
-    Users are found by whatever node they use, one below /dev/mapper too.
-    """
-    name = os.path.basename(device.node)
-    reason = _reason(device.node, device_of_node(device.node) or "", SYS_BLOCK / name)
-    if reason is not None:
-        return reason
-    for part in partitions(device.node):
-        folder = SYS_BLOCK / name / os.path.basename(part.node)
-        reason = _reason(part.node, part.number, folder)
-        if reason is not None:
-            return f"partition {part.index} {reason}"
-    if is_claimed(device.node):
-        return "is in use by the kernel, perhaps mounted in another namespace"
-    return None
-
-
-def _reason(node: str, number: str, folder: Path) -> str | None:
-    """What keeps one block device busy; folder is its own in sysfs."""
-    mounts = [mount for mount in read_mounts() if mount.is_of(node, number)]
-    if mounts:
-        return f"is mounted at {mounts[0].mount_point}"
-    swaps = [line.split()[0] for line in _read(Path("/proc/swaps")).splitlines()[1:]]
-    if any(swap == node or device_of_node(swap) == number for swap in swaps):
-        return "is in use as swap"
-    holders = holders_of_device(number)
-    if holders:
-        return f"is held by {describe(holders)}"
-    stacked = _entries(folder / "holders")
-    if stacked:
-        return f"is used by {', '.join(stacked)}"
-    return None
-
-
-def is_claimed(node: str) -> bool:
-    """Whether a file system, swap or another block device has it, as seen in every namespace."""
-    try:
-        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno == errno.EBUSY
-    return False
-
-
-def refuse_busy(device: LoopDevice, is_patient: bool = True) -> None:
-    """Return if a loop device can be detached without anybody noticing, else say who uses it.
-
-    Raises: StackError(EBUSY).
-    """
-    deadline = time.monotonic() + (GRACE_SECONDS if is_patient else 0)
-    while (reason := busy_reason(device)) is not None:
-        if time.monotonic() >= deadline:
-            raise StackError(f"{device.node} {reason}", errno.EBUSY)
-        time.sleep(POLL_SECONDS)
-
-
 def release_all(prefix: str, force: bool = False) -> list[str]:
     """Release every loop device over a path and what is below it. Raises: as release."""
     return release(attached(prefix), force)
@@ -269,14 +234,15 @@ def release(devices: list[LoopDevice], force: bool = False) -> list[str]:
     """
     if devices:
         _check_root()
+    patience = Patience()
     if not force:
         for device in devices:
-            refuse_busy(device)
+            refuse_busy(device, patience)
     done = _unmount_all(devices) if force else []
     failure: FusedmError | None = None
     for device in devices:
         try:
-            detach(device, force)
+            detach(device, force, patience)
             done.append(f"detached {device.node} from {device.backing_file}")
         except FusedmError as error:
             failure = failure or error
@@ -329,10 +295,3 @@ def _unmount_all(devices: list[LoopDevice]) -> list[str]:
 
 def _read(file: Path) -> str:
     return os.fsdecode(file.read_bytes()).removesuffix("\n")
-
-
-def _entries(directory: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []

@@ -29,14 +29,12 @@ LOOP_CTL_GET_FREE = 0x4C82
 BLKRASET = 0x1262
 
 READ_ONLY = 1
-AUTO_CLEAR = 4
 PARTSCAN = 8
 DIRECT_IO = 16
 
 #: struct loop_info64: device, inode, rdevice, offset, sizelimit; number, two that are no more,
 #: flags; the name of the file, one that is no more, a key, two numbers.
 _INFO = struct.Struct("=5Q4I64s64s32s2Q")
-_FLAGS = 8
 #: struct loop_config: the file, the block size, an info, and what is reserved.
 _CONFIG = struct.Struct(f"=2I{_INFO.size}s64x")
 _NAME_BYTES = 63
@@ -126,13 +124,26 @@ def clear(descriptor: int) -> None:
     fcntl.ioctl(descriptor, LOOP_CLR_FD)
 
 
-def keep(descriptor: int) -> None:
-    """Take back a clear that waits for others to close: the device stays attached after them."""
-    info = bytearray(_INFO.size)
-    fcntl.ioctl(descriptor, LOOP_GET_STATUS64, info)
-    fields = list(_INFO.unpack(info))
-    fields[_FLAGS] &= ~AUTO_CLEAR
-    fcntl.ioctl(descriptor, LOOP_SET_STATUS64, _INFO.pack(*fields))
+def keep(node: str, descriptor: int) -> None:
+    """Take back a clear that waits for others to close: the device stays attached after them.
+
+    The driver would ask the file system below, which may be dead; sysfs tells what it is to keep.
+    """
+    told = SYS_BLOCK / os.path.basename(node) / "loop"
+    offset, limit = (int((told / name).read_text()) for name in ("offset", "sizelimit"))
+    flags = PARTSCAN if (told / "partscan").read_text() == "1\n" else 0
+    name = (told / "backing_file").read_bytes().removesuffix(b"\n")[:_NAME_BYTES]
+    info = _INFO.pack(0, 0, 0, offset, limit, 0, 0, 0, flags, name, b"", b"", 0, 0)
+    fcntl.ioctl(descriptor, LOOP_SET_STATUS64, info)
+
+
+def is_being_cleared(node: str) -> bool:
+    """Whether a loop device is just letting go of its file: nobody can open it then."""
+    try:
+        with opened(node):
+            return False
+    except OSError as error:
+        return error.errno == errno.ENXIO
 
 
 def make_missing_node(node: str, numbers_file: str, kind: int) -> None:

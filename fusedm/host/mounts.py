@@ -156,7 +156,8 @@ def is_stale(mount_point: str) -> bool:
     try:
         os.stat(mount_point)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        # The second is what those get who have asked before it was gone.
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 

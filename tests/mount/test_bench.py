@@ -137,6 +137,7 @@ def test_each_device_of_ours_gives_a_figure(folder, tmp_path):
     }
 
 
+@pytest.mark.alone  # Its mount namespace holds what others have mounted.
 def test_without_a_disk_its_rows_say_so_and_the_others_are_measured(folder):
     # The two that are looked at if no other is named are hidden below a tmpfs.
     words = (PROGRAM, *QUICK, "--folder", folder, "--only", "randread-4k-d1:disk*")

@@ -133,7 +133,8 @@ def test_a_table_as_long_as_a_word_can_be(dmsetup: Both) -> None:
 @pytest.mark.parametrize(
     "prefix",
     [
-        ["unshare", "--mount", "--propagation=unchanged"],
+        # Its mount namespace holds what others have mounted.
+        pytest.param(["unshare", "--mount", "--propagation=unchanged"], marks=pytest.mark.alone),
         ["unshare", "--net"],
         ["setpriv", "--no-new-privs"],
         ["setpriv", "--bounding-set=-sys_time"],

@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from fusedm.control import run_dir
-from fusedm.host import mounts
+from fusedm.host import loop, mounts
+from fusedm.host.loop_finding import is_attached
 from tests.helpers.cli import Place, place, refused, run, wait_until
 from tests.helpers.tiers import left_behind
 
@@ -44,6 +44,8 @@ def test_up_clears_what_a_killed_daemon_has_left(here: Place):
 def test_up_detaches_loop_devices_of_a_killed_daemon_that_nobody_uses(here: Place):
     here.up()
     node = here.ok("attach", "home").strip()
+    device = loop.loop_device(node)
+    assert device is not None
     kill_the_daemon(here)
     with open(node, "rb"):
         said = refused(1, "up", here.toml, here.mount_point)
@@ -51,7 +53,7 @@ def test_up_detaches_loop_devices_of_a_killed_daemon_that_nobody_uses(here: Plac
         assert f"(pid {os.getpid()})" in said
         assert here.is_mounted()
     here.up()
-    assert not Path("/sys/block", Path(node).name, "loop").exists()
+    assert not is_attached(device)
 
 
 def test_up_refuses_while_somebody_is_in_the_mount_of_a_killed_daemon(here: Place):

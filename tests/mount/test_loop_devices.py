@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from fusedm.block.errors import StackError, UsageError
-from fusedm.host import loop, mounts
+from fusedm.host import loop, loop_users, mounts
 from fusedm.host.loop import LoopDevice
 from fusedm.host.loop_control import FileId
+from fusedm.host.loop_finding import is_attached
 from tests.helpers.tiers import left_behind
 
 pytestmark = pytest.mark.loop
@@ -43,6 +44,12 @@ def filesystem(image: Path, tmp_path: Path) -> tuple[LoopDevice, Path]:
     mounts.run_tool("mkfs.ext4", "-q", device.node)
     mounts.run_tool("mount", device.node, str(mount_point))
     return device, mount_point
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom nothing shows is waited for no longer than who is seen."""
+    monkeypatch.setattr(loop_users, "PASSING_SECONDS", loop.GRACE_SECONDS)
 
 
 @contextmanager
@@ -127,7 +134,7 @@ def test_an_odd_logical_block_size_leaves_nothing_attached(image: Path) -> None:
 def test_detach_is_done_when_it_returns_and_may_be_repeated(image: Path) -> None:
     device = loop.attach(str(image), 512)
     loop.detach(device)
-    assert loop.loop_device(device.node) is None
+    assert not is_attached(device)
     loop.detach(device)
 
 
@@ -159,6 +166,7 @@ def test_detach_refuses_a_device_that_a_process_has_open_and_names_it(image: Pat
         os.close(descriptor)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_device_whose_detach_was_refused_stays_when_its_user_has_gone(image: Path) -> None:
     device = loop.attach(str(image), 512)
     # Only the kernel knows of this one: it is our own.
@@ -169,17 +177,18 @@ def test_a_device_whose_detach_was_refused_stays_when_its_user_has_gone(image: P
     flags = Path(f"/sys/block/{os.path.basename(device.node)}/loop/autoclear").read_text()
     assert flags == "0\n"
     loop.detach(device)
-    assert loop.loop_device(device.node) != device
+    assert not is_attached(device)
 
 
 def test_an_impatient_refusal_is_told_at_once(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = loop.attach(str(image), 512)
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it was waited for"))
     with FileIO(device.node, "r"), pytest.raises(StackError):
-        loop.detach(device, is_patient=False)
+        loop.detach(device, patience=loop.Patience(0))
     assert loop.loop_device(device.node) == device
 
 
+@pytest.mark.usefixtures("hasty")
 def test_detach_refuses_a_device_that_is_open_exclusively(image: Path) -> None:
     device = loop.attach(str(image), 512)
     descriptor = os.open(device.node, os.O_RDONLY | os.O_EXCL)
@@ -190,6 +199,7 @@ def test_detach_refuses_a_device_that_is_open_exclusively(image: Path) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_forced_detach_of_a_held_device_says_that_it_is_not_gone(image: Path) -> None:
     device = loop.attach(str(image), 512)
     descriptor = os.open(device.node, os.O_RDONLY)
@@ -198,7 +208,7 @@ def test_a_forced_detach_of_a_held_device_says_that_it_is_not_gone(image: Path) 
             loop.detach(device, force=True)
     finally:
         os.close(descriptor)
-    assert loop.loop_device(device.node) is None
+    assert not is_attached(device)
 
 
 def test_release_all_refuses_before_it_touches_anything(
@@ -226,6 +236,7 @@ def test_forced_release_unmounts_and_detaches_and_says_so(
     assert loop.attached(str(image.parent)) == []
 
 
+@pytest.mark.usefixtures("hasty")
 def test_forced_release_of_a_busy_filesystem_unmounts_lazily_and_tells_what_stays(
     filesystem: tuple[LoopDevice, Path], image: Path
 ) -> None:
