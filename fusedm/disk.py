@@ -9,7 +9,9 @@ from typing import TypeVar
 import trio
 
 from fusedm.block import (
+    FUA,
     NO_CAPABILITIES,
+    PREFLUSH,
     Bio,
     BlockDevice,
     Capabilities,
@@ -139,7 +141,9 @@ class Disk:
                     if cipher is not None and bio.crypt is not None:
                         data = memoryview(bytearray(length))
                         cipher.encrypt(bio.crypt.dun, bio.data, data)
-                    self.store.pwrite(offset, data)
+                    if bio.flags & PREFLUSH:
+                        self.store.flush()
+                    self.store.pwrite(offset, data, durably=bool(bio.flags & FUA))
                 case Op.FLUSH:
                     self.store.flush()
                 case Op.DISCARD:

@@ -6,7 +6,7 @@ from fusedm import door
 
 if TYPE_CHECKING:
     from fusedm.block import crypt_ctx, errors, plan, units
-    from fusedm.block.bio import FLUSH, NO_DATA, Bio, Op
+    from fusedm.block.bio import FLUSH, FUA, NO_DATA, PREFLUSH, Bio, Op
     from fusedm.block.capabilities import ALL_CAPABILITIES, NO_CAPABILITIES, Capabilities
     from fusedm.block.crypt_ctx import MODES, CryptContext, CryptoConfig, CryptoKey, KeyType
     from fusedm.block.device import BlockDevice, KeyHolder
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_CAPABILITIES",
     "FLUSH",
+    "FUA",
     "MODES",
     "NO_CAPABILITIES",
     "NO_DATA",
+    "PREFLUSH",
     "Bio",
     "BlockDevice",
     "Capabilities",
@@ -46,7 +48,7 @@ __all__ = [
 __getattr__ = door(
     __name__,
     {
-        "bio": "FLUSH NO_DATA Bio Op",
+        "bio": "FLUSH FUA NO_DATA PREFLUSH Bio Op",
         "capabilities": "ALL_CAPABILITIES NO_CAPABILITIES Capabilities",
         "crypt_ctx": "MODES CryptContext CryptoConfig CryptoKey KeyType",
         "device": "BlockDevice KeyHolder",

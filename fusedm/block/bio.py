@@ -36,6 +36,11 @@ class Op(Enum):
     __hash__ = object.__hash__
 
 
+#: Flags of a WRITE: its data are durable before it is acknowledged; what was acknowledged before is
+#: durable before it is begun.
+FUA, PREFLUSH = 1, 2
+
+
 @value
 class Bio:
     """An operation on sectors of one device.
@@ -43,6 +48,8 @@ class Bio:
     Units:  sector and sector_count are 512-byte sectors, relative to the device it is submitted to.
     Shapes: data has exactly sector_count sectors for READ (writable) and WRITE, else it is empty;
             FLUSH has sector 0 and sector_count 0.
+    flags are FUA and PREFLUSH, or'ed. All parts of a bio with FUA have it; the mapped device that a
+    PREFLUSH comes to makes an empty FLUSH of it, before the data, as the kernel's device mapper.
     is_encrypted says that the data went through a fallback above: where there is a key for all that
     nobody has encrypted (default-key), they are left as they are.
     Source: of that mark, bi_skip_dm_default_key in Android's kernels.
@@ -54,6 +61,7 @@ class Bio:
     data: memoryview = NO_DATA
     crypt: CryptContext | None = None
     is_encrypted: bool = False
+    flags: int = 0
 
     @classmethod
     def read(cls, sector: int, data: memoryview, crypt: CryptContext | None = None) -> "Bio":
@@ -61,9 +69,11 @@ class Bio:
         return cls(Op.READ, sector, len(data) >> SECTOR_SHIFT, data, crypt)
 
     @classmethod
-    def write(cls, sector: int, data: memoryview, crypt: CryptContext | None = None) -> "Bio":
+    def write(
+        cls, sector: int, data: memoryview, crypt: CryptContext | None = None, flags: int = 0
+    ) -> "Bio":
         """A WRITE of the whole buffer."""
-        return cls(Op.WRITE, sector, len(data) >> SECTOR_SHIFT, data, crypt)
+        return cls(Op.WRITE, sector, len(data) >> SECTOR_SHIFT, data, crypt, False, flags)
 
     @property
     def end_sector(self) -> int:
@@ -87,18 +97,20 @@ class Bio:
         data = self.data
         if data:
             data = data[begin << SECTOR_SHIFT : end << SECTOR_SHIFT]
-        return Bio(self.op, self.sector + begin, end - begin, data, crypt, self.is_encrypted)
+        sector, count = self.sector + begin, end - begin
+        return Bio(self.op, sector, count, data, crypt, self.is_encrypted, self.flags)
 
     def remap(self, sector: int) -> "Bio":
         """The same bio at a sector; the DUN does not change."""
         if sector == self.sector:
             return self
-        return Bio(self.op, sector, self.sector_count, self.data, self.crypt, self.is_encrypted)
+        encrypted = self.is_encrypted
+        return Bio(self.op, sector, self.sector_count, self.data, self.crypt, encrypted, self.flags)
 
     def with_data(self, data: memoryview) -> "Bio":
         """The same I/O without context on another buffer, as it goes on below a crypto point."""
         assert len(data) == len(self.data), f"{len(data)} bytes for {len(self.data)}"
-        return Bio(self.op, self.sector, self.sector_count, data, is_encrypted=True)
+        return Bio(self.op, self.sector, self.sector_count, data, None, True, self.flags)
 
     def is_followed_by(self, other: "Bio") -> bool:
         """Whether other continues this bio: next sector, and contexts that follow each other."""

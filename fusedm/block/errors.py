@@ -112,3 +112,11 @@ class DeviceSuspended(WouldBlock):
     def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
         self.wait = wait
+
+
+class Requeue(Exception):
+    """Raised by a script: plan the whole bio anew once the device has been resumed.
+
+    Only for one that a suspend finds waiting; else the bio fails with EIO.
+    Source: DM_MAPIO_REQUEUE.
+    """

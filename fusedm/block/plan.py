@@ -156,6 +156,26 @@ class Concat:
 
 
 @value
+class InOrder:
+    """Parts one after the other, each only if those before have gone well."""
+
+    parts: tuple["Node", ...]
+
+
+@value
+class Legs:
+    """The same data in several places: every part is carried out, then what came of each is seen.
+
+    then is shown the error of each part, in their order, or None; it raises the error of the whole,
+    or returns what is still to be done, if anything. The plan's range locks are held meanwhile.
+    """
+
+    bio: Bio
+    parts: tuple["Node", ...]
+    then: Callable[[list[BlockIOError | None]], Awaitable[None] | None]
+
+
+@value
 class Delayed:
     """A child that starts after a time, or as soon as hurry is over; note counts waits."""
 
@@ -221,6 +241,8 @@ Node = (
     | SoftwareCrypt
     | Transformed
     | Concat
+    | InOrder
+    | Legs
     | Delayed
     | Scripted
     | Completed

@@ -1,6 +1,6 @@
 """Inline encryption: keyslots, engines, fallbacks, and submit_bio, where bios enter devices."""
 
-from fusedm.crypto.carry_out import can_carry_out_now, do_all
+from fusedm.crypto.carry_out import can_carry_out_now, carry_out_locked, do_all, raise_first
 from fusedm.crypto.cipher_spec import CipherSpec, parse_cipher_spec
 from fusedm.crypto.ciphers import is_slow, make_sector_cipher
 from fusedm.crypto.compiled import CompiledCipher
@@ -66,6 +66,7 @@ __all__ = [
     "SlotState",
     "Workers",
     "can_carry_out_now",
+    "carry_out_locked",
     "decrypt_data",
     "do_all",
     "engine_profile",
@@ -79,6 +80,7 @@ __all__ = [
     "open_key_slot",
     "parse_cipher_spec",
     "plan_bio",
+    "raise_first",
     "runs_of_data",
     "start_using_key",
     "submit",

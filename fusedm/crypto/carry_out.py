@@ -14,7 +14,7 @@ from functools import partial
 import trio
 
 from fusedm.block import Bio, Op, RangeLocks
-from fusedm.block.errors import BlockIOError, CryptoError
+from fusedm.block.errors import BlockIOError, CryptoError, DeviceSuspended
 from fusedm.block.plan import (
     Cipher,
     Completed,
@@ -22,8 +22,10 @@ from fusedm.block.plan import (
     Delayed,
     Failed,
     Hooked,
+    InOrder,
     KeyslotSource,
     LeafIO,
+    Legs,
     Node,
     Patch,
     Route,
@@ -48,14 +50,14 @@ def can_carry_out_now(node: Node) -> bool:
             return _can_transform_now(node.slots, node.bio) and can_carry_out_now(node.child)
         case Transformed(cipher=cipher, bounce=bounce, child=child):
             return not cipher.is_slow(len(bounce)) and can_carry_out_now(child)
-        case Concat(parts):
+        case Concat(parts) | InOrder(parts):
             return all(can_carry_out_now(part) for part in parts)
         case Hooked():
             return can_carry_out_now(node.child)
         case Patch(read, _, _, _, write):
             return can_carry_out_now(read) and can_carry_out_now(write)
-        case Delayed() | Scripted():
-            return False
+        case Legs() | Delayed() | Scripted():
+            return False  # What comes of legs may make more I/O necessary.
         case Completed() | Failed():
             return True
 
@@ -75,7 +77,7 @@ def carry_out_now(node: Node) -> None:
 async def carry_out(node: Node) -> None:
     """Carry a plan out, waiting where it must; the plan's range locks are held by the caller.
 
-    Raises: BlockIOError.
+    Raises: BlockIOError; DeviceSuspended from a script that is to be planned anew.
     """
     match node:
         case LeafIO():
@@ -119,8 +121,14 @@ async def carry_out(node: Node) -> None:
         case Hooked():
             _raise(node.end_io(node.bio, await _error(carry_out(node.child))))
         case Concat(parts):
-            waiting = len(parts) - sum(map(can_carry_out_now, parts))
-            await do_all([partial(carry_out, part) for part in parts], at_once=waiting > 1)
+            raise_first(await _carry_out_all(parts))
+        case InOrder(parts):
+            for part in parts:
+                await carry_out(part)
+        case Legs(_, parts, then):
+            work = then(await _carry_out_all(parts))
+            if work is not None:
+                await work
         case Patch(read, block, offset, payload, write):
             await carry_out(read)
             block[offset : offset + len(payload)] = payload
@@ -157,15 +165,28 @@ async def carry_out_locked(node: Node, extents: Sequence[Extent]) -> None:
             locks.release(hold)
 
 
-async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) -> None:
+async def _carry_out_all(parts: Sequence[Node]) -> list[BlockIOError | None]:
+    """Carry out parts that are independent of each other; what each fails with, in their order."""
+    waiting = len(parts) - sum(map(can_carry_out_now, parts))
+    return await do_all([partial(carry_out, part) for part in parts], at_once=waiting > 1)
+
+
+async def do_all(
+    works: Sequence[Callable[[], Awaitable[None]]], at_once: bool
+) -> list[BlockIOError | None]:
     """Do several things, each to its end: at the same time, or one after the other.
 
-    Raises: BlockIOError, the first of their errors.
+    Returns: what each fails with, or None.
+    Raises: DeviceSuspended if some has to be planned anew; all have come to their end then.
     """
     errors: list[BlockIOError | None] = [None] * len(works)
+    suspended: list[DeviceSuspended] = []
 
     async def do(index: int) -> None:
-        errors[index] = await _error(works[index]())
+        try:
+            errors[index] = await _error(works[index]())
+        except DeviceSuspended as error:
+            suspended.append(error)
 
     if at_once:
         async with trio.open_nursery() as nursery:
@@ -175,6 +196,13 @@ async def do_all(works: Sequence[Callable[[], Awaitable[None]]], at_once: bool) 
     else:
         for index in range(len(works)):
             await do(index)
+    if suspended:
+        raise suspended[0]
+    return errors
+
+
+def raise_first(errors: list[BlockIOError | None]) -> None:
+    """Raise the first of some errors, if there is any; none of them is kept."""
     while errors:
         _raise(errors.pop(0))
 

@@ -41,13 +41,14 @@ Request = Bio | PatchBlock
 Submitted = Coroutine[Any, Any, None]
 
 
-def submit_bio(device: BlockDevice, bio: Bio) -> Submitted:
+def submit_bio(device: BlockDevice, bio: Bio, route: Route = ()) -> Submitted:
     """Have a device complete a bio; a READ's buffer is filled.
 
+    route: what it has passed already, for a bio that a target sends on its own.
     Raises: BlockIOError.
     Await:  for a suspended device, overlapping writes, keyslots, worker threads and delays.
     """
-    return submit(device, (bio,))
+    return submit_made(device, lambda: (bio,), route)
 
 
 def submit_bio_nowait(device: BlockDevice, bio: Bio) -> None:
@@ -66,7 +67,9 @@ def submit(device: BlockDevice, requests: Sequence[Request]) -> Submitted:
     return submit_made(device, lambda: requests)
 
 
-async def submit_made(device: BlockDevice, make: Callable[[], Sequence[Request]]) -> None:
+async def submit_made(
+    device: BlockDevice, make: Callable[[], Sequence[Request]], route: Route = ()
+) -> None:
     """The same for requests that depend on the device's size or limits: made when they are planned.
 
     A device may have another table when a wait for its resume is over; make is then called again.
@@ -74,10 +77,18 @@ async def submit_made(device: BlockDevice, make: Callable[[], Sequence[Request]]
     """
     while True:
         try:
-            plan = make_plan(device, make())
-            break
+            await _carry_out(make_plan(device, make(), route=route))
+            return
         except DeviceSuspended as suspended:
-            await suspended.wait()
+            wait = suspended.wait
+        await wait()
+
+
+async def _carry_out(plan: Plan) -> None:
+    """Carry a plan out whole.
+
+    Raises: BlockIOError; DeviceSuspended from a script: everything is to be planned anew.
+    """
     began = plan.begin()
     try:
         if _can_carry_out_now(plan):
@@ -100,13 +111,18 @@ def submit_nowait(device: BlockDevice, requests: Sequence[Request]) -> None:
         plan.end(began)
 
 
-def make_plan(device: BlockDevice, requests: Sequence[Request], trace: Trace | None = None) -> Plan:
+def make_plan(
+    device: BlockDevice,
+    requests: Sequence[Request],
+    trace: Trace | None = None,
+    route: Route = (),
+) -> Plan:
     """What is to be done for the requests.
 
     Raises: BlockIOError, WouldBlock.
     """
     builder = PlanBuilder(trace=trace)
-    nodes = [_plan_request(device, request, builder) for request in requests]
+    nodes = [_plan_request(device, request, builder, route) for request in requests]
     root = nodes[0] if len(nodes) == 1 else Concat(tuple(nodes))
     return Plan(root, builder.visits, builder.extents)
 
@@ -187,15 +203,17 @@ def not_native(device_name: str, bio: Bio) -> BlockIOError:
     return BlockIOError(Status.NOTSUPP, device_name, text)
 
 
-def _plan_request(device: BlockDevice, request: Request, builder: PlanBuilder) -> Node:
+def _plan_request(
+    device: BlockDevice, request: Request, builder: PlanBuilder, route: Route
+) -> Node:
     if isinstance(request, Bio):
-        return plan_bio(device, request, builder)
+        return plan_bio(device, request, builder, route)
     return Patch(
-        plan_bio(device, request.read, builder),
+        plan_bio(device, request.read, builder, route),
         request.read.data,
         request.offset,
         request.payload,
-        plan_bio(device, request.write, builder),
+        plan_bio(device, request.write, builder, route),
     )
 
 

@@ -108,5 +108,7 @@ class ContextTarget(Target):
 
     def stop(self) -> None:
         evict_key(self.segment.device, self.crypto_key)
+
+    def forget(self) -> None:
         self.crypto_key.wipe()
         self.key.wipe()

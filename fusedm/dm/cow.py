@@ -30,7 +30,8 @@ from fusedm.dm.exception_store import (
     PersistentStore,
     parse_header,
 )
-from fusedm.dm.target import Many, Remap, Steps
+from fusedm.dm.target import Many, Remap
+from fusedm.dm.turns import Steps
 
 #: Chunks that may be told of as one: looking at so many takes as long as planning a bio.
 WINDOW = 64

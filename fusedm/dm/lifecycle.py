@@ -1,30 +1,37 @@
-"""The life of a table's targets: opened, started, told of suspends, closed and stopped."""
+"""The life of a table's targets: opened, started, resumed and suspended, closed and stopped."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from fusedm.block import CryptoKey
-from fusedm.block.errors import BlockIOError
+from fusedm.block.errors import FusedmError
+from fusedm.dm.background import Background
 from fusedm.dm.scripts import run_script
 from fusedm.dm.table import Table
 from fusedm.dm.target import Target
+from fusedm.dm.turns import Host, Steps
 
 log = logging.getLogger(__name__)
 
+#: What a target may do once its table is no more used; most do none of it.
+_LAST_TURNS = ("presuspend", "postsuspend", "closing")
 
-async def open_targets(table: Table) -> None:
-    """Let every target read and write below what it needs before it can be used; once.
+
+async def open_targets(table: Table, host: Host) -> None:
+    """Let every target read below what it needs before its table can be loaded; once.
 
     Raises: BlockIOError, StackError: the table cannot be used.
     """
     if table.is_open:
         return
     for entry in table.entries:
-        await run_script(entry.target.opening())
+        entry.target.host = host
+    await _run_all(entry.target.opening() for entry in table.entries)
     table.is_open = True
 
 
-def start_targets(table: Table, raise_event: Callable[[], None]) -> None:
+def start_targets(table: Table, host: Host) -> None:
     """Tell every target that its table is loaded; on all or on none.
 
     Raises: FusedmError of a target that refuses.
@@ -34,7 +41,7 @@ def start_targets(table: Table, raise_event: Callable[[], None]) -> None:
     started: list[Target] = []
     try:
         for entry in table.entries:
-            entry.target.raise_event = raise_event  # type: ignore[method-assign]  # meant to be set
+            entry.target.host = host
             entry.target.start()
             started.append(entry.target)
     except BaseException:
@@ -51,20 +58,74 @@ def keys_of_targets(tables: Iterable[Table | None]) -> Iterator[CryptoKey]:
             yield from entry.target.keys()
 
 
-def must_be_closed(table: Table) -> bool:
-    """Whether a target has something to write before its table may go."""
-    return table.is_open and any(
-        type(entry.target).closing is not Target.closing for entry in table.entries
+async def preresume_targets(table: Table) -> None:
+    """Let every target do what it has to before bios come.
+
+    Raises: FusedmError of a target that cannot go on.
+    """
+    await _run_all(entry.target.preresume() for entry in table.entries)
+
+
+def resume_targets(table: Table, name: str, quiesce: Callable[[], Awaitable[None]]) -> None:
+    """Tell every target that bios come; what it does in the background begins, or goes on.
+
+    quiesce waits until what is in flight on the device has ended.
+    """
+    table.is_running = True
+    for entry in table.entries:
+        entry.target.resumed()
+    if table.background is not None:
+        table.background.go_on()
+        return
+    scripts = [steps for entry in table.entries for steps in entry.target.background()]
+    if scripts:
+        table.background = Background(name, quiesce)
+        table.background.start(scripts)
+
+
+async def presuspend_targets(table: Table) -> None:
+    """Tell every target that bios are about to stop.
+
+    Raises: FusedmError of a target that does not let itself be suspended.
+    """
+    await _run_all(entry.target.presuspend() for entry in table.entries)
+
+
+async def postsuspend_targets(table: Table) -> None:
+    """Hold what is done in the background, and let every target write what it owes.
+
+    Raises: FusedmError of one that cannot.
+    """
+    if table.background is not None:
+        await table.background.hold()
+    await _run_all(entry.target.postsuspend() for entry in table.entries)
+    table.is_running = False
+
+
+def must_be_ended(table: Table) -> bool:
+    """Whether a target may have something to write, or is at work, before its table may go."""
+    return table.background is not None or (
+        table.is_open
+        and any(
+            getattr(type(entry.target), turn) is not getattr(Target, turn)
+            for entry in table.entries
+            for turn in _LAST_TURNS
+        )
     )
 
 
-async def close_targets(table: Table) -> None:
-    """Let every target write what it owes; one that fails is logged, and the others still do."""
-    for entry in table.entries:
-        try:
-            await run_script(entry.target.closing())
-        except BlockIOError as error:
-            log.warning("%s: at its end: %s", entry.target.name, error)
+async def end_targets(table: Table) -> None:
+    """Let every target write what it owes, and its last words; errors are logged."""
+    try:
+        if table.is_running:
+            await _try_all(table, lambda target: target.presuspend())
+        if table.background is not None:
+            await table.background.end()
+        if table.is_running:
+            await _try_all(table, lambda target: target.postsuspend())
+        await _try_all(table, lambda target: target.closing())
+    finally:
+        stop_targets(table)
 
 
 def stop_targets(table: Table) -> None:
@@ -72,4 +133,34 @@ def stop_targets(table: Table) -> None:
     if table.is_started:
         for entry in table.entries:
             entry.target.stop()
-    table.is_started = False
+    table.is_started = table.is_running = False
+    _forget(table)
+
+
+@contextmanager
+def on_trial(table: Table) -> Iterator[None]:
+    """Have every target of a table that is refused overwrite what must not be left of it."""
+    try:
+        yield
+    except BaseException:
+        _forget(table)
+        raise
+
+
+def _forget(table: Table) -> None:
+    for entry in table.entries:
+        entry.target.forget()
+
+
+async def _run_all(scripts: Iterable[Steps[None]]) -> None:
+    for steps in scripts:
+        await run_script(steps)
+
+
+async def _try_all(table: Table, turn: Callable[[Target], Steps[None]]) -> None:
+    for entry in table.entries:
+        try:
+            await run_script(turn(entry.target))
+        except FusedmError as error:
+            name = entry.target.host.name
+            log.warning("%s: %s: at its end: %s", name, entry.target.name, error)

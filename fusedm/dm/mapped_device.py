@@ -15,14 +15,17 @@ anything changes. In strict mode it may not, and the choice is made once for a w
 kernel (fixed_profile.py).
 """
 
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 
 import trio
 
 from fusedm.block import (
+    FLUSH,
     NO_CAPABILITIES,
+    PREFLUSH,
     Bio,
-    BlockDevice,
     Capabilities,
     CryptoKey,
     Generation,
@@ -33,33 +36,37 @@ from fusedm.block import (
 )
 from fusedm.block.errors import (
     BlockIOError,
-    DeviceSuspended,
     FusedmError,
     StackError,
     Status,
     TableError,
 )
-from fusedm.block.plan import Node, PlanBuilder, Route
+from fusedm.block.plan import InOrder, Node, PlanBuilder, Route
 from fusedm.block.span import own_span
 from fusedm.crypto import Fallback, not_native, plan_bio
-from fusedm.dm.events import EventCounter
+from fusedm.dm.admission import Admission
 from fusedm.dm.fixed_profile import FixedProfile, check_writable
 from fusedm.dm.lifecycle import (
-    close_targets,
-    must_be_closed,
+    must_be_ended,
     open_targets,
+    postsuspend_targets,
+    preresume_targets,
+    presuspend_targets,
+    resume_targets,
     start_targets,
-    stop_targets,
 )
 from fusedm.dm.planner import Planner
 from fusedm.dm.scripts import run_script
+from fusedm.dm.slots import TableSlots
 from fusedm.dm.spans import flush_through, span_through
 from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
 from fusedm.dm.started_keys import StartedKeys
 from fusedm.dm.table import Table, check_table
 
+log = logging.getLogger(__name__)
 
-class MappedDevice(EventCounter):
+
+class MappedDevice(TableSlots):
     """A device made of a table.
 
     Owns: its tables and its fallback, not the devices below. Lives: until the stack removes it.
@@ -69,11 +76,8 @@ class MappedDevice(EventCounter):
         super().__init__()
         self.name = name
         self.uuid = uuid
-        self.live: Table | None = None
-        self.inactive: Table | None = None
         self.suspended = False
         self.stats = IoStats()
-        self.holders: dict[BlockDevice, None] = {}
         self.fallback = Fallback(name)
         #: Whether the live table was loaded read-only.
         self.is_table_read_only = False
@@ -85,13 +89,9 @@ class MappedDevice(EventCounter):
         self._generation = Generation()
         self._fixed = FixedProfile() if strict else None
         self._keys = StartedKeys()
-        self._planner = Planner(name, self.fallback, self._wait_hurrying)
-        #: Tables that are no more used, but whose targets have not yet written what they owe.
-        self._owing: list[Table] = []
+        self._admission = Admission(self.stats, self._generation)
+        self._planner = Planner(name, self.fallback, self._admission)
         self._changing = trio.Lock()
-        self._suspending = trio.Event()
-        self._hurrying = trio.Event()
-        self._resumed = trio.Event()
         #: Whether it is to go as soon as nobody uses it.
         self.deferred_remove = False
 
@@ -120,28 +120,11 @@ class MappedDevice(EventCounter):
     @property
     def is_suspending(self) -> bool:
         """Whether no new bio is let in: suspended, or on the way there."""
-        return self._suspending.is_set()
-
-    async def _wait_hurrying(self) -> None:
-        await self._hurrying.wait()
-
-    def hurry(self) -> None:
-        """Let delayed bios go on, and delay none, until suspended and resumed, or delay_again."""
-        self._hurrying.set()
-
-    def delay_again(self) -> None:
-        """Delay bios as before. Those in flight wait for the event, which has woken them then."""
-        if self._hurrying.is_set():
-            self._hurrying = trio.Event()
+        return self._admission.is_closed
 
     def rename(self, name: str) -> None:
         """Go by another name from now on."""
         self.name = self._planner.name = self.fallback.device_name = name
-
-    def underlying(self) -> list[BlockDevice]:
-        """The devices of both tables, each once: what this device holds."""
-        tables = [table for table in (self.live, self.inactive) if table is not None]
-        return list(dict.fromkeys(device for table in tables for device in table.devices()))
 
     # Planning: pure, but for what the builder collects.
 
@@ -151,6 +134,9 @@ class MappedDevice(EventCounter):
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
         live = self._table_for(bio)
+        if bio.flags & PREFLUSH:
+            data = replace(bio, flags=bio.flags & ~PREFLUSH)
+            return InOrder(tuple(plan_bio(self, each, builder, route) for each in (FLUSH, data)))
         if self._fixed is not None and bio.crypt is not None:
             config = bio.crypt.key.config
             if not self._fixed.capabilities.supports(config):
@@ -180,8 +166,7 @@ class MappedDevice(EventCounter):
 
         Raises: BlockIOError without a live table; DeviceSuspended.
         """
-        if self._suspending.is_set():
-            raise DeviceSuspended(self._resumed.wait)
+        self._admission.check()
         if self.live is None:
             raise BlockIOError(Status.IOERR, self.name, f"{what} without a live table")
         return self.live
@@ -198,7 +183,7 @@ class MappedDevice(EventCounter):
         """
         new = self.check_load(table, read_only)
         self._keys.start_all(table.devices())
-        start_targets(table, self.raise_event)
+        start_targets(table, self)
         if self._fixed is not None:
             self._fixed.load(new)
         self._inactive_read_only = read_only
@@ -220,16 +205,38 @@ class MappedDevice(EventCounter):
 
     @property
     def must_settle(self) -> bool:
-        """Whether a target has something to write below before it may go."""
-        return self.live is not None and must_be_closed(self.live)
+        """Whether a target has something to write below before it may go, or is at work."""
+        return self.live is not None and must_be_ended(self.live)
 
     def clear(self) -> None:
         """Drop the inactive table, if there is one."""
         self._set_tables(self.live, None)
 
+    async def prepare_suspend(self) -> None:
+        """Have what a suspend would wait for go on, and nothing more be delayed.
+
+        Raises: FusedmError of a target that does not let itself be suspended.
+        """
+        if not self._admission.is_hurrying:
+            self._admission.hurry()
+            try:
+                if self.live is not None:
+                    await presuspend_targets(self.live)
+            except BaseException:
+                self.give_up_suspend()
+                raise
+
+    def give_up_suspend(self) -> None:
+        """Go on as before prepare_suspend, if nothing more has happened since."""
+        if self._admission.is_hurrying and not self.suspended:
+            self._admission.delay_again()
+            if self.live is not None:
+                resume_targets(self.live, self.name, self._quiesce)
+
     async def suspend(self) -> None:
         """Let no new bio in and wait for those in flight; a delayed one goes on at once.
 
+        Raises: FusedmError of a target that cannot write what it owes: all goes on as before.
         Await: until nothing is in flight, unless suspended; cancelled, all goes on as before.
         """
         async with self._changing:
@@ -239,19 +246,18 @@ class MappedDevice(EventCounter):
         """Make the inactive table live, if there is one, and let bios in.
 
         Raises: TableError if the inactive table does not fit what lies below or a wrapped key that
-                is used by now, or its targets cannot be opened: it is dropped, the live one stays.
-                StackError(EINVAL) if there is no table; that of a target that cannot go on, after
-                which the device stays suspended.
+                is used by now, or its targets cannot be opened or go on: it is dropped, the live
+                one stays. StackError(EINVAL) if there is no table; that of a target that cannot go
+                on, after which the device stays suspended.
         """
         async with self._changing:
             if self.inactive is not None:
                 await self._suspend_and_swap()
-            if self.live is None:
+            elif self.live is None:
                 raise StackError(f"{self.name} has no table: load one before resume")
-            for entry in self.live.entries:
-                entry.target.check_resume()
+            elif self.suspended:
+                await preresume_targets(self.live)
             self._let_bios_in()
-        await self._settle()
 
     def close(self) -> None:
         """Drop both tables; bios that wait for a resume fail, who waits for an event is woken."""
@@ -262,65 +268,39 @@ class MappedDevice(EventCounter):
     async def end(self) -> None:
         """Drop both tables once nothing is in flight, and let their targets write what they owe."""
         async with self._changing:
-            await self._suspend()
+            try:
+                await self._suspend()
+            except FusedmError as error:
+                log.warning("%s: at its end: %s", self.name, error)
             self.close()
-        await self._settle()
+            await self.settle()
 
-    async def _settle(self) -> None:
-        """Let the targets of tables that were dropped write what they owe."""
-        while self._owing:
-            table = self._owing.pop()
-            await close_targets(table)
-            stop_targets(table)
+    def changed(self) -> None:
+        """What was found out about the way of bios does not hold any more."""
+        self._generation.advance()
 
-    def _set_tables(self, live: Table | None, inactive: Table | None) -> None:
-        """Change tables, and hold the devices below them and no others."""
-        before, tables = self.underlying(), (self.live, self.inactive)
-        self.live, self.inactive = live, inactive
-        for device in before:
-            device.holders.pop(self, None)
-        for device in self.underlying():
-            device.holders[self] = None
-        for table in tables:
-            if table is None or table in (live, inactive):
-                continue
-            if must_be_closed(table):
-                self._owing.append(table)
-            else:
-                stop_targets(table)
+    async def _quiesce(self) -> None:
+        """Wait until all bios have ended that were planned before, and let no others overtake."""
+        async with self._changing, self._admission.closed():
+            """Nothing is in flight now."""
 
     def _let_bios_in(self) -> None:
-        if self.suspended and self.live is not None:
-            for entry in self.live.entries:
-                entry.target.resumed()
         self.suspended = False
-        self._generation.advance()
-        if self._suspending.is_set():
-            self._suspending = trio.Event()
-        self.delay_again()
-        self._resumed.set()
+        self.give_up_suspend()
+        self._admission.open()
 
     async def _suspend(self) -> None:
         if self.suspended:
             return
-        self._resumed = trio.Event()
-        self._suspending.set()
-        self.hurry()
-        self._generation.advance()
         try:
-            if self.stats.in_flight:
-                drained = trio.Event()
-                self.stats.on_idle = drained.set
-                await drained.wait()
-        except trio.Cancelled:
+            await self.prepare_suspend()
+            await self._admission.close()
+            if self.live is not None:
+                await postsuspend_targets(self.live)
+        except BaseException:
             self._let_bios_in()
             raise
-        finally:
-            self.stats.on_idle = None
         self.suspended = True
-        if self.live is not None:
-            for entry in self.live.entries:
-                entry.target.suspended()
 
     async def _suspend_and_swap(self) -> None:
         was_suspended = self.suspended
@@ -332,12 +312,17 @@ class MappedDevice(EventCounter):
         try:
             check_table(new)
             self._keys.check_wrapped(new)
-            await open_targets(new)
+            await open_targets(new, self)
+            if not self.strict:
+                await preresume_targets(new)
         except FusedmError:
             self._set_tables(old, None)
             # The kernel leaves the device suspended: a further resume brings the old table back.
             if not was_suspended and not self.strict:
+                if old is not None:
+                    await preresume_targets(old)
                 self._let_bios_in()
+            await self.settle()
             raise
         self.is_table_read_only = self._inactive_read_only
         self._set_tables(new, None)
@@ -346,6 +331,9 @@ class MappedDevice(EventCounter):
         self.refresh()
         dropped = set(old.devices() if old is not None else ()) - set(self.underlying())
         self._keys.evict_from(dropped)
+        if self.strict:  # There the new table is live already when it turns out not to go on.
+            await preresume_targets(new)
+        await self.settle()
 
     def refresh(self) -> None:
         """Take over what has changed below: limits, and whether it may be written."""
@@ -364,9 +352,9 @@ class MappedDevice(EventCounter):
         """
         if not words:
             raise StackError("a message has at least one word")
+        if self.live is None and self.strict:
+            return ""  # As in the kernel, where nobody hears it then.
         if self.live is None:
-            if self.strict:
-                return ""  # As in the kernel, where nobody hears it then.
             raise StackError(f"{self.name} has no live table to give a message to")
         if not 0 <= sector < self.sector_count:
             text = f"sector {sector} is not within {self.name} ({self.sector_count} sectors)"

@@ -5,16 +5,19 @@ of it happens before.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 
 from fusedm.block import Bio, BlockDevice, Op
+from fusedm.block.errors import BlockIOError, Requeue, Status
 from fusedm.block.plan import (
     Completed,
     Concat,
     Delayed,
     Failed,
     Hooked,
+    Legs,
     Node,
     PlanBuilder,
     Route,
@@ -22,6 +25,7 @@ from fusedm.block.plan import (
     Transformed,
 )
 from fusedm.crypto import Fallback, plan_bio
+from fusedm.dm.admission import Admission
 from fusedm.dm.mapping import Piece, split_bio
 from fusedm.dm.scripts import Turn, run_for_bio
 from fusedm.dm.table import Table
@@ -29,6 +33,7 @@ from fusedm.dm.target import (
     Action,
     Complete,
     Defer,
+    Each,
     Fail,
     Many,
     Remap,
@@ -36,19 +41,20 @@ from fusedm.dm.target import (
     Target,
     Transform,
 )
+from fusedm.dm.turns import Steps
 
 
 class Planner:
     """Plans the bios of one mapped device.
 
-    fallback transforms what a target must not see in clear; hurry is a wait whose end lets delayed
-    bios go on at once.
+    fallback transforms what a target must not see in clear; admission says how long bios may be
+    delayed, and when one that is to be planned anew may come.
     """
 
-    def __init__(self, name: str, fallback: Fallback, hurry: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, name: str, fallback: Fallback, admission: Admission) -> None:
         self.name = name
         self.fallback = fallback
-        self._hurry = hurry
+        self._admission = admission
 
     def plan_on(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         """Split the bio, map each piece, and ask the devices below for their plans.
@@ -95,7 +101,7 @@ class Planner:
                 return Failed(status, self.name, bio)
             case Defer(seconds, then, note):
                 child = self._plan_action(then, bio, builder, route)
-                return Delayed(seconds, child, self._hurry, note)
+                return Delayed(seconds, child, self._admission.wait_hurrying, note)
             case Many(actions):
                 return _concat([self._plan_action(a, bio, builder, route) for a in actions])
             case Script(steps, locks):
@@ -103,7 +109,39 @@ class Planner:
                 if locks and builder.turn is None:
                     builder.turn = Turn()
                 turn = builder.turn if locks else None
-                return Scripted(bio, partial(run_for_bio, steps, turn))
+                return Scripted(bio, partial(self._run, bio, steps, route, turn))
+            case Each(actions, then):
+                parts = tuple(self._plan_action(a, bio, builder, route) for a in actions)
+                return Legs(bio, parts, partial(self._after_legs, bio, then, route))
+
+    async def _run(
+        self,
+        bio: Bio,
+        make: Callable[[], Steps[None]],
+        route: Route,
+        turn: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        """Carry out the script of a bio.
+
+        Raises: BlockIOError; DeviceSuspended for a bio that is to be planned anew.
+        """
+        try:
+            await run_for_bio(make, route, turn)
+        except Requeue:
+            if not self._admission.is_hurrying:
+                text = f"{bio} cannot go on, and no suspend is under way"
+                raise BlockIOError(Status.IOERR, self.name, text) from None
+            raise self._admission.refusal() from None
+
+    def _after_legs(
+        self,
+        bio: Bio,
+        then: Callable[[list[BlockIOError | None]], Steps[None] | None],
+        route: Route,
+        outcomes: list[BlockIOError | None],
+    ) -> Awaitable[None] | None:
+        steps = then(outcomes)
+        return self._run(bio, lambda: steps, route) if steps is not None else None
 
     def _plan_flush(self, table: Table, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
         """Every target gets the flush; a device that several merely pass it on to gets one."""

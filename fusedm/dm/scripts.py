@@ -5,37 +5,80 @@ for what is suspended or locked, like any other. What a script holds meanwhile i
 its bio in flight on its own device; so waits only ever point down.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import trio
 
+from fusedm.block import FLUSH
 from fusedm.block.errors import BlockIOError
-from fusedm.crypto import do_all, submit_bio
-from fusedm.dm.target import Many, Remap, Steps, T
+from fusedm.block.plan import Route, Scripted
+from fusedm.crypto import carry_out_locked, do_all, raise_first, submit_bio
+from fusedm.dm.target import Action, Each, Many, Remap, Script, Step, Wait
+from fusedm.dm.turns import Steps, T
 
 
-async def run_script(steps: Steps[T]) -> T:
+async def run_script(
+    steps: Steps[T], take: Callable[[Step], Awaitable[Any]] | None = None, route: Route = ()
+) -> T:
     """Carry a script out, step by step; returns what it returns.
 
+    take carries a step out, take_step if not said otherwise. route: what the bio has passed whose
+    script it is.
     Raises: what the script raises or lets through.
     """
+    take = take or partial(take_step, route=route)
+    answer: Any = None
     error: BlockIOError | None = None
     try:
         while True:
-            action = steps.throw(error) if error is not None else next(steps)
+            step = steps.send(answer) if error is None else steps.throw(error)
             try:
-                await _submit(action)
-                error = None
+                answer, error = await take(step), None
             except BlockIOError as failed:
-                error = failed
+                answer, error = None, failed
     except StopIteration as end:
         result: T = end.value
         return result
     finally:
         steps.close()
         error = None  # Or it would be held by its own traceback.
+
+
+async def take_step(step: Step, route: Route = ()) -> Any:
+    """Have one step done; returns what its script is answered with.
+
+    Raises: BlockIOError.
+    """
+    match step:
+        case Remap(device, bio):
+            await submit_bio(device, bio, route)
+        case Many(actions):
+            raise_first(await _submit_all(actions, route))
+        case Each(actions):
+            return await _submit_all(actions, route)
+        case Wait():
+            return await wait(step)
+        case Script():
+            return await _run_locked(step, route)
+        case _:
+            raise AssertionError(f"{step} is for scripts in the background")
+
+
+async def wait(step: Wait) -> bool:
+    """Wait for a signal or a time; whether it was the signal."""
+    called = trio.Event()
+    if step.signal is not None:
+        step.signal.call(called.set)
+    try:
+        with trio.move_on_after(step.seconds):
+            await called.wait()
+    finally:
+        if step.signal is not None:
+            step.signal.forget(called.set)
+    return called.is_set()
 
 
 class Turn(AbstractAsyncContextManager[None]):
@@ -57,26 +100,32 @@ class Turn(AbstractAsyncContextManager[None]):
 
 
 async def run_for_bio(
-    make: Callable[[], Steps[None]], turn: AbstractAsyncContextManager[object] | None
+    make: Callable[[], Steps[None]],
+    route: Route,
+    turn: AbstractAsyncContextManager[object] | None = None,
 ) -> None:
     """Carry out the script that is made for a bio, when it is its turn.
 
-    Raises: BlockIOError.
+    Raises: BlockIOError, Requeue.
     """
     async with turn or nullcontext():
-        await run_script(make())
+        await run_script(make(), route=route)
 
 
-async def _submit(action: Remap | Many) -> None:
-    """Have one step done.
-
-    Raises: BlockIOError.
-    """
-    if isinstance(action, Remap):
-        await submit_bio(action.device, action.bio)
-        return
+async def _submit_all(actions: Sequence[Action], route: Route) -> list[BlockIOError | None]:
     works = []
-    for remap in action.actions:
+    for remap in actions:
         assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
-        works.append(partial(submit_bio, remap.device, remap.bio))
-    await do_all(works, at_once=True)
+        works.append(partial(submit_bio, remap.device, remap.bio, route))
+    return await do_all(works, at_once=len(works) > 1)
+
+
+async def _run_locked(script: Script, route: Route) -> Any:
+    result: Any = None
+
+    async def run() -> None:
+        nonlocal result
+        result = await run_script(script.steps(), route=route)
+
+    await carry_out_locked(Scripted(FLUSH, run), script.locks)
+    return result

@@ -8,6 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from fusedm.block import BlockDevice, CryptoCounts, Limits
 from fusedm.block.device_mapper import TargetLine
@@ -16,6 +17,9 @@ from fusedm.block.limits import stack_all
 from fusedm.block.units import MAX_SECTORS, SECTOR_SHIFT
 from fusedm.dm.registry import target_class
 from fusedm.dm.target import NO_KEYS, KeyRing, Params, Target, Word, whole_number
+
+if TYPE_CHECKING:
+    from fusedm.dm.background import Background
 
 #: A table is parsed in one go while nothing else runs, at some 50 microseconds a line, and has
 #: to fit into one control message; LVM's largest tables have a few thousand lines.
@@ -53,13 +57,18 @@ class TableEntry:
 class Table:
     """Adjacent targets from sector 0 on, at least one.
 
-    is_open and is_started say how far its targets have come (lifecycle.py).
+    is_open, is_started and is_running say how far its targets have come, background is what they do
+    there (lifecycle.py).
     """
 
-    __slots__ = ("_devices", "_starts", "entries", "is_open", "is_started", "sector_count")
+    __slots__ = (
+        "_devices", "_starts", "background", "entries", "is_open", "is_running", "is_started",
+        "sector_count",
+    )  # fmt: skip
 
     def __init__(self, entries: Sequence[TableEntry]) -> None:
-        self.is_open = self.is_started = False
+        self.is_open = self.is_started = self.is_running = False
+        self.background: Background | None = None
         ends = [0, *(entry.end_sector for entry in entries)]
         self.entries = tuple(entries)
         self.sector_count = ends[-1]
@@ -95,15 +104,20 @@ def parse_table(
     Raises: TableError with the line; a failed lookup's errno is kept.
     """
     entries: list[TableEntry] = []
-    for line, words in _lines(text):
-        if len(entries) == MAX_TABLE_TARGETS:
-            raise TableError(line, "", f"a table has at most {MAX_TABLE_TARGETS} targets")
-        entries.append(_parse_line(line, words, entries, lookup, clock, ring))
-    if not entries:
-        raise TableError(0, "", "is empty: at least one line `start length type arguments`")
-    table = Table(entries)
-    if is_checked:
-        check_table(table)
+    try:
+        for line, words in _lines(text):
+            if len(entries) == MAX_TABLE_TARGETS:
+                raise TableError(line, "", f"a table has at most {MAX_TABLE_TARGETS} targets")
+            entries.append(_parse_line(line, words, entries, lookup, clock, ring))
+        if not entries:
+            raise TableError(0, "", "is empty: at least one line `start length type arguments`")
+        table = Table(entries)
+        if is_checked:
+            check_table(table)
+    except TableError:
+        for entry in entries:
+            entry.target.forget()
+        raise
     return table
 
 

@@ -3,14 +3,15 @@
 A target is one file in targets/ (with its .md and its test) holding one Target subclass; the
 registry finds it by the file's name. Everything a target does is pure and synchronous: it is asked
 to map a bio and answers with an action. Time is an action too (Defer), and so is I/O of its own
-(Script).
+(Script), which is written as a generator of steps. The same form serves what happens in a target's
+life (life.py), and in the background.
 """
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Generation, Limits, Op
 from fusedm.block.errors import (
@@ -25,6 +26,8 @@ from fusedm.block.plan import SectorCipher
 from fusedm.block.range_locks import Extent
 from fusedm.block.units import MAX_SECTORS
 from fusedm.block.value import value
+from fusedm.dm.signal import Signal
+from fusedm.dm.turns import Steps, Turns
 
 
 @value
@@ -79,25 +82,48 @@ class Many:
     actions: tuple["Action", ...]
 
 
-T = TypeVar("T")
+@value
+class Each:
+    """The same bio, or parts of it, for several devices, where what comes of each matters.
 
-#: I/O of a target's own, step by step: each action is carried out and waited for before the next is
-#: asked for, every bio entering the device below by the front door. One that fails is thrown in.
-Steps = Generator["Remap | Many", None, T]
+    All are carried out; none of their errors is raised. As a step it is answered with the error of
+    each, in their order, or None. As an action, then is shown these, and says what is still to be
+    done, if anything; what it raises is how the bio ends. The ranges that a WRITE goes to are
+    locked until that is done, so it writes elsewhere.
+    """
+
+    actions: "tuple[Remap | Complete | Fail, ...]"
+    then: "Callable[[list[BlockIOError | None]], Steps[None] | None]" = lambda outcomes: None
+
+
+@value
+class Wait:
+    """A step that waits for a signal, or for a time; answered with whether it was the signal."""
+
+    signal: Signal | None = None
+    seconds: float = inf
+
+
+@value
+class Quiesce:
+    """A step of a background script: wait until all bios have ended that were planned before."""
 
 
 @value
 class Script:
     """Do several things for one bio, one after the other, as copying before a write.
 
-    locks are held throughout: ranges of sectors of whatever they are of.
+    locks are held throughout: ranges of sectors of whatever they are of. As a step, in the script
+    of something else, it is answered with what its steps return.
     """
 
-    steps: Callable[[], Steps[None]]
+    steps: Callable[[], Steps[Any]]
     locks: tuple[Extent, ...] = ()
 
 
-Action = Remap | Transform | Complete | Fail | Defer | Many | Script
+Action = Remap | Transform | Complete | Fail | Defer | Many | Each | Script
+
+Step = Remap | Many | Each | Wait | Quiesce | Script
 
 
 @value
@@ -141,45 +167,6 @@ class Segment:
     def params(self) -> list[Word]:
         """The two arguments Params.segment reads."""
         return [self.device, str(self.start_sector)]
-
-
-class Turns:
-    """What happens to a target in its life, in this order; nothing to do is the rule."""
-
-    def opening(self) -> Steps[None]:
-        """What is to be read or written below before the target can be used.
-
-        Raises: BlockIOError, StackError: then the table is refused.
-        """
-        yield from ()
-
-    def start(self) -> None:
-        """Its table has been loaded.
-
-        Raises: FusedmError: then the table is refused.
-        """
-
-    def check_resume(self) -> None:
-        """Bios are about to be let in, for the first time or again.
-
-        Raises: StackError: then the device stays suspended.
-        """
-
-    def suspended(self) -> None:
-        """No bio is in flight any more, and none comes until resumed is called."""
-
-    def resumed(self) -> None:
-        """Bios come."""
-
-    def closing(self) -> Steps[None]:
-        """What is to be written below once no bio comes any more; errors change nothing."""
-        yield from ()
-
-    def stop(self) -> None:
-        """Its table has been dropped."""
-
-    def raise_event(self) -> None:
-        """Count an event of the device and wake those who wait for one; the device sets this."""
 
 
 class Target(Turns, ABC):
@@ -279,6 +266,16 @@ class Target(Turns, ABC):
         """
         # Only the first word is repeated: what follows may be a key.
         raise StackError(f"{self.name} takes no message {words[0]!r}")
+
+
+K = TypeVar("K", bound=Target)
+
+
+def target_of(device: BlockDevice, kind: type[K]) -> K | None:
+    """The target of a mapped device whose live table is one such target."""
+    entries: Sequence[Any] = getattr(getattr(device, "live", None), "entries", ())
+    only = entries[0].target if len(entries) == 1 else None
+    return only if isinstance(only, kind) else None
 
 
 def whole_number(word: str) -> int | None:

@@ -13,6 +13,7 @@ from fusedm.block.plan import (
     Hooked,
     Leaf,
     LeafIO,
+    Legs,
     Node,
     Scripted,
     SoftwareCrypt,
@@ -77,6 +78,8 @@ def _pieces(node: Node) -> Iterator[Piece]:
     match node:
         case LeafIO(leaf, bio) if bio.crypt is None:
             yield Piece(leaf, bio.sector, bio.sector_count)
+        case Legs(_, parts):
+            yield from _pieces(parts[0])
         case Concat(parts):
             for part in parts:
                 yield from _pieces(part)

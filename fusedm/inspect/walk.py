@@ -15,8 +15,10 @@ from fusedm.block.plan import (
     Delayed,
     Failed,
     Hooked,
+    InOrder,
     KeyslotSource,
     LeafIO,
+    Legs,
     Node,
     Patch,
     Scripted,
@@ -106,7 +108,10 @@ class Walk:
                         None
                     )
                 return [{"step": "transform", "op": bio.op.value, "steps": self.steps(child)}]
-            case Concat(parts):
+            case Legs(_, parts):
+                self.waits_on["what comes of each of its legs"] = None
+                return [step for part in parts for step in self.steps(part)]
+            case Concat(parts) | InOrder(parts):
                 return [step for part in parts for step in self.steps(part)]
             case Delayed(seconds, child):
                 self.waits_on[f"a delay of {seconds * 1000:g} ms"] = None
@@ -178,6 +183,7 @@ def _sector_count(node: Node) -> int:
             | Hooked(_, bio)
             | Completed(bio)
             | Scripted(bio)
+            | Legs(bio)
         ):
             return bio.sector_count
         case Delayed(_, child):

@@ -104,6 +104,7 @@ class DeviceMapper:
         """Drop the inactive table."""
         mapped = self._find(name)
         self._system.clear(mapped.name)
+        await mapped.settle()
         await self._outside.close_unused()
         return self._tell(mapped)
 

@@ -71,15 +71,15 @@ class Freezing:
         if mapped.is_suspending:
             return None
         freeze = Freeze(self._files(mapped))
-        mapped.hurry()
+        await mapped.prepare_suspend()
         try:
             await trio.to_thread.run_sync(freeze.freeze, abandon_on_cancel=True)
         except FusedmError:
-            mapped.delay_again()
+            mapped.give_up_suspend()
             raise
         except trio.Cancelled:
             freeze.thaw_later()
-            mapped.delay_again()
+            mapped.give_up_suspend()
             raise
         return freeze
 

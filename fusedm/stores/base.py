@@ -38,8 +38,8 @@ class Store(Protocol):
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the whole buffer from offset; what was never written reads as zeros."""
 
-    def pwrite(self, offset: int, data: memoryview) -> None:
-        """Write all of data at offset, or raise OSError."""
+    def pwrite(self, offset: int, data: memoryview, durably: bool = False) -> None:
+        """Write all of data at offset, or raise OSError; durably: as if it were flushed, too."""
 
     def flush(self) -> None:
         """Make everything durable whose pwrite, discard or write_zeroes had returned before."""

@@ -32,10 +32,10 @@ class DescriptorStore(ABC):
         """Fill the buffer; EIO if the file has become shorter meanwhile."""
         self._transfer(os.preadv, offset, buffer)
 
-    def pwrite(self, offset: int, data: memoryview) -> None:
+    def pwrite(self, offset: int, data: memoryview, durably: bool = False) -> None:
         """Write all of data; what the host took before an error stays written."""
         check_writable(self.read_only)
-        self._transfer(os.pwritev, offset, data)
+        self._transfer(_pwritev_durably if durably else os.pwritev, offset, data)
 
     def flush(self) -> None:
         """Make everything durable.
@@ -91,3 +91,7 @@ class DescriptorStore(ABC):
                 raise OSError(errno.EIO, f"the medium ends at {offset} of {self.size} bytes")
             buffer = buffer[count:]
             offset += count
+
+
+def _pwritev_durably(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+    return os.pwritev(descriptor, buffers, offset, os.RWF_DSYNC)

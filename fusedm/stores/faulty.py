@@ -175,14 +175,14 @@ class FaultyStore:
                     )
             self._read_medium(offset, buffer)
 
-    def pwrite(self, offset: int, data: memoryview) -> None:
+    def pwrite(self, offset: int, data: memoryview, durably: bool = False) -> None:
         """Write the truth, and record where the medium does not follow."""
         struck = self._strike(Op.WRITE, offset, len(data))
         with self._lock:
             write_faults = [rule for rule in struck if isinstance(rule, WriteFault)]
             before = memoryview(bytearray(len(data) if write_faults else 0))
             self._read_medium(offset, before)
-            self.inner.pwrite(offset, data)
+            self.inner.pwrite(offset, data, durably)
             self.faults.forget(offset, len(data))
             for rule in write_faults:
                 kept = rule.sector_count * SECTOR_SIZE if isinstance(rule, TornWrite) else 0

@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from fusedm.block import Op
@@ -94,12 +95,13 @@ class FileStore(DescriptorStore):
         else:
             super().pread_into(offset, buffer)
 
-    def pwrite(self, offset: int, data: memoryview) -> None:
+    def pwrite(self, offset: int, data: memoryview, durably: bool = False) -> None:
         """Write all of data; what the host took before an error stays written."""
+        write = partial(super().pwrite, durably=durably)
         if self._is_device:
-            write_in_pieces(super().pwrite, offset, data)
+            write_in_pieces(write, offset, data)
         else:
-            super().pwrite(offset, data)
+            write(offset, data)
 
     def may_block(self, op: Op) -> bool:
         """Whether the host may take long: a file in memory (tmpfs) only for what frees pages."""

@@ -64,11 +64,20 @@ class VolatileCacheStore:
                 if versions is not None:
                     buffer[begin : begin + block_size] = versions[-1]
 
-    def pwrite(self, offset: int, data: memoryview) -> None:
-        """Cache the write; where there is no room, the oldest half is written back before."""
+    def pwrite(self, offset: int, data: memoryview, durably: bool = False) -> None:
+        """Cache the write; where there is no room, the oldest half is written back before.
+
+        What is written durably goes through the cache, and leaves nothing of its blocks there.
+        """
         check_writable(self.read_only)
         block_size = self.logical_block_size
         with self._lock:
+            if durably:
+                self.inner.pwrite(offset, data, durably=True)
+                for begin in range(offset, offset + len(data), block_size):
+                    versions = self._dirty.pop(begin // block_size, [])
+                    self._dirty_bytes -= len(versions) * block_size
+                return
             excess = self._dirty_bytes + len(data) - self._max_dirty_bytes
             if excess > 0:
                 self._write_back(self._oldest(max(excess, self._max_dirty_bytes // 2)))

@@ -15,7 +15,7 @@ from fusedm.block.errors import StackError, TableError
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
-from fusedm.dm import Lookup, MappedDevice, keys_of_targets, open_targets, read_table
+from fusedm.dm import Lookup, MappedDevice, keys_of_targets, on_trial, open_targets, read_table
 from fusedm.system.device_numbers import FIRST_DISK_MINOR, DeviceNumbers
 from fusedm.system.name_table import NameTable
 from fusedm.system.view import View, check_view
@@ -111,9 +111,10 @@ class System:
         return mapped
 
     def _check_uuid(self, uuid: str) -> None:
-        if uuid:
-            check_name("UUID", uuid)
-        if uuid and any(uuid == mapped.uuid for mapped in self.mapped.values()):
+        if not uuid:
+            return
+        check_name("UUID", uuid)
+        if any(uuid == mapped.uuid for mapped in self.mapped.values()):
             raise StackError(f"UUID {uuid!r} is taken", errno.EEXIST)
 
     def rename_mapped(self, name: str, new: str) -> None:
@@ -184,7 +185,9 @@ class System:
 
         Raises: TableError; StackError(ENXIO).
         """
-        self.mapped_device(name).load(self.read_table(table_text, self.device), read_only)
+        table = self.read_table(table_text, self.device)
+        with on_trial(table):
+            self.mapped_device(name).load(table, read_only)
         self._remove_deferred()
 
     async def load_opened(
@@ -197,9 +200,11 @@ class System:
         mapped = self.mapped_device(name)
         must_fit = not self.strict or (mapped.live is None and mapped.inactive is None)
         table = self.read_table(table_text, lookup or self.device, is_checked=must_fit)
-        mapped.check_load(table, read_only)
-        await open_targets(table)
-        mapped.load(table, read_only)
+        with on_trial(table):
+            mapped.check_load(table, read_only)
+            await open_targets(table, mapped)
+            mapped.load(table, read_only)
+        await mapped.settle()
         self._remove_deferred()
 
     def clear(self, name: str) -> None:
@@ -219,7 +224,8 @@ class System:
         if self.strict and not (changed.suspended or changed.live or changed.inactive):
             return  # The kernel finds nothing to do.
         await changed.resume()
-        self._tell_those_above(changed)
+        for device in _all_above(changed):
+            device.refresh()
         self._remove_deferred()
 
     def swap_engine(self, name: str, engine: InlineEngine | None) -> Callable[[], Awaitable[None]]:
@@ -241,10 +247,6 @@ class System:
         for device in above:
             device.refresh()
         return wait_ended
-
-    def _tell_those_above(self, changed: BlockDevice) -> None:
-        for device in _all_above(changed):
-            device.refresh()
 
     async def resume_all(self) -> None:
         """Resume every suspended device that has a table, so that nothing waits for it any more."""

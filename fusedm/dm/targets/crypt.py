@@ -21,6 +21,7 @@ from fusedm.dm.crypt_params import (
 )
 from fusedm.dm.key_rings import read_keys, wipe_keys
 from fusedm.dm.target import ALWAYS, Action, Fail, Params, Segment, Steady, Target, Transform, Word
+from fusedm.dm.turns import Steps
 
 #: In the order `table` prints them. All but the first and the last two are hints about threads.
 FLAGS = (
@@ -133,18 +134,20 @@ class Crypt(Target):
                 refuse_message(self.name, words)
         return ""
 
-    def suspended(self) -> None:
+    def postsuspend(self) -> Steps[None]:
         self._is_suspended = True
+        yield from ()
+
+    def preresume(self) -> Steps[None]:
+        if self._ready is None:
+            text = "its key was wiped: give it one with the message `key set` before resume"
+            raise StackError(f"{self.name}: {text}", errno.EAGAIN)
+        yield from ()
 
     def resumed(self) -> None:
         self._is_suspended = False
 
-    def check_resume(self) -> None:
-        if self._ready is None:
-            text = "its key was wiped: give it one with the message `key set` before resume"
-            raise StackError(f"{self.name}: {text}", errno.EAGAIN)
-
-    def stop(self) -> None:
+    def forget(self) -> None:
         self._wipe()
 
     def _words(self, key: str) -> list[Word]:

@@ -16,10 +16,10 @@ from fusedm.dm.target import (
     Script,
     Segment,
     Steady,
-    Steps,
     Target,
     Word,
 )
+from fusedm.dm.turns import Steps
 
 #: The log, little endian. Super: magic, version, entries, sector size. Entry: sector, sectors (both
 #: in units of the sector size), flags, length of the text of a mark.

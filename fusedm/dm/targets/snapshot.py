@@ -17,10 +17,10 @@ from fusedm.dm.target import (
     Script,
     Segment,
     Steady,
-    Steps,
     Target,
     Word,
 )
+from fusedm.dm.turns import Steps
 
 FEATURES = ("discard_zeroes_cow", "discard_passdown_origin")
 
@@ -177,7 +177,8 @@ class Snapshot(Target):
         yield from self.copy.open(self.chunk_sectors)
         self._take(self.copy)
 
-    def check_resume(self) -> None:
+    def preresume(self) -> Steps[None]:
+        yield from ()
         before = self._before
         if before is None:
             return
@@ -186,8 +187,9 @@ class Snapshot(Target):
         self._before = None
         self._take(before.copy)
 
-    def suspended(self) -> None:
+    def postsuspend(self) -> Steps[None]:
         self.is_suspended = True
+        yield from ()
 
     def resumed(self) -> None:
         self.is_suspended = False
@@ -201,8 +203,8 @@ class Snapshot(Target):
         self.copy = copy
         copy.owner, copy.sector_count = self, self.sector_count
         copy.on_lost = lambda: self.raise_event()
-        assert copy not in self._shared.copies, "the snapshot before this one has been stopped"
-        self._shared.add(copy)
+        if copy not in self._shared.copies:
+            self._shared.add(copy)
 
 
 def _check_chunk(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
 from fusedm.dm.cow import Copy, Origin, alike, copy_all, locks_for, origin_of
-from fusedm.dm.target import Action, Params, Script, Segment, Steady, Steps, Target, Word
+from fusedm.dm.target import Action, Params, Script, Segment, Steady, Target, Word
+from fusedm.dm.turns import Steps
 
 
 def examples() -> list[str]:

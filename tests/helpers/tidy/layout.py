@@ -39,6 +39,8 @@ ONLY_IN = {
         "crypto/profile.py",
         "crypto/workers.py",
         "crypto/carry_out.py",
+        "dm/admission.py",
+        "dm/background.py",
         "dm/events.py",
         "dm/mapped_device.py",
         "dm/scripts.py",

@@ -14,7 +14,7 @@ async def test_a_hurry_lets_delayed_bios_go_on_and_delays_no_other(autojump_cloc
     mapped = await make_mapped(HOUR, disk)
     nursery.start_soon(write, mapped, 0, TEXT)
     await wait_all_tasks_blocked()
-    mapped.hurry()
+    await mapped.prepare_suspend()
     await wait_all_tasks_blocked()
     await write(mapped, 8, TEXT)
     assert medium(disk, 0, 8192) == TEXT + TEXT
@@ -23,8 +23,8 @@ async def test_a_hurry_lets_delayed_bios_go_on_and_delays_no_other(autojump_cloc
 
 async def test_after_a_hurry_that_came_to_nothing_bios_are_delayed_again(autojump_clock):
     mapped = await make_mapped(HOUR, make_disk())
-    mapped.hurry()
-    mapped.delay_again()
+    await mapped.prepare_suspend()
+    mapped.give_up_suspend()
     began = trio.current_time()
     await write(mapped, 0, TEXT)
     assert trio.current_time() - began >= 3600
@@ -32,7 +32,7 @@ async def test_after_a_hurry_that_came_to_nothing_bios_are_delayed_again(autojum
 
 async def test_after_a_suspend_bios_are_delayed_again(autojump_clock):
     mapped = await make_mapped(HOUR, make_disk())
-    mapped.hurry()
+    await mapped.prepare_suspend()
     await mapped.suspend()
     await mapped.resume()
     began = trio.current_time()

@@ -77,7 +77,7 @@ def test_a_sector_size_of_512_is_not_printed():
 def test_half_a_byte_at_the_end_of_a_key_is_not_looked_at(half):
     target = make(key=KEY + half)
     assert words(target, show_keys=True) == f"{XTS} {KEY} 0 d0 16"
-    target.suspended()
+    list(target.postsuspend())
     target.message(["key", "set", OTHER + half])
     assert words(target, show_keys=True) == f"{XTS} {OTHER} 0 d0 16"
 
@@ -153,7 +153,7 @@ def test_a_line_that_cannot_be_is_refused_with_a_sentence(arguments, number, say
 
 
 def suspended(target: Target) -> Target:
-    target.suspended()
+    list(target.postsuspend())
     return target
 
 
@@ -173,7 +173,7 @@ def test_a_key_is_changed_only_while_the_device_is_suspended(message):
 def test_another_key_is_set(first):
     target = suspended(make())
     assert target.message([first, "set", OTHER]) == ""
-    target.check_resume()
+    list(target.preresume())
     assert words(target, show_keys=True) == words(make(key=OTHER), show_keys=True)
 
 
@@ -182,10 +182,10 @@ def test_a_wiped_key_is_gone_and_the_device_cannot_be_resumed():
     assert target.message(["key", "wipe"]) == ""
     assert words(target, show_keys=True) == words(target) == words(make())
     with pytest.raises(StackError, match="its key was wiped") as caught:
-        target.check_resume()
+        list(target.preresume())
     assert caught.value.errno == errno.EAGAIN
     target.message(["key", "set", OTHER])
-    target.check_resume()
+    list(target.preresume())
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_key_that_does_not_fit_leaves_the_old_one(key, says):
     with pytest.raises(StackError, match=says) as caught:
         target.message(["key", "set", key])
     assert caught.value.errno == errno.EINVAL
-    target.check_resume()
+    list(target.preresume())
     assert words(target, show_keys=True) == words(make(), show_keys=True)
 
 
@@ -219,7 +219,7 @@ def test_other_messages_are_refused_without_repeating_them(message):
 
 def test_the_key_is_overwritten_when_the_table_is_dropped():
     target = make()
-    target.stop()
+    target.forget()
     assert KEY not in words(target, show_keys=True)
 
 

@@ -124,5 +124,6 @@ def test_the_key_is_evicted_and_overwritten_when_the_table_is_dropped():
     target = make()
     target.start()
     target.stop()
+    target.forget()
     assert not any(target.crypto_key.raw)
     assert KEY not in words(target, show_keys=True)
