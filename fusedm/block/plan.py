@@ -207,7 +207,7 @@ class Failed:
     The error is made when it is raised: one in a plan would hold the plan, by way of its traceback.
     """
 
-    status: Status
+    status: Status | int
     device_name: str
     bio: Bio
 

@@ -111,8 +111,15 @@ class Planner:
                 turn = builder.turn if locks else None
                 return Scripted(bio, partial(self._run, bio, steps, route, turn))
             case Each(actions, then):
-                parts = tuple(self._plan_action(a, bio, builder, route) for a in actions)
+                parts = tuple(self._plan_leg(a, bio, builder, route) for a in actions)
                 return Legs(bio, parts, partial(self._after_legs, bio, then, route))
+
+    def _plan_leg(self, action: Action, bio: Bio, builder: PlanBuilder, route: Route) -> Node:
+        """What is to be done for a leg; one that cannot be planned fails, and the others do not."""
+        try:
+            return self._plan_action(action, bio, builder, route)
+        except BlockIOError as error:
+            return Failed(error.errno, self.name, bio)
 
     async def _run(
         self,

@@ -12,7 +12,7 @@ from fusedm.block import FLUSH, Bio, BlockDevice, Capabilities, Generation, Leg,
 from fusedm.block.span import READS_AND_WRITES, SpanCipher
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.dm.table import Table, TableEntry
-from fusedm.dm.target import Action, Complete, Many, Remap, Steady, Target, Transform
+from fusedm.dm.target import Action, Complete, Each, Many, Remap, Steady, Target, Transform
 
 Guards = tuple[tuple[Generation, int], ...]
 
@@ -58,7 +58,7 @@ def flush_through(table: Table, device: Span) -> Span | None:
     spans = [device]
     for entry in table.entries:
         said, action = entry.target.steady(0), entry.target.map(FLUSH)
-        actions = action.actions if isinstance(action, Many) else (action,)
+        actions = action.actions if isinstance(action, Many | Each) else (action,)
         if Op.FLUSH not in said.ops or not all(isinstance(a, Remap | Complete) for a in actions):
             return None
         below = [one.device for one in actions if isinstance(one, Remap)]
@@ -109,7 +109,7 @@ def _one_way(target: Target, own: int, said: Steady) -> Span:
 def _place(action: Action) -> tuple[BlockDevice, int, SpanCipher | None] | None:
     """To which sector of a device a bio goes, and encrypted how; None if it does something else."""
     match action:
-        case Remap(device, bio):
+        case Remap(device, bio) | Each((Remap(device, bio),)):
             return device, bio.sector, None
         case Transform(cipher, number, Remap(device, bio), keeps_zeros):
             return device, bio.sector, SpanCipher(cipher, number, keeps_zeros)
