@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from typing import Protocol
 
 
 class Status(Enum):
@@ -115,8 +116,20 @@ class DeviceSuspended(WouldBlock):
 
 
 class Requeue(Exception):
-    """Raised by a script: plan the whole bio anew once the device has been resumed.
+    """Raised by a script: give it up, and plan the whole bio anew when signal is notified.
 
-    Only for one that a suspend finds waiting; else the bio fails with EIO.
+    Without a signal, once the device has been resumed: only for one that a suspend finds waiting;
+    else the bio fails with EIO.
     Source: DM_MAPIO_REQUEUE.
     """
+
+    def __init__(self, signal: "Notifies | None" = None) -> None:
+        super().__init__()
+        self.signal = signal
+
+
+class Notifies(Protocol):
+    """What tells of something that is waited for."""
+
+    def call(self, wake: Callable[[], None]) -> None:
+        """Have wake called once, at the next time."""

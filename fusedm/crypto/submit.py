@@ -41,14 +41,14 @@ Request = Bio | PatchBlock
 Submitted = Coroutine[Any, Any, None]
 
 
-def submit_bio(device: BlockDevice, bio: Bio, route: Route = ()) -> Submitted:
+def submit_bio(device: BlockDevice, bio: Bio, route: Route = (), waits: bool = True) -> Submitted:
     """Have a device complete a bio; a READ's buffer is filled.
 
     route: what it has passed already, for a bio that a target sends on its own.
-    Raises: BlockIOError.
+    Raises: BlockIOError; DeviceSuspended unless it waits for that.
     Await:  for a suspended device, overlapping writes, keyslots, worker threads and delays.
     """
-    return submit_made(device, lambda: (bio,), route)
+    return submit_made(device, lambda: (bio,), route, waits)
 
 
 def submit_bio_nowait(device: BlockDevice, bio: Bio) -> None:
@@ -68,7 +68,10 @@ def submit(device: BlockDevice, requests: Sequence[Request]) -> Submitted:
 
 
 async def submit_made(
-    device: BlockDevice, make: Callable[[], Sequence[Request]], route: Route = ()
+    device: BlockDevice,
+    make: Callable[[], Sequence[Request]],
+    route: Route = (),
+    waits: bool = True,
 ) -> None:
     """The same for requests that depend on the device's size or limits: made when they are planned.
 
@@ -80,6 +83,8 @@ async def submit_made(
             await _carry_out(make_plan(device, make(), route=route))
             return
         except DeviceSuspended as suspended:
+            if not waits:
+                raise
             wait = suspended.wait
         await wait()
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from fusedm.block import Generation, IoStats
-from fusedm.block.errors import DeviceSuspended
+from fusedm.block.errors import DeviceSuspended, Notifies
 
 
 class Admission:
@@ -44,6 +44,12 @@ class Admission:
     def refusal(self) -> DeviceSuspended:
         """What a bio is told that has to wait for the opening."""
         return DeviceSuspended(self._opened.wait)
+
+    def until(self, signal: Notifies) -> DeviceSuspended:
+        """What a bio is told that has to wait for a signal, from now on."""
+        called = trio.Event()
+        signal.call(called.set)
+        return DeviceSuspended(called.wait)
 
     def hurry(self) -> None:
         """Let delayed bios go on, and delay none; what cannot go on may wait for the opening."""

@@ -90,7 +90,7 @@ class MappedDevice(TableSlots):
         self._fixed = FixedProfile() if strict else None
         self._keys = StartedKeys()
         self._admission = Admission(self.stats, self._generation)
-        self._planner = Planner(name, self.fallback, self._admission)
+        self._planner = Planner(name, self.fallback, self._admission, strict)
         self._changing = trio.Lock()
         #: Whether it is to go as soon as nobody uses it.
         self.deferred_remove = False
@@ -340,7 +340,7 @@ class MappedDevice(TableSlots):
         self._generation.advance()
         if self.live is not None:
             self.limits = stack_limits(self.live)
-            below = self.live.devices()
+            below = self.live.data_devices()
             self.read_only = self.is_table_read_only or any(d.read_only for d in below)
 
     # Messages.

@@ -51,8 +51,11 @@ class Planner:
     delayed, and when one that is to be planned anew may come.
     """
 
-    def __init__(self, name: str, fallback: Fallback, admission: Admission) -> None:
+    def __init__(
+        self, name: str, fallback: Fallback, admission: Admission, is_strict: bool
+    ) -> None:
         self.name = name
+        self._is_strict = is_strict
         self.fallback = fallback
         self._admission = admission
 
@@ -95,8 +98,8 @@ class Planner:
                 other = replace(clear, data=bounce, is_encrypted=False)
                 child = plan_bio(device, other, builder, route)
                 return Transformed(cipher, number, clear, bounce, child)
-            case Complete():
-                return Completed(bio)
+            case Complete(part):
+                return self._plan_zeros(part or bio, route)
             case Fail(status):
                 return Failed(status, self.name, bio)
             case Defer(seconds, then, note):
@@ -104,12 +107,12 @@ class Planner:
                 return Delayed(seconds, child, self._admission.wait_hurrying, note)
             case Many(actions):
                 return _concat([self._plan_action(a, bio, builder, route) for a in actions])
-            case Script(steps, locks):
+            case Script(steps, locks, is_repeatable):
                 builder.extents.extend(locks)
                 if locks and builder.turn is None:
                     builder.turn = Turn()
                 turn = builder.turn if locks else None
-                return Scripted(bio, partial(self._run, bio, steps, route, turn))
+                return Scripted(bio, partial(self._run, bio, steps, route, turn, not is_repeatable))
             case Each(actions, then):
                 parts = tuple(self._plan_leg(a, bio, builder, route) for a in actions)
                 return Legs(bio, parts, partial(self._after_legs, bio, then, route))
@@ -121,20 +124,35 @@ class Planner:
         except BlockIOError as error:
             return Failed(error.errno, self.name, bio)
 
+    def _plan_zeros(self, bio: Bio, route: Route) -> Node:
+        """What is done without any device; a READ with a context finds zeros on a medium.
+
+        Where these are holes to it, or nobody can decrypt them, it gets the zeros themselves.
+        """
+        crypt = bio.crypt
+        if crypt is None or bio.op is not Op.READ or crypt.zeros_are_holes or self._is_strict:
+            return Completed(bio)
+        if crypt.key.config.is_wrapped:
+            return Completed(bio)
+        return self.fallback.plan(bio, route, Completed)
+
     async def _run(
         self,
         bio: Bio,
         make: Callable[[], Steps[None]],
         route: Route,
         turn: AbstractAsyncContextManager[object] | None = None,
+        waits: bool = True,
     ) -> None:
         """Carry out the script of a bio.
 
         Raises: BlockIOError; DeviceSuspended for a bio that is to be planned anew.
         """
         try:
-            await run_for_bio(make, route, turn)
-        except Requeue:
+            await run_for_bio(make, route, turn, waits)
+        except Requeue as again:
+            if again.signal is not None:
+                raise self._admission.until(again.signal) from None
             if not self._admission.is_hurrying:
                 text = f"{bio} cannot go on, and no suspend is under way"
                 raise BlockIOError(Status.IOERR, self.name, text) from None

@@ -47,22 +47,22 @@ async def run_script(
         error = None  # Or it would be held by its own traceback.
 
 
-async def take_step(step: Step, route: Route = ()) -> Any:
+async def take_step(step: Step, route: Route = (), waits: bool = True) -> Any:
     """Have one step done; returns what its script is answered with.
 
-    Raises: BlockIOError.
+    Raises: BlockIOError; DeviceSuspended unless it waits for that.
     """
     match step:
         case Remap(device, bio):
-            await submit_bio(device, bio, route)
+            await submit_bio(device, bio, route, waits)
         case Many(actions):
-            raise_first(await _submit_all(actions, route))
+            raise_first(await _submit_all(actions, route, waits))
         case Each(actions):
-            return await _submit_all(actions, route)
+            return await _submit_all(actions, route, waits)
         case Wait():
             return await wait(step)
         case Script():
-            return await _run_locked(step, route)
+            return await _run_locked(step, partial(take_step, route=route, waits=waits))
         case _:
             raise AssertionError(f"{step} is for scripts in the background")
 
@@ -103,29 +103,32 @@ async def run_for_bio(
     make: Callable[[], Steps[None]],
     route: Route,
     turn: AbstractAsyncContextManager[object] | None = None,
+    waits: bool = True,
 ) -> None:
     """Carry out the script that is made for a bio, when it is its turn.
 
-    Raises: BlockIOError, Requeue.
+    Raises: BlockIOError, Requeue; DeviceSuspended unless it waits for that.
     """
     async with turn or nullcontext():
-        await run_script(make(), route=route)
+        await run_script(make(), partial(take_step, route=route, waits=waits))
 
 
-async def _submit_all(actions: Sequence[Action], route: Route) -> list[BlockIOError | None]:
+async def _submit_all(
+    actions: Sequence[Action], route: Route, waits: bool
+) -> list[BlockIOError | None]:
     works = []
     for remap in actions:
         assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
-        works.append(partial(submit_bio, remap.device, remap.bio, route))
+        works.append(partial(submit_bio, remap.device, remap.bio, route, waits))
     return await do_all(works, at_once=len(works) > 1)
 
 
-async def _run_locked(script: Script, route: Route) -> Any:
+async def _run_locked(script: Script, take: Callable[[Step], Awaitable[Any]]) -> Any:
     result: Any = None
 
     async def run() -> None:
         nonlocal result
-        result = await run_script(script.steps(), route=route)
+        result = await run_script(script.steps(), take)
 
     await carry_out_locked(Scripted(FLUSH, run), script.locks)
     return result

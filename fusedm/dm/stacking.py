@@ -21,7 +21,7 @@ def stack_capabilities(table: Table) -> Capabilities:
     without any device there is nothing to be native on, and a data unit size that would be cut by a
     split is not offered.
     """
-    devices = table.devices()
+    devices = table.data_devices()
     if not devices or not all(entry.target.passes_crypto for entry in table.entries):
         return NO_CAPABILITIES
     shared = ALL_CAPABILITIES

@@ -83,11 +83,16 @@ class Table:
         return self.entries[bisect_right(self._starts, sector) - 1]
 
     def devices(self) -> list[BlockDevice]:
-        """Each device below once, in the order of the table."""
+        """Each device below once, in the order of the table, those of its targets' own last."""
         if self._devices is None:
-            segments = (part for entry in self.entries for part in entry.target.devices())
-            self._devices = list(dict.fromkeys(segment.device for segment in segments))
+            own = [device for entry in self.entries for device in entry.target.own_devices()]
+            self._devices = list(dict.fromkeys([*self.data_devices(), *own]))
         return self._devices
+
+    def data_devices(self) -> list[BlockDevice]:
+        """Each device below once that bios may be sent to."""
+        segments = (part for entry in self.entries for part in entry.target.devices())
+        return list(dict.fromkeys(segment.device for segment in segments))
 
 
 def parse_table(

@@ -53,7 +53,12 @@ class Transform:
 
 @value
 class Complete:
-    """Done here: a READ gets zeros, everything else is dropped with success."""
+    """Done here: a READ gets zeros as a medium would have them, all else is dropped with success.
+
+    bio is the part of the bio that is meant; None: all of it.
+    """
+
+    bio: Bio | None = None
 
 
 @value
@@ -113,12 +118,16 @@ class Quiesce:
 class Script:
     """Do several things for one bio, one after the other, as copying before a write.
 
+    is_repeatable: where a step comes to a suspended device the script is given up, and the whole
+    bio planned anew later; else it waits there, and so does all that waits for what it holds.
+
     locks are held throughout: ranges of sectors of whatever they are of. As a step, in the script
     of something else, it is answered with what its steps return.
     """
 
     steps: Callable[[], Steps[Any]]
     locks: tuple[Extent, ...] = ()
+    is_repeatable: bool = False
 
 
 Action = Remap | Transform | Complete | Fail | Defer | Many | Each | Script
@@ -215,6 +224,10 @@ class Target(Turns, ABC):
     @abstractmethod
     def devices(self) -> Iterable[Segment]:
         """Every range below that bios may be sent to (the kernel's iterate_devices)."""
+
+    def own_devices(self) -> Iterable[BlockDevice]:
+        """Devices it uses besides for what is its own: held, and asked for no limits or crypto."""
+        return ()
 
     @abstractmethod
     def map(self, bio: Bio) -> Action:

@@ -44,6 +44,9 @@ def _allocated_by_table(mapped: MappedDevice, known: dict[BlockDevice, int]) -> 
         for segment in segments:
             length = segment.sector_count << SECTOR_SHIFT
             parts[segment.device] = parts.get(segment.device, 0) + length
+        # What a target has for itself may be read too, as the origin of a thin device.
+        for device in entry.target.own_devices() if segments else ():
+            parts[device] = parts.get(device, 0) + (device.sector_count << SECTOR_SHIFT)
         if not segments:
             total += entry.target.sector_count << SECTOR_SHIFT
     for device, length in parts.items():
