@@ -18,6 +18,9 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/crypto/engine_profiles.py fusedm/crypto/engine_faults.py fusedm/stack/engine_spec.py \
 	fusedm/dm/table.py fusedm/dm/mapping.py fusedm/dm/stacking.py fusedm/dm/registry.py \
 	fusedm/dm/target.py fusedm/dm/targets/*.py fusedm/dm/spans.py fusedm/dm/exception_store.py \
+	fusedm/dm/thin/blocks.py fusedm/dm/thin/committing.py fusedm/dm/thin/loading.py \
+	fusedm/dm/thin/node_store.py fusedm/dm/thin/pool_metadata.py fusedm/dm/thin/pool_state.py \
+	fusedm/dm/thin/space_map.py fusedm/dm/thin/superblock.py fusedm/dm/thin/tree.py \
 	fusedm/dm/crypt_params.py fusedm/dm/context_target.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \
 	fusedm/system/name_table.py fusedm/system/device_numbers.py \

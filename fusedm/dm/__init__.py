@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Word,
         target_of,
     )
+    from fusedm.dm.thin.pool_metadata import PoolMetadata
     from fusedm.dm.turns import Steps
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "MappedDevice",
     "Namer",
     "Params",
+    "PoolMetadata",
     "Quiesce",
     "Remap",
     "Script",
@@ -108,5 +110,6 @@ __getattr__ = door(
             "Action Complete Defer Each Fail Many Params Quiesce Remap "
             "Script Segment Target Transform Wait Word target_of"
         ),
+        "thin.pool_metadata": "PoolMetadata",
     },
 )

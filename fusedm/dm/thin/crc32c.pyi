@@ -1,0 +1,3 @@
+"""The types of crc32c.pyx."""
+
+def crc32c(data: bytes | bytearray | memoryview) -> int: ...
