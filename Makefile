@@ -20,6 +20,8 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/target.py fusedm/dm/targets/*.py fusedm/dm/spans.py fusedm/dm/exception_store.py \
 	fusedm/dm/thin/blocks.py fusedm/dm/thin/committing.py fusedm/dm/thin/loading.py \
 	fusedm/dm/thin/node_store.py fusedm/dm/thin/pool_metadata.py fusedm/dm/thin/pool_state.py \
+	fusedm/dm/thin/bios.py fusedm/dm/thin/messages.py fusedm/dm/thin/mode.py \
+	fusedm/dm/thin/open_thin.py fusedm/dm/thin/pool.py fusedm/dm/thin/pool_target.py fusedm/dm/thin/requests.py \
 	fusedm/dm/thin/space_map.py fusedm/dm/thin/superblock.py fusedm/dm/thin/tree.py \
 	fusedm/dm/crypt_params.py fusedm/dm/context_target.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusedm.block import FLUSH, Bio, BlockDevice
-from fusedm.dm.target import Many, Remap, Steps
+from fusedm.dm.target import Many, Remap
 from fusedm.dm.thin.blocks import (
     BITMAPS,
     BLOCK_SECTORS,
@@ -25,6 +25,7 @@ from fusedm.dm.thin.node_store import NodeStore
 from fusedm.dm.thin.space_map import SpaceMap
 from fusedm.dm.thin.superblock import SpaceMapRoot, Superblock
 from fusedm.dm.thin.tree import Tree
+from fusedm.dm.turns import Steps
 
 #: Blocks written by one bio, and bios at a time: four megabytes in all.
 MAX_RUN = 64

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fusedm.block import Bio, BlockDevice
 from fusedm.block.errors import StackError
-from fusedm.dm.target import Many, Remap, Steps
+from fusedm.dm.target import Many, Remap
 from fusedm.dm.thin.blocks import (
     BITMAPS,
     BLOCK_SECTORS,
@@ -30,6 +30,7 @@ from fusedm.dm.thin.blocks import (
 from fusedm.dm.thin.node_store import TIME_BITS, NodeStore
 from fusedm.dm.thin.space_map import Chunk, SpaceMap
 from fusedm.dm.thin.superblock import SpaceMapRoot, Superblock, parse_superblock
+from fusedm.dm.turns import Steps
 
 #: Blocks read at a time: a megabyte.
 MAX_READS = 256

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from fusedm.block import BlockDevice
 from fusedm.block.errors import StackError
-from fusedm.dm.target import Steps
 from fusedm.dm.thin.blocks import (
     BLOCK_SECTORS,
     MAPPINGS,
@@ -36,6 +35,7 @@ from fusedm.dm.thin.pool_state import TIME_MASK, PoolState, ThinDevice
 from fusedm.dm.thin.space_map import SpaceMap
 from fusedm.dm.thin.superblock import NEEDS_CHECK, Superblock, parse_superblock
 from fusedm.dm.thin.tree import Tree
+from fusedm.dm.turns import Steps
 
 
 class PoolMetadata(PoolState):

@@ -1,5 +1,6 @@
 """fusedm's side of an experiment: the same steps through its Python API, in no time."""
 
+import base64
 import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -116,6 +117,12 @@ class Twin:
         data = bytearray(length)
         await self._submit(name, Bio.read(offset // 512, memoryview(data)))
         return {"sectors": sums(data)}
+
+    async def peek(self, name: str, offset: int, length: int) -> Answer:
+        """The bytes themselves, in base64."""
+        data = bytearray(length)
+        await self._submit(name, Bio.read(offset // 512, memoryview(data)))
+        return {"bytes": base64.b64encode(data).decode()}
 
     async def write(self, name: str, offset: int, length: int, seed: int) -> Answer:
         """Write noise at an offset, as one bio."""
