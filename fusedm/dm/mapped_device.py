@@ -59,7 +59,7 @@ from fusedm.dm.planner import Planner
 from fusedm.dm.scripts import run_script
 from fusedm.dm.slots import TableSlots
 from fusedm.dm.spans import flush_through, span_through
-from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
+from fusedm.dm.stacking import all_below, check_superset, stack_capabilities, stack_limits
 from fusedm.dm.started_keys import StartedKeys
 from fusedm.dm.table import Table, check_table
 
@@ -72,7 +72,9 @@ class MappedDevice(TableSlots):
     Owns: its tables and its fallback, not the devices below. Lives: until the stack removes it.
     """
 
-    def __init__(self, name: str, uuid: str = "", strict: bool = False) -> None:
+    def __init__(
+        self, name: str, uuid: str = "", strict: bool = False, takes_weaker: bool = True
+    ) -> None:
         super().__init__()
         self.name = name
         self.uuid = uuid
@@ -88,6 +90,8 @@ class MappedDevice(TableSlots):
         self.limits = Limits()
         self._generation = Generation()
         self._fixed = FixedProfile() if strict else None
+        #: Whether a table may add a device with fewer capabilities than those have that stay.
+        self._takes_weaker = takes_weaker
         self._keys = StartedKeys()
         self._admission = Admission(self.stats, self._generation)
         self._planner = Planner(name, self.fallback, self._admission, strict)
@@ -197,6 +201,8 @@ class MappedDevice(TableSlots):
         if self in all_below(table.devices()):
             raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
         self._keys.check_wrapped(table)
+        if self.live is not None and not self._takes_weaker:
+            check_superset(self.name, self.live, table)
         if self._fixed is None:
             return NO_CAPABILITIES
         if not read_only:
@@ -331,9 +337,9 @@ class MappedDevice(TableSlots):
         self.refresh()
         dropped = set(old.devices() if old is not None else ()) - set(self.underlying())
         self._keys.evict_from(dropped)
+        await self.settle()
         if self.strict:  # There the new table is live already when it turns out not to go on.
             await preresume_targets(new)
-        await self.settle()
 
     def refresh(self) -> None:
         """Take over what has changed below: limits, and whether it may be written."""

@@ -1,9 +1,12 @@
 """What a mapped device asks of bios and can encrypt natively, from its table. Pure."""
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from math import gcd
 
 from fusedm.block import ALL_CAPABILITIES, NO_CAPABILITIES, BlockDevice, Capabilities, Limits
+from fusedm.block.capabilities import data_unit_sizes
+from fusedm.block.errors import TableError
 from fusedm.block.limits import stack_all
 from fusedm.block.units import sectors_to_bytes
 from fusedm.dm.table import Table, target_limits
@@ -30,6 +33,39 @@ def stack_capabilities(table: Table) -> Capabilities:
     step = sectors_to_bytes(gcd(*split_points(table)))
     largest = step & -step
     return shared.without_data_unit_sizes(~(2 * largest - 1)) if step else shared
+
+
+def check_superset(name: str, live: Table, new: Table) -> None:
+    """Refuse a table that adds a device that can do less natively than all that stay.
+
+    name is that of the mapped device.
+    Raises: TableError(EINVAL) naming what it lacks.
+    """
+    kept = [device for device in live.devices() if device in new.devices()]
+    if not kept or not all(entry.target.passes_crypto for entry in new.entries):
+        return
+    shared = reduce(Capabilities.intersect, (device.capabilities for device in kept))
+    for added in new.devices():
+        if added in kept or added.capabilities.covers(shared):
+            continue
+        lacks = missing(added.capabilities, shared)
+        text = f"{added.name} lacks {lacks}, which what stays below {name} has (hot_add: superset)"
+        raise TableError(0, "", text)
+
+
+def missing(own: Capabilities, wanted: Capabilities) -> str:
+    """In words, what is wanted and not there."""
+    sizes = {mode: mask & ~own.modes.get(mode, 0) for mode, mask in wanted.modes.items()}
+    lacks = [
+        f"{mode} of {', '.join(map(str, data_unit_sizes(mask)))} bytes"
+        for mode, mask in sizes.items()
+        if mask
+    ]
+    if own.max_dun_bytes < wanted.max_dun_bytes:
+        lacks.append(f"{wanted.max_dun_bytes} DUN bytes, it has {own.max_dun_bytes}")
+    kinds = sorted(kind.name.lower() for kind in wanted.key_types - own.key_types)
+    lacks += [f"{kind} keys" for kind in kinds]
+    return "; ".join(lacks)
 
 
 def split_points(table: Table) -> Iterator[int]:

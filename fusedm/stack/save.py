@@ -12,8 +12,9 @@ from fusedm.stack.toml_lines import format_key, format_string
 
 def format_spec(spec: StackSpec) -> str:
     """The text of a stack file that parse_spec reads as an equal spec; defaults are left out."""
-    strict = f"\nstrict = {format_string(spec.strict)}" if spec.strict else ""
-    parts = [f"version = {spec.version}{strict}"]
+    rules = [(name, getattr(spec, name)) for name in ("strict", "hot_add")]
+    told = [f"{name} = {format_string(rule)}" for name, rule in rules if rule]
+    parts = ["\n".join([f"version = {spec.version}", *told])]
     for section in SECTIONS:
         items: dict[str, Item] = getattr(spec, section)
         for name, item in items.items():

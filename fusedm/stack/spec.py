@@ -23,6 +23,9 @@ VERSION = 1
 #: What `strict` may name: whose decisions are followed to the letter.
 STRICT = "linux"
 
+#: What `hot_add` may ask of devices that a table adds to a live one: no fewer crypto capabilities.
+SUPERSET = "superset"
+
 #: The sections of a stack file and what one item of each is called.
 SECTIONS = {"disks": "disk", "mapper": "mapped device", "keys": "key", "views": "view"}
 
@@ -104,7 +107,7 @@ Item = DiskSpec | MapperSpec | KeySpec | ViewSpec
 class StackSpec:
     """A whole stack, by name; the source is where it was read, for errors found later.
 
-    strict is "" or STRICT.
+    strict is "" or STRICT, hot_add is "" or SUPERSET.
     """
 
     version: int = VERSION
@@ -113,6 +116,7 @@ class StackSpec:
     keys: dict[str, KeySpec] = field(default_factory=dict)
     views: dict[str, ViewSpec] = field(default_factory=dict)
     strict: str = ""
+    hot_add: str = ""
     source: SourceText = field(
         default_factory=lambda: SourceText("stack", ""), compare=False, repr=False
     )
@@ -155,10 +159,13 @@ def parse_spec(text: str, file_name: str) -> StackSpec:
     version = root.need("version", int)
     if version != VERSION:
         raise root.error("version", f"{version} is not {VERSION}, the one version known here")
-    root.only(("version", "strict", *SECTIONS))
+    root.only(("version", "strict", "hot_add", *SECTIONS))
     strict = root.get("strict", str)
     if strict not in (None, STRICT):
         raise root.error("strict", f"{strict!r} is not {STRICT!r}, the one model known here")
+    hot_add = root.get("hot_add", str)
+    if hot_add not in (None, SUPERSET):
+        raise root.error("hot_add", f"{hot_add!r} is not {SUPERSET!r}, the one rule known here")
     spec = StackSpec(
         version,
         disks=root.tables("disks", _disk),
@@ -166,6 +173,7 @@ def parse_spec(text: str, file_name: str) -> StackSpec:
         keys=root.tables("keys", _key),
         views=root.tables("views", _view),
         strict=strict or "",
+        hot_add=hot_add or "",
         source=source,
     )
     _check_names(spec)

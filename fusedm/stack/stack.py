@@ -84,7 +84,7 @@ class Stack:
     """
 
     def __init__(self, spec: StackSpec, base_dir: Path, mount_point: Path | None = None) -> None:
-        self.system = System(strict=bool(spec.strict))
+        self.system = System(strict=bool(spec.strict), hot_add=spec.hot_add)
         self._base_dir = base_dir.absolute()
         self._mount_point = mount_point
         self.dm = DeviceMapper(self, mount_point)
@@ -110,7 +110,8 @@ class Stack:
         await _build(Stack._dry(spec, self._base_dir), spec, self._dry_store)
         try:
             await _build(self, spec, self._open_store)
-            self._to_build = StackSpec(strict=spec.strict)  # Its tables may hold keys.
+            # Its tables may hold keys.
+            self._to_build = StackSpec(strict=spec.strict, hot_add=spec.hot_add)
         except BaseException:
             self._close()
             self.remove_created()
@@ -331,8 +332,7 @@ class Stack:
             name: replace(key, source=prefixed_source(key.source, prefix))
             for name, key in self._keys.items()
         }
-        strict = self._to_build.strict
-        return StackSpec(disks=disks, mapper=mapper, keys=keys, views=views, strict=strict)
+        return replace(self._to_build, disks=disks, mapper=mapper, keys=keys, views=views)
 
     @classmethod
     def _dry(cls, spec: StackSpec, base_dir: Path) -> "Stack":

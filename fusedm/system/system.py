@@ -16,6 +16,7 @@ from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
 from fusedm.disk import Disk
 from fusedm.dm import Lookup, MappedDevice, keys_of_targets, on_trial, open_targets, read_table
+from fusedm.system.above import all_above
 from fusedm.system.device_numbers import FIRST_DISK_MINOR, DeviceNumbers
 from fusedm.system.name_table import NameTable
 from fusedm.system.view import View, check_view
@@ -25,12 +26,16 @@ class System:
     """Everything one mount shows.
 
     strict has it follow the kernel's decisions, refusals and errnos where it goes its own way else.
+    hot_add, if any, is what is asked of devices that a table adds.
     Owns: its disks, mapped devices, keys and views. Lives: until close().
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic, strict: bool = False) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = monotonic, strict: bool = False, hot_add: str = ""
+    ) -> None:
         self.read_table = partial(read_table, clock=clock)
         self.strict = strict
+        self._takes_weaker = not hot_add
         self.disks: dict[str, Disk] = {}
         self.mapped: dict[str, MappedDevice] = {}
         self.keys: dict[str, CryptoKey] = {}
@@ -104,7 +109,7 @@ class System:
         """
         self.names.check_free("mapped device", name)
         self._check_uuid(uuid)
-        mapped = MappedDevice(name, uuid, self.strict)
+        mapped = MappedDevice(name, uuid, self.strict, self._takes_weaker)
         self.numbers.add(mapped, minor=minor)
         self.names.claim("mapped device", name)
         self.mapped[name] = mapped
@@ -224,7 +229,7 @@ class System:
         if self.strict and not (changed.suspended or changed.live or changed.inactive):
             return  # The kernel finds nothing to do.
         await changed.resume()
-        for device in _all_above(changed):
+        for device in all_above(changed):
             device.refresh()
         self._remove_deferred()
 
@@ -236,7 +241,7 @@ class System:
         Raises: StackError(ENXIO); CryptoError for a key in use that could not be used any more.
         """
         disk = self.disk(name)
-        above = _all_above(disk)
+        above = all_above(disk)
         concerned = {disk, *above}
         keys = {v.key: None for v in self.views.values() if v.key and v.device in concerned}
         keys |= dict.fromkeys(keys_of_targets(t for m in above for t in (m.live, m.inactive)))
@@ -380,17 +385,6 @@ class System:
             holder.check_evictable(view.key)
         for holder in own:
             holder.evict(view.key)
-
-
-def _all_above(device: BlockDevice) -> list[MappedDevice]:
-    """Every mapped device over a device, near ones first, each once."""
-    seen: dict[BlockDevice, None] = dict.fromkeys(device.holders)
-    to_visit = list(seen)
-    for above in to_visit:
-        new = [holder for holder in above.holders if holder not in seen]
-        seen.update(dict.fromkeys(new))
-        to_visit.extend(new)
-    return [above for above in seen if isinstance(above, MappedDevice) and above is not device]
 
 
 def _check_idle(device: BlockDevice) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fusedm.block import KeyType
 from fusedm.block.crypt_ctx import MODES
-from fusedm.block.errors import SpecError, StackError
+from fusedm.block.errors import SpecError, StackError, TableError
 from fusedm.block.names import check_name
 from fusedm.block.units import MAX_SECTORS
 from fusedm.crypto import ENGINE_PROFILES, MAX_KEYSLOTS, EngineFaults, Fault
@@ -202,3 +202,23 @@ async def test_what_is_saved_to_a_folder_leads_to_the_same_files_from_there(
         buffer = bytearray(1)
         again.system.disk("d").store.pread_into(0, memoryview(buffer))
         assert buffer == b"x"
+
+
+def test_the_rules_of_a_whole_stack_are_saved():
+    text = 'version = 1\nstrict = "linux"\nhot_add = "superset"\n'
+    spec = parse_spec(text, "stack.toml")
+    assert (spec.strict, spec.hot_add) == ("linux", "superset")
+    assert format_spec(spec) == text
+
+
+async def test_a_stack_keeps_the_rule_for_what_is_hot_added(tmp_path):
+    disks = "".join(f'[disks.d{n}]\nsize = "1MiB"\nstore = "memory:"\n{engine}\n' for n, engine in
+                    enumerate(['engine = "ufs"', 'engine = "ufs"', ""]))  # fmt: skip
+    table = '[mapper.m]\ntable = "0 2048 linear d0 0"\n'
+    spec = parse_spec(f'version = 1\nhot_add = "superset"\n{disks}{table}', "stack.toml")
+    async with Stack(spec, tmp_path) as stack:
+        two = "0 1024 linear d0 0\n1024 1024 linear {} 0"
+        await stack.dm.load("m", two.format("d1"))
+        with pytest.raises(TableError, match="d2 lacks AES-256-XTS of .*hot_add: superset"):
+            await stack.dm.load("m", two.format("d2"))
+        assert stack.spec().hot_add == "superset"

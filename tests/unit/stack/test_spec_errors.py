@@ -20,13 +20,20 @@ from tests.helpers.stack_file import FILE, parts, refusal
             "version: expected an integer, found true or false",
             "true",
         ),
+        (
+            "version = 1",
+            'version = 1\nhot_add = "any"',
+            2,
+            "hot_add: 'any' is not 'superset', the one rule known here",
+            '"any"',
+        ),
         # Unknown keys.
         (
             "version = 1",
             "version = 1\nviws = 3",
             2,
             "viws: unknown key, did you mean 'views'?; "
-            "known are version, strict, disks, mapper, keys, views",
+            "known are version, strict, hot_add, disks, mapper, keys, views",
             "viws = 3",
         ),
         (
