@@ -17,6 +17,10 @@ class TableSlots(EventCounter):
         #: Tables that are no more used, but whose targets have not yet written what they owe.
         self._owing: list[Table] = []
 
+    def tables(self) -> list[Table]:
+        """All whose targets have not been dropped."""
+        return [table for table in (self.live, self.inactive, *self._owing) if table is not None]
+
     def underlying(self) -> list[BlockDevice]:
         """The devices of both tables, each once: what this device holds."""
         tables = [table for table in (self.live, self.inactive) if table is not None]

@@ -139,7 +139,8 @@ Step = Remap | Many | Each | Wait | Quiesce | Script
 class Steady:
     """For which bios what map says is the same: some ops, between two sectors, until a time.
 
-    It also ends with the next advance of a generation in changes. Of several stripes the chunks (of
+    It also ends when the target says that something has changed; or, where that would end too much
+    of a device, when a generation in changes advances. Of several stripes the chunks (of
     max_io_sectors) go to them in turn, each of them counting on.
     Units:  sectors of the target; until as the clock that the target was made with.
     """
@@ -241,8 +242,8 @@ class Target(Turns, ABC):
     def steady(self, sector: int) -> Steady:
         """For how many bios what map says of this sector holds; else each is planned on its own.
 
-        Of these end_io may mind errors only, and map says the same whatever their data are. Those
-        of a Generation that comes with it are to be advanced before map says anything else. All
+        Of these end_io may mind errors only, and map says the same whatever their data are. Before
+        map says anything else, changed() is called, or a Generation advanced that came with it. All
         sectors from begin to end are told the same. Sector 0 is asked for FLUSH too.
         """
         return NEVER

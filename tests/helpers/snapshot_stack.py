@@ -1,6 +1,7 @@
 """An origin, its snapshot-origin and one snapshot, for tests."""
 
 from fusedm.dm import MappedDevice, format_status, parse_table
+from fusedm.stores import MemoryStore
 from tests.helpers.builders import make_disk, pattern, write
 from tests.helpers.devices import lookup_in
 
@@ -9,12 +10,20 @@ OLD = bytes(pattern(SECTORS * 512, 1))
 NEW = bytes(pattern(SECTORS * 512, 2))
 
 
+class SlowStore(MemoryStore):
+    """A store whose calls are made in a worker thread, so that tasks come in between."""
+
+    def may_block(self, op):
+        return True
+
+
 class Stack:
     """An origin with OLD on it, its snapshot-origin, and one snapshot over a COW disk."""
 
     def __init__(self, kind="P", chunk=8, cow_sectors=400, features="", cow=None, origin=None):
         self.base = origin or make_disk("base", SECTORS)
         self.cow = cow or make_disk("cow", cow_sectors)
+        self.sectors = SECTORS
         self.words = f"base cow {kind} {chunk}{features}"
         self.origin = MappedDevice("origin")
         self.snap = MappedDevice("snap")
@@ -29,7 +38,8 @@ class Stack:
         return self
 
     def table(self, line: str):
-        return parse_table(f"0 {SECTORS} {line}", lookup_in(self.base, self.cow), lambda: 0.0)
+        text = f"0 {self.sectors} {line}"
+        return parse_table(text, lookup_in(self.base, self.cow), lambda: 0.0)
 
     async def load(self, mapped: MappedDevice, line: str) -> None:
         mapped.load(self.table(line))

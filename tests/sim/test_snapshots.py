@@ -14,7 +14,6 @@ from trio.testing import MockClock
 from fusedm.block.errors import WouldBlock
 from fusedm.crypto import submit_bio, submit_bio_nowait
 from fusedm.dm import MappedDevice, parse_table
-from fusedm.stores import MemoryStore
 from tests.helpers.builders import (
     assert_nothing_is_held,
     make_disk,
@@ -25,17 +24,11 @@ from tests.helpers.builders import (
 )
 from tests.helpers.by_span import carry_out_by_span_slowly
 from tests.helpers.devices import lookup_in
+from tests.helpers.snapshot_stack import SlowStore
 from tests.sim.test_random_stacks import FIRST_SEED, RUNS
 
 STRETCHES, STEPS, STRETCH = 3, 30, 21
 SIZE = 64
-
-
-class SlowStore(MemoryStore):
-    """A store whose calls are made in a worker thread, so that tasks come in between."""
-
-    def may_block(self, op):
-        return True
 
 
 class Run:

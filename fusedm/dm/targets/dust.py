@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fusedm.block import Bio, Generation, Op
+from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, StackError, Status, TableError
 from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE, is_power_of_two
 from fusedm.dm.target import (
@@ -59,8 +59,7 @@ class Dust(Target):
     bad: dict[int, int] = field(default_factory=dict, compare=False)
     enabled: bool = field(default=False, compare=False)
     quiet: bool = field(default=False, compare=False)
-    #: Advances with what is bad, and with whether that is minded; the bad blocks in order since.
-    changes: Generation = field(default_factory=Generation, compare=False)
+    #: The bad blocks in order, if they are known.
     in_order: list[int] | None = field(default=None, compare=False)
 
     @classmethod
@@ -97,9 +96,8 @@ class Dust(Target):
 
     def steady(self, sector: int) -> Steady:
         """Between two bad blocks all is as without any; a bad one looks at each bio."""
-        changes = (self.changes,)
         if not self.enabled or not self.bad:
-            return Steady(changes=changes)
+            return ALWAYS
         if self.in_order is None:
             self.in_order = sorted(self.bad)
         start, size = self.segment.start_sector, self.block_sectors
@@ -110,7 +108,7 @@ class Dust(Target):
         ops = ALWAYS.ops
         if end == block:
             begin, end, ops = block, block + 1, frozenset({Op.FLUSH})
-        return Steady(max(begin * size - start, 0), end * size - start, ops, changes=changes)
+        return Steady(max(begin * size - start, 0), end * size - start, ops)
 
     def end_io(self, bio: Bio, error: BlockIOError | None) -> BlockIOError | None:
         """A write to a bad block has failed once less often to come, or has made it good."""
@@ -120,7 +118,7 @@ class Dust(Target):
             self.bad[block] = fails - 1
         elif fails == 0 and error is None:
             del self.bad[block]
-            self._changed()
+            self.changed()
             self._log(f"block {block} is good again, it was written")
         return error
 
@@ -159,7 +157,7 @@ class Dust(Target):
         if block in self.bad:
             raise StackError(f"dust: block {block} is bad already")
         self.bad[block] = fails
-        self._changed()
+        self.changed()
         self._log(f"block {block} is bad, {fails} writes to it fail")
         return ""
 
@@ -167,7 +165,7 @@ class Dust(Target):
         self._check_block(block)
         if self.bad.pop(block, None) is None:
             raise StackError(f"dust: block {block} is not bad")
-        self._changed()
+        self.changed()
         self._log(f"block {block} is good again")
         return ""
 
@@ -182,7 +180,7 @@ class Dust(Target):
     def _clear(self) -> str:
         what = "badblocks cleared" if self.bad else "no badblocks found"
         self.bad.clear()
-        self._changed()
+        self.changed()
         return f"dust_clear_badblocks: {what}"
 
     def _list(self) -> str:
@@ -190,12 +188,12 @@ class Dust(Target):
 
     def _set(self, enabled: bool) -> str:
         self.enabled = enabled
-        self._changed()
+        self.changed()
         return ""
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
         self.in_order = None
-        self.changes.advance()
+        super().changed()
 
     def _toggle_quiet(self) -> str:
         self.quiet = not self.quiet

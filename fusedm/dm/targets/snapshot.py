@@ -1,28 +1,14 @@
 """snapshot: a device as its origin was, and what has been written to it since.  See snapshot.md."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from fusedm.block import Bio, BlockDevice, Op
-from fusedm.block.errors import BlockIOError, StackError, Status
+from fusedm.block import Bio, Op
+from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.dm.cow import Copy, Origin, alike, locks_for, origin_of
-from fusedm.dm.exception_store import MAX_CHUNK_SECTORS, ExceptionStore, PersistentStore
-from fusedm.dm.target import (
-    ALWAYS,
-    Action,
-    Fail,
-    Params,
-    Remap,
-    Script,
-    Segment,
-    Steady,
-    Target,
-    Word,
-)
+from fusedm.dm.snapshot.sharing import OnCow, alike
+from fusedm.dm.target import ALWAYS, Action, Fail, Remap, Script, Steady
 from fusedm.dm.turns import Steps
-
-FEATURES = ("discard_zeroes_cow", "discard_passdown_origin")
 
 
 def examples() -> list[str]:
@@ -31,7 +17,7 @@ def examples() -> list[str]:
 
 
 @dataclass
-class Snapshot(Target):
+class Snapshot(OnCow):
     """Reads what has been copied from the copy, the rest from the origin; writes to copies only.
 
     It stores data and reads them back under other numbers, so it must not see them in clear.
@@ -40,65 +26,18 @@ class Snapshot(Target):
     name = "snapshot"
     version = (1, 16, 0)
     passes_crypto = False
-    discards_end_here = True
     usage = "origin cow P|PO|N chunk [n feature...]"
 
-    sector_count: int
-    origin: BlockDevice
-    cow: BlockDevice
-    kind: str
-    chunk_sectors: int
-    features: tuple[str, ...] = ()
-    copy: Copy = field(init=False, compare=False)
-    is_suspended: bool = field(default=False, compare=False)
-    _before: "Snapshot | None" = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        make = ExceptionStore if self.kind == "N" else PersistentStore
-        store = make(max(self.chunk_sectors, 1), self.cow.sector_count)
-        self.copy = Copy(self.origin, self.cow, self.sector_count, store)
-        self.takes_discards = bool(self.features)
-
-    @classmethod
-    def parse(cls, params: Params) -> "Snapshot":
-        origin, cow = params.device("origin"), params.device("cow")
-        if origin is cow:
-            raise params.argument_error("cow", f"{cow.name} is the origin as well")
-        kind = params.word().upper()
-        if kind not in ("P", "PO", "N"):
-            raise params.argument_error("P|PO|N", f"{kind!r} is none of P, PO, N")
-        chunk = params.integer("chunk", maximum=MAX_CHUNK_SECTORS)
-        _check_chunk(params, chunk, origin, cow, kind)
-        features = _parse_features(params)
-        return cls(params.sector_count, origin, cow, kind, chunk, features)
-
-    def params(self) -> list[Word]:
-        chunk = str(self.copy.chunk_sectors if self.copy.owner is self else self.chunk_sectors)
-        words: list[Word] = [self.origin, self.cow, self.kind, chunk]
-        return [*words, str(len(self.features)), *self.features] if self.features else words
-
-    def devices(self) -> Iterable[Segment]:
-        return [
-            Segment(self.origin, 0, self.sector_count),
-            Segment(self.cow, 0, self.cow.sector_count),
-        ]
-
-    def status(self) -> list[Word]:
-        if not self.copy.is_valid:
-            return ["Invalid"]
-        return ["Overflow"] if self.copy.is_full else [*self.copy.store.usage().split()]
-
-    # Bios.
-
     def map(self, bio: Bio) -> Action:
+        copy = self.copy
         if bio.op is Op.FLUSH:
             return Remap(self.cow, bio)
-        if not self.copy.is_valid or (self.copy.is_full and bio.op is not Op.READ):
+        if self.is_lost or (copy.is_full and bio.op is not Op.READ):
             return Fail(Status.IOERR)
-        if bio.op.has_data and self.copy.holds(bio.sector, bio.sector_count):
-            return self.copy.place(bio)
+        if bio.op.has_data and copy.holds(bio.sector, bio.sector_count):
+            return copy.place(bio)
         steps = {Op.READ: self._read, Op.WRITE: self._write, Op.DISCARD: self._discard}[bio.op]
-        return Script(lambda: steps(bio), locks_for(self._shared, [self.copy], bio))
+        return Script(lambda: steps(bio), (copy.lock(bio.sector, bio.sector_count),))
 
     def steady(self, sector: int) -> Steady:
         """Where chunks have been copied to is known, until the copy is lost or full.
@@ -107,19 +46,10 @@ class Snapshot(Target):
         copy the chunk and change it there while the READ is still on its way.
         """
         size = self.copy.chunk_sectors
-        run = alike(sector // size, self._distance)
-        ops = ALWAYS.ops if self._distance(run.start) is not None else frozenset({Op.FLUSH})
-        return Steady(run.start * size, run.stop * size, ops, changes=(self._shared.changes,))
-
-    def _distance(self, chunk: int) -> int | None:
-        """How far from a chunk its copy lies, in chunks; None if there is none."""
-        size = self.copy.chunk_sectors
-        held = self.copy.holds(chunk * size, size)
-        return self.copy.store.chunks[chunk] - chunk if held else None
-
-    @property
-    def _shared(self) -> Origin:
-        return origin_of(self.origin)
+        run = alike(sector // size, self.copy.distance)
+        is_known = self.copy.distance(run.start) is not None
+        ops = ALWAYS.ops if is_known else frozenset({Op.FLUSH})
+        return Steady(run.start * size, run.stop * size, ops)
 
     def _read(self, bio: Bio) -> Steps[None]:
         yield self.copy.place(bio)
@@ -135,18 +65,15 @@ class Snapshot(Target):
 
     def _copy_with(self, chunks: Sequence[int], bio: Bio) -> Steps[bool]:
         """Copy chunks with a write to them; a snapshot that cannot be extended is given up."""
-        try:
-            if (yield from self.copy.copy(chunks, bio)):
-                return True
-        except BlockIOError:
+        copy = self.copy
+        if (yield from copy.copy(chunks, bio)):
+            return True
+        if self.kind != "PO":
+            yield from copy.invalidate()
+        elif not copy.is_full:
+            copy.is_full = True
+            self.announce()
             self.raise_event()
-            raise
-        if self.kind == "PO":
-            self.copy.is_full = True
-            self.copy.changed()
-        else:
-            yield from self.copy.invalidate()
-        self.raise_event()
         return False
 
     def _discard(self, bio: Bio) -> Steps[None]:
@@ -165,75 +92,3 @@ class Snapshot(Target):
                 yield self.copy.place(part)
         if "discard_passdown_origin" in self.features:
             yield Remap(self.origin, bio)
-
-    # Turns.
-
-    def opening(self) -> Steps[None]:
-        """A COW device that a snapshot uses now is taken over from it, when that is suspended."""
-        for other in self._shared.copies:
-            if other.device is self.cow and isinstance(other.owner, Snapshot):
-                self._before = other.owner
-                return
-        yield from self.copy.open(self.chunk_sectors)
-        self._take(self.copy)
-
-    def preresume(self) -> Steps[None]:
-        yield from ()
-        before = self._before
-        if before is None:
-            return
-        if before.copy in self._shared.copies and not before.is_suspended:
-            raise StackError(f"{self.cow.name} is in use by a snapshot that is not suspended")
-        self._before = None
-        self._take(before.copy)
-
-    def postsuspend(self) -> Steps[None]:
-        self.is_suspended = True
-        yield from ()
-
-    def resumed(self) -> None:
-        self.is_suspended = False
-
-    def stop(self) -> None:
-        if self.copy.owner is self:
-            self._shared.remove(self.copy)
-
-    def _take(self, copy: Copy) -> None:
-        """Make a copy this snapshot's, its losses events of this device."""
-        self.copy = copy
-        copy.owner, copy.sector_count = self, self.sector_count
-        copy.on_lost = lambda: self.raise_event()
-        if copy not in self._shared.copies:
-            self._shared.add(copy)
-
-
-def _check_chunk(
-    params: Params, chunk: int, origin: BlockDevice, cow: BlockDevice, kind: str
-) -> None:
-    if chunk & (chunk - 1):
-        raise params.argument_error("chunk", f"{chunk} is not a power of two")
-    if not chunk and kind == "N":
-        raise params.argument_error("chunk", "0 is for what tells its own chunk size: P or PO")
-    for device in (origin, cow):
-        block = device.limits.logical_block_size // SECTOR_SIZE
-        if chunk % block:
-            text = f"{chunk} is not a multiple of {block} sectors, the block of {device.name}"
-            raise params.argument_error("chunk", text)
-
-
-def _parse_features(params: Params) -> tuple[str, ...]:
-    if not params.left:
-        return ()
-    count = params.integer("features", maximum=len(FEATURES))
-    if count != params.left:
-        raise params.error(f"{count} features announced, {params.left} given")
-    given = [params.word().lower() for _ in range(count)]
-    for feature in given:
-        if feature not in FEATURES:
-            known = ", ".join(FEATURES)
-            raise params.error(f"feature {feature!r} is unknown: use {known}")
-        if given.count(feature) > 1:
-            raise params.error(f"feature {feature} is given twice")
-    if given == ["discard_passdown_origin"]:
-        raise params.error("discard_passdown_origin needs discard_zeroes_cow")
-    return tuple(feature for feature in FEATURES if feature in given)

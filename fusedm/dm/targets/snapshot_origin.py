@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fusedm.block import Bio, Op
-from fusedm.dm.cow import Copy, Origin, alike, copy_all, locks_for, origin_of
-from fusedm.dm.target import Action, Params, Script, Segment, Steady, Target, Word
+from fusedm.block import Bio, BlockDevice, Op
+from fusedm.dm.snapshot.copy import Copy, copy_all
+from fusedm.dm.snapshot.sharing import OverOrigin, alike, lacking
+from fusedm.dm.target import ALWAYS, Action, Params, Script, Segment, Steady, Word
 from fusedm.dm.turns import Steps
 
 
@@ -15,7 +16,7 @@ def examples() -> list[str]:
 
 
 @dataclass
-class SnapshotOrigin(Target):
+class SnapshotOrigin(OverOrigin):
     """Copies chunks to every snapshot before they change, so it must see every write as it is."""
 
     name = "snapshot-origin"
@@ -25,46 +26,38 @@ class SnapshotOrigin(Target):
     usage = "origin"
 
     sector_count: int
-    segment: Segment
+    origin: BlockDevice
+
+    def __post_init__(self) -> None:
+        self.segment = Segment(self.origin, 0, self.sector_count)
 
     @classmethod
     def parse(cls, params: Params) -> "SnapshotOrigin":
-        device = params.device("origin")
-        return cls(params.sector_count, Segment(device, 0, params.sector_count))
+        return cls(params.sector_count, params.device("origin"))
 
     def params(self) -> list[Word]:
-        return [self.segment.device]
+        return [self.origin]
 
     def devices(self) -> Iterable[Segment]:
         return [self.segment]
 
     def map(self, bio: Bio) -> Action:
-        copies = tuple(self._origin.copies)
-        if bio.op is not Op.WRITE or self._is_kept(bio.sector, bio.sector_count):
+        copies = self.copies() if bio.op is Op.WRITE else []
+        copies = lacking(copies, bio.sector, bio.sector_count)
+        if not copies:
             return self.segment.remap(bio)
-        return Script(lambda: self._write(copies, bio), locks_for(self._origin, copies, bio))
+        locks = tuple(copy.lock(bio.sector, bio.sector_count) for copy in copies)
+        return Script(lambda: self._write(copies, bio), locks)
 
     def steady(self, sector: int) -> Steady:
         """READs always go down, WRITEs to what every snapshot has copied too."""
-        changes = (self._origin.changes,)
-        if not self._valid:
-            return Steady(changes=changes)
-        size = min(copy.chunk_sectors for copy in self._valid)
-        run = alike(sector // size, lambda chunk: self._is_kept(chunk * size, size))
-        return Steady(run.start * size, run.stop * size, changes=changes)
+        copies = self.copies()
+        if not copies:
+            return ALWAYS
+        size = min(copy.chunk_sectors for copy in copies)
+        run = alike(sector // size, lambda chunk: not lacking(copies, chunk * size, size))
+        return Steady(run.start * size, run.stop * size)
 
-    @property
-    def _origin(self) -> Origin:
-        return origin_of(self.segment.device)
-
-    @property
-    def _valid(self) -> list[Copy]:
-        return [copy for copy in self._origin.copies if copy.is_valid]
-
-    def _is_kept(self, sector: int, sector_count: int) -> bool:
-        """Whether a change of a range is none of the snapshots' business."""
-        return all(copy.holds(sector, sector_count) for copy in self._valid)
-
-    def _write(self, copies: tuple[Copy, ...], bio: Bio) -> Steps[None]:
-        yield from copy_all(copies, bio)
+    def _write(self, copies: list[Copy], bio: Bio) -> Steps[None]:
+        yield from copy_all(copies, bio.sector, bio.sector_count)
         yield self.segment.remap(bio)

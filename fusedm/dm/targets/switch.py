@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fusedm.block import Bio, Generation, Op
+from fusedm.block import Bio, Op
 from fusedm.block.errors import StackError
 from fusedm.dm.target import ALWAYS, Action, Many, Params, Segment, Steady, Target, Word
 
@@ -36,9 +36,8 @@ class Switch(Target):
     sector_count: int
     region_sectors: int
     paths: tuple[Segment, ...]
-    #: The path of each region, and what advances when one changes.
+    #: The path of each region.
     table: "array[int]" = field(init=False, compare=False)
-    changes: Generation = field(default_factory=Generation, compare=False)
 
     def __post_init__(self) -> None:
         self.max_io_sectors = self.region_sectors
@@ -100,13 +99,13 @@ class Switch(Target):
         while end < last and self.table[end] == path:
             end += 1
         size = self.region_sectors
-        return Steady(begin * size, end * size, changes=(self.changes,))
+        return Steady(begin * size, end * size)
 
     def message(self, words: list[str]) -> str:
         """Each word is done before the next is looked at, as in the kernel."""
         if words[0].lower() != "set_region_mappings":
             raise StackError(f"switch: message {words[0]!r} is not set_region_mappings")
-        self.changes.advance()
+        self.changed()
         region = 0
         for word in words[1:]:
             if repeat := _REPEAT.fullmatch(word):

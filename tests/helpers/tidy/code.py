@@ -15,8 +15,6 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
 COPIES = {
     ("crypto/carry_out.py", "carry_out"): "zeros for a READ that no device answers",
     ("crypto/luks_keys.py", "derive"): "a passphrase: the library takes nothing else",
-    ("dm/cow.py", "Copy.open"): "zeros for the metadata of a new store",
-    ("dm/cow.py", "Copy._commit"): "zeros for the metadata of the next area",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",
     ("files/device_file.py", ""): "zeros to be written, once for all",
 }

@@ -6,8 +6,9 @@ from fusedm.block import FLUSH, Bio, Op
 from fusedm.block.errors import BlockIOError
 from fusedm.crypto import submit_bio
 from fusedm.dm import MappedDevice, Remap, Script
-from fusedm.dm.cow import Copy, alike
-from fusedm.dm.exception_store import PersistentStore
+from fusedm.dm.snapshot.copy import Copy
+from fusedm.dm.snapshot.exception_store import PersistentStore
+from fusedm.dm.snapshot.sharing import alike
 from tests.helpers.builders import make_disk, write
 from tests.helpers.snapshot_stack import NEW, SECTORS, Stack
 

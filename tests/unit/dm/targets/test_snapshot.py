@@ -281,6 +281,46 @@ async def test_a_snapshot_opened_at_load_takes_over_at_resume():
     assert await read(stack.snap, 0, 4096) == NEW[:4096]
 
 
+async def test_a_snapshot_whose_successor_cannot_go_on_keeps_its_copies():
+    """Its table has another target, which refuses after the copies were taken over."""
+    stack = await Stack().make()
+    await write(stack.snap, 0, NEW[:4096])
+    table = stack.table(f"snapshot {stack.words}\n128 64 linear base 0")
+    stack.snap.load(table)
+
+    def refuses():
+        yield from ()
+        raise StackError("not now")
+
+    table.entries[1].target.preresume = refuses
+    with pytest.raises(StackError, match="not now"):
+        await stack.snap.resume()
+    await write(stack.origin, 8, NEW[:4096])
+    assert await read(stack.snap, 0, SECTORS * 512) == NEW[:4096] + OLD[4096:]
+    await stack.load(stack.snap, f"snapshot {stack.words}")
+    assert await read(stack.snap, 0, SECTORS * 512) == NEW[:4096] + OLD[4096:]
+
+
+async def test_a_snapshot_that_is_resumed_again_goes_on():
+    stack = await Stack().make()
+    await write(stack.snap, 0, NEW[:4096])
+    await stack.snap.suspend()
+    await write(stack.origin, 8, NEW[:4096])
+    await stack.snap.resume()
+    assert await read(stack.snap, 0, SECTORS * 512) == NEW[:4096] + OLD[4096:]
+
+
+async def test_a_snapshot_whose_predecessor_was_removed_before_reads_its_device():
+    stack = await Stack().make()
+    await write(stack.snap, 0, NEW[:4096])
+    heir, table = MappedDevice("heir"), stack.table(f"snapshot {stack.words}")
+    await open_targets(table, heir)
+    heir.load(table)
+    await stack.snap.end()
+    await heir.resume()
+    assert await read(heir, 0, SECTORS * 512) == NEW[:4096] + OLD[4096:]
+
+
 async def test_a_cow_device_in_use_by_another_snapshot_cannot_be_taken():
     stack = await Stack().make()
     thief = MappedDevice("thief")

@@ -1,0 +1,1 @@
+"""What the targets over an origin with snapshots are made of."""
