@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         Word,
         target_of,
     )
-    from fusedm.dm.thin.pool_metadata import PoolMetadata
     from fusedm.dm.turns import Steps
 
 __all__ = [
@@ -57,7 +56,6 @@ __all__ = [
     "MappedDevice",
     "Namer",
     "Params",
-    "PoolMetadata",
     "Quiesce",
     "Remap",
     "Script",
@@ -110,6 +108,5 @@ __getattr__ = door(
             "Action Complete Defer Each Fail Many Params Quiesce Remap "
             "Script Segment Target Transform Wait Word target_of"
         ),
-        "thin.pool_metadata": "PoolMetadata",
     },
 )
