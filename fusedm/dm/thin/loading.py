@@ -101,7 +101,7 @@ class _Loader:
         else:
             yield from self.tree(BITMAPS, root.bitmaps)
             entries = list(self.entries(root.bitmaps))
-            if [key for key, _ in entries] != list(range(count)):
+            if len(entries) != count or any(key >= count for key, _ in entries):
                 raise damaged(root.bitmaps, f"not all of {count} bitmaps of data are there")
             places = [value[0] for _, value in entries]
         for block in places:
