@@ -23,7 +23,7 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/thin/bios.py fusedm/dm/thin/messages.py fusedm/dm/thin/mode.py \
 	fusedm/dm/thin/open_thin.py fusedm/dm/thin/pool.py fusedm/dm/thin/pool_target.py fusedm/dm/thin/requests.py \
 	fusedm/dm/thin/space_map.py fusedm/dm/thin/superblock.py fusedm/dm/thin/tree.py \
-	fusedm/dm/crypt_params.py fusedm/dm/context_target.py \
+	fusedm/dm/arguments.py fusedm/dm/crypt_lines.py fusedm/dm/context_target.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \
 	fusedm/system/name_table.py fusedm/system/device_numbers.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \

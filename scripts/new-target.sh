@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes a new device-mapper target, its doc and its test, to start from: a linear without crypto;
-# and its grammar, if the checker of tables has none.
+# and the grammar of its lines, if there is none.
 # Usage: scripts/new-target.sh NAME, as in `make new-target NAME=mirror`.
 set -euo pipefail
 
@@ -30,7 +30,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import Action, Params, Segment, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import Action, Segment, Target, Word
 
 
 def examples() -> list[str]:
@@ -45,14 +46,13 @@ class $class(Target):
     name = "$name"
     version = (1, 0, 0)
     passes_crypto = False
-    usage = "dev offset"
 
     sector_count: int
     segment: Segment
 
     @classmethod
-    def parse(cls, params: Params) -> "$class":
-        return cls(params.sector_count, params.segment(params.sector_count))
+    def make(cls, line: Arguments) -> "$class":
+        return cls(line.sector_count, line.segment())
 
     def params(self) -> list[Word]:
         return self.segment.params()

@@ -5,7 +5,8 @@ import click
 from fusedm.block import KeyType
 from fusedm.cli.listing import columns
 from fusedm.crypto import ENGINE_PROFILES, EngineProfile, engine_profile
-from fusedm.dm import target_class, target_doc, target_names
+from fusedm.dm import target_doc, target_names
+from fusedm.tables import all_grammars
 
 
 @click.command()
@@ -18,7 +19,7 @@ def targets(name: str | None) -> None:
     if name is not None:
         click.echo(target_doc(name), nl=False)
         return
-    click.echo(columns([(kind, target_class(kind).usage) for kind in target_names()]))
+    click.echo(columns([(kind, all_grammars()[kind].usage) for kind in target_names()]))
 
 
 @click.command()

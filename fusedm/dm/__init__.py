@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fusedm import door
 
 if TYPE_CHECKING:
+    from fusedm.dm.arguments import Arguments, Lookup
     from fusedm.dm.key_rings import announced_keys
     from fusedm.dm.lifecycle import keys_of_targets, on_trial, open_targets
     from fusedm.dm.mapped_device import MappedDevice
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from fusedm.dm.signal import Signal
     from fusedm.dm.stacking import all_below, stack_capabilities, stack_limits
     from fusedm.dm.table import (
-        Lookup,
         Namer,
         Table,
         TableEntry,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         Each,
         Fail,
         Many,
-        Params,
         Quiesce,
         Remap,
         Script,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "Arguments",
     "Complete",
     "Defer",
     "Each",
@@ -55,7 +55,6 @@ __all__ = [
     "Many",
     "MappedDevice",
     "Namer",
-    "Params",
     "Quiesce",
     "Remap",
     "Script",
@@ -92,6 +91,7 @@ __all__ = [
 __getattr__ = door(
     __name__,
     {
+        "arguments": "Arguments Lookup",
         "key_rings": "announced_keys",
         "lifecycle": "on_trial keys_of_targets open_targets",
         "mapped_device": "MappedDevice",
@@ -101,11 +101,11 @@ __getattr__ = door(
         "turns": "Steps",
         "stacking": "all_below stack_capabilities stack_limits",
         "table": (
-            "Lookup Namer Table TableEntry check_table format_status "
+            "Namer Table TableEntry check_table format_status "
             "format_table name_of parse_table status_lines table_lines"
         ),
         "target": (
-            "Action Complete Defer Each Fail Many Params Quiesce Remap "
+            "Action Complete Defer Each Fail Many Quiesce Remap "
             "Script Segment Target Transform Wait Word target_of"
         ),
     },

@@ -1,7 +1,7 @@
 """What inlinecrypt and default-key share: bios go down with a context of the target's own."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -10,15 +10,19 @@ from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import Status
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.crypto import evict_key, start_using_key
-from fusedm.dm.crypt_params import (
-    CryptArguments,
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.crypt_lines import (
     TargetKey,
-    format_arguments,
-    format_options,
+    format_line,
+    key_of,
     make_context_key,
+    options_of,
     refuse_message,
 )
-from fusedm.dm.target import Action, Fail, Params, Segment, Steady, Target, Word
+from fusedm.dm.target import Action, Fail, Segment, Steady, Target, Word
+
+#: The mode of each cipher.
+MODES = {"aes-xts-plain64": "AES-256-XTS", "xchacha12,aes-adiantum-plain64": "Adiantum"}
 
 
 @dataclass
@@ -36,36 +40,32 @@ class ContextTarget(Target):
     key: TargetKey
     iv_offset: int
     segment: Segment
-    options: Mapping[str, str]
+    options: tuple[str, ...]
     crypto_key: CryptoKey = field(compare=False)
 
     def __post_init__(self) -> None:
         self.takes_discards = "allow_discards" in self.options
 
     @classmethod
-    def make(cls, params: Params, arguments: CryptArguments, mode: str, kind: KeyType) -> Self:
-        """A target of a line that has been read.
+    def make(cls, line: Arguments) -> Self:
+        key = key_of(line)
+        cipher, kind = line.text("cipher"), cls.key_type(line)
+        options = options_of(line, cls.option_names)
+        crypto_key = make_context_key(line, key, MODES[cipher], kind)
+        offset = line.number("iv_offset")
+        return cls(line.sector_count, cipher, key, offset, line.segment(), options, crypto_key)
 
-        Raises: TableError for a key that cannot be.
-        """
-        key = make_context_key(params, arguments, mode, kind)
-        return cls(
-            params.sector_count,
-            arguments.cipher,
-            arguments.key,
-            arguments.iv_offset,
-            arguments.segment,
-            arguments.options,
-            key,
-        )
+    @classmethod
+    @abstractmethod
+    def key_type(cls, line: Arguments) -> KeyType:
+        """Whether the key of a line is wrapped."""
 
     def key_params(self) -> list[Word]:
         return self.words_with(self.key.word())
 
     def words_with(self, key: str) -> list[Word]:
         """The arguments with this in the place of the key."""
-        options = format_options(self.options, self.option_names)
-        return format_arguments(self.cipher, key, self.iv_offset, self.segment, options)
+        return format_line(self.cipher, key, self.iv_offset, self.segment, self.options)
 
     def devices(self) -> Iterable[Segment]:
         return [self.segment]

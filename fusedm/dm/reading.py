@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
+from fusedm.dm.arguments import KeyRing, Lookup
 from fusedm.dm.key_rings import read_keys, wipe_keys
-from fusedm.dm.table import Lookup, Table, key_references, parse_table
-from fusedm.dm.target import KeyRing
+from fusedm.dm.table import Table, key_references, make_table
+from fusedm.tables import read_lines
 
 
 def read_table(
@@ -18,8 +19,9 @@ def read_table(
 
     Raises: TableError.
     """
-    ring = read_keys(key_references(text))
+    lines = read_lines(text, limits=is_checked)
+    ring = read_keys(key_references(lines))
     try:
-        return parse_table(text, lookup, clock, is_checked, ring)
+        return make_table(lines, lookup, clock, is_checked, ring)
     finally:
         wipe_keys(ring)

@@ -4,9 +4,8 @@ A line is `start length type arguments`, in sectors; blank lines and lines that 
 nothing; a backslash takes the next character literally, so an argument may hold a blank.
 """
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,22 +13,14 @@ from fusedm.block import BlockDevice, CryptoCounts, Limits
 from fusedm.block.device_mapper import TargetLine
 from fusedm.block.errors import StackError, TableError
 from fusedm.block.limits import stack_all
-from fusedm.block.units import MAX_SECTORS, SECTOR_SHIFT
+from fusedm.block.units import SECTOR_SHIFT
+from fusedm.dm.arguments import NO_KEYS, Arguments, KeyRing, Lookup
 from fusedm.dm.registry import target_class
-from fusedm.dm.target import NO_KEYS, KeyRing, Params, Target, Word, whole_number
+from fusedm.dm.target import Target, Word
+from fusedm.tables import Reader, escaped, read_lines
 
 if TYPE_CHECKING:
     from fusedm.dm.background import Background
-
-#: A table is parsed in one go while nothing else runs, at some 50 microseconds a line, and has
-#: to fit into one control message; LVM's largest tables have a few thousand lines.
-MAX_TABLE_TARGETS = 1 << 14
-
-_WORD = re.compile(r"(?:\\.|\S)+")
-_ESCAPED = re.compile(r"\\(.)")
-_TO_ESCAPE = re.compile(r"[\\\s]")
-
-Lookup = Callable[[str], BlockDevice]
 
 #: What a device is called in a text.
 Namer = Callable[[BlockDevice], str]
@@ -108,12 +99,24 @@ def parse_table(
     Units:  clock in seconds from any start.
     Raises: TableError with the line; a failed lookup's errno is kept.
     """
+    return make_table(read_lines(text, limits=is_checked), lookup, clock, is_checked, ring)
+
+
+def make_table(
+    lines: Iterable[Reader],
+    lookup: Lookup,
+    clock: Callable[[], float],
+    is_checked: bool = True,
+    ring: KeyRing = NO_KEYS,
+) -> Table:
+    """The same of lines that have been read.
+
+    Raises: TableError.
+    """
     entries: list[TableEntry] = []
     try:
-        for line, words in _lines(text):
-            if len(entries) == MAX_TABLE_TARGETS:
-                raise TableError(line, "", f"a table has at most {MAX_TABLE_TARGETS} targets")
-            entries.append(_parse_line(line, words, entries, lookup, clock, ring))
+        for line in lines:
+            entries.append(_make_entry(line, lookup, clock, ring))
         if not entries:
             raise TableError(0, "", "is empty: at least one line `start length type arguments`")
         table = Table(entries)
@@ -126,60 +129,22 @@ def parse_table(
     return table
 
 
-def key_references(text: str) -> list[str]:
-    """The words of a table that name keys of a keyring: the second arguments that look so."""
-    seconds = (words[4] for _, words in _lines(text) if len(words) > 4)
-    return [word for word in seconds if word.startswith(":")]
+def key_references(lines: Iterable[Reader]) -> list[str]:
+    """The words of lines that have been read that name keys of a keyring."""
+    keys = (field.word.text for line in lines for field in line.fields if field.is_secret)
+    return [word for word in keys if word.startswith(":")]
 
 
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        words = _WORD.findall(line)
-        if words and not words[0].startswith("#"):
-            yield number, [_ESCAPED.sub(r"\1", word) for word in words]
-
-
-def _parse_line(
-    line: int,
-    words: list[str],
-    before: list[TableEntry],
-    lookup: Lookup,
-    clock: Callable[[], float],
-    ring: KeyRing,
+def _make_entry(
+    line: Reader, lookup: Lookup, clock: Callable[[], float], ring: KeyRing
 ) -> TableEntry:
-    if len(words) < 3:
-        raise TableError(line, "", f"{' '.join(words)!r} is not `start length type arguments`")
-    start = _number(line, "start", words[0])
-    length = _number(line, "length", words[1])
-    _check_place(line, start, length, before)
+    number = line.line.number
     try:
-        kind = target_class(words[2])
+        kind = target_class(line.target)
     except StackError as error:
-        raise TableError(line, "", str(error)) from None
-    params = Params(kind.name, kind.usage, words[3:], length, lookup, clock, line, ring)
-    target = kind.parse(params)
-    params.finish()
-    return TableEntry(start, length, target, line=line)
-
-
-def _number(line: int, name: str, word: str) -> int:
-    number = whole_number(word)
-    if number is None:
-        raise TableError(line, "", f"{name}: {word!r} is not a number")
-    return number
-
-
-def _check_place(line: int, start: int, length: int, before: list[TableEntry]) -> None:
-    if not before and start:
-        raise TableError(line, "", f"start {start}: the first target must start at 0")
-    end = before[-1].end_sector if before else 0
-    if start != end:
-        what = "gap" if start > end else "overlap"
-        raise TableError(line, "", f"{what}: starts at {start}, the target before ends at {end}")
-    if not length:
-        raise TableError(line, "", "length 0: a target has at least 1 sector")
-    if start + length > MAX_SECTORS:
-        raise TableError(line, "", f"{start} + {length} sectors ends past {MAX_SECTORS} sectors")
+        raise TableError(number, "", str(error)) from None
+    target = kind.make(Arguments(line, lookup, clock, ring))
+    return TableEntry(line.start_sector, line.sector_count, target, line=number)
 
 
 def check_table(table: Table) -> None:
@@ -188,14 +153,15 @@ def check_table(table: Table) -> None:
     Raises: TableError. The kernel lets a device of size 0 pass; here it is too small as any other.
     Source: device_area_is_invalid and validate_hardware_logical_block_alignment in dm-table.c.
     """
-    for entry in table.entries:
-        _check_entry(entry)
-    block = stack_all(target_limits(entry.target) for entry in table.entries).logical_block_size
+    limits = [target_limits(entry.target) for entry in table.entries]
+    for entry, own in zip(table.entries, limits, strict=True):
+        _check_entry(entry, own.logical_block_size)
+    block = stack_all(limits).logical_block_size
     if table.sector_count % (block >> SECTOR_SHIFT):
         raise TableError(0, "", _not_aligned("length", table.sector_count, block))
 
 
-def _check_entry(entry: TableEntry) -> None:
+def _check_entry(entry: TableEntry, block: int) -> None:
     target = entry.target
     segments = list(target.devices())
     for segment in segments:
@@ -207,7 +173,6 @@ def _check_entry(entry: TableEntry) -> None:
                 f"{segment.start_sector} + {segment.sector_count} sectors ends past "
                 f"{segment.device.name} ({size} sectors)",
             )
-    block = target_limits(target).logical_block_size
     aligned = [("start", entry.start_sector), ("length", entry.sector_count)]
     aligned += [(f"offset into {part.device.name}", part.start_sector) for part in segments]
     if target.max_io_sectors is not None:
@@ -282,5 +247,4 @@ def _lines_of(
 
 
 def _word(word: Word, namer: Namer) -> str:
-    text = word if isinstance(word, str) else namer(word)
-    return _TO_ESCAPE.sub(r"\\\g<0>", text)
+    return escaped(word if isinstance(word, str) else namer(word))

@@ -7,20 +7,16 @@ to map a bio and answers with an action. Time is an action too (Defer), and so i
 life (life.py), and in the background.
 """
 
-import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from fusedm.block import Bio, BlockDevice, CryptoKey, Generation, Limits, Op
 from fusedm.block.errors import (
     BlockIOError,
-    CryptoError,
-    FusedmError,
     StackError,
     Status,
-    TableError,
 )
 from fusedm.block.plan import SectorCipher
 from fusedm.block.range_locks import Extent
@@ -28,6 +24,9 @@ from fusedm.block.units import MAX_SECTORS
 from fusedm.block.value import value
 from fusedm.dm.signal import Signal
 from fusedm.dm.turns import Steps, Turns
+
+if TYPE_CHECKING:
+    from fusedm.dm.arguments import Arguments
 
 
 @value
@@ -175,7 +174,7 @@ class Segment:
         return Remap(self.device, bio.remap(self.start_sector + bio.sector))
 
     def params(self) -> list[Word]:
-        """The two arguments Params.segment reads."""
+        """The two arguments, dev and offset."""
         return [self.device, str(self.start_sector)]
 
 
@@ -196,8 +195,6 @@ class Target(Turns, ABC):
     passes_zeroes: ClassVar[bool] = False
     #: Whether it takes DISCARD although some device below may not.
     discards_end_here: ClassVar[bool] = False
-    #: The arguments in words, for messages: "dev offset".
-    usage: ClassVar[str]
 
     #: Length of the target.
     sector_count: int
@@ -208,15 +205,15 @@ class Target(Turns, ABC):
 
     @classmethod
     @abstractmethod
-    def parse(cls, params: "Params") -> Self:
-        """Make a target from its arguments, taken one by one; what is left over is refused.
+    def make(cls, line: "Arguments") -> Self:
+        """Make a target of what the grammar of its lines (fusedm/tables/grammars) has read.
 
-        Raises: TableError naming the argument.
+        Raises: TableError naming the argument, by line.refuse().
         """
 
     @abstractmethod
     def params(self) -> list[Word]:
-        """The arguments as `table` prints them, keys masked; else parse gives an equal target."""
+        """The arguments as `table` prints them, keys masked; else they give an equal target."""
 
     def key_params(self) -> list[Word]:
         """The arguments with keys, for those who ask for them."""
@@ -290,111 +287,3 @@ def target_of(device: BlockDevice, kind: type[K]) -> K | None:
     entries: Sequence[Any] = getattr(getattr(device, "live", None), "entries", ())
     only = entries[0].target if len(entries) == 1 else None
     return only if isinstance(only, kind) else None
-
-
-def whole_number(word: str) -> int | None:
-    """The number a word of decimal digits stands for; None for any other word.
-
-    A number of more than 20 digits, which Python may refuse to convert, is cut to 20: that is more
-    than anything here may be.
-    """
-    if not (word.isascii() and word.isdigit()):
-        return None
-    return int(word.lstrip("0")[:20] or "0")
-
-
-#: What has been read from keyrings, or why it cannot be, by the words that name it.
-KeyRing = Mapping[str, bytearray | CryptoError]
-
-NO_KEYS: KeyRing = {}
-
-
-class Params:
-    """The arguments of one table line, read word by word; each reader names what it reads.
-
-    Raises: every reader raises TableError with the argument's number and name.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        usage: str,
-        words: Sequence[str],
-        sector_count: int,
-        lookup: Callable[[str], BlockDevice],
-        clock: Callable[[], float],
-        line: int = 0,
-        ring: KeyRing = NO_KEYS,
-    ) -> None:
-        self.target = target
-        self.usage = usage
-        self.words = list(words)
-        self.sector_count = sector_count
-        self.clock = clock
-        self.line = line
-        self.ring = ring
-        self._lookup = lookup
-        self._next = 0
-
-    @property
-    def left(self) -> int:
-        """How many words have not been read."""
-        return len(self.words) - self._next
-
-    def error(self, text: str, number: int = errno.EINVAL) -> TableError:
-        """An error about the whole line."""
-        return TableError(self.line, self.target, text, number)
-
-    def argument_error(self, name: str, text: str, number: int = errno.EINVAL) -> TableError:
-        """An error about the argument read last."""
-        return self.error(f"argument {self._next} ({name}): {text}", number)
-
-    def count_error(self) -> TableError:
-        """An error about the number of arguments; usage with brackets is not counted but shown."""
-        wanted = self.usage.split()
-        if not wanted:
-            takes = "no arguments"
-        elif "[" in self.usage:
-            takes = f"the arguments {self.usage}"
-        else:
-            takes = f"{len(wanted)} arguments ({self.usage})"
-        return self.error(f"takes {takes}, {len(self.words)} given")
-
-    def finish(self) -> None:
-        """Refuse what is left over."""
-        if self.left:
-            raise self.count_error()
-
-    def word(self) -> str:
-        """The next word."""
-        if not self.left:
-            raise self.count_error()
-        self._next += 1
-        return self.words[self._next - 1]
-
-    def rest(self) -> list[str]:
-        """All the words left."""
-        words = self.words[self._next :]
-        self._next = len(self.words)
-        return words
-
-    def integer(self, name: str, minimum: int = 0, maximum: int = MAX_SECTORS) -> int:
-        """The next word as a decimal number in minimum..maximum, the whole of it."""
-        number = whole_number(word := self.word())
-        if number is None:
-            raise self.argument_error(name, f"{word!r} is not a number")
-        if not minimum <= number <= maximum:
-            raise self.argument_error(name, f"{word} is not in {minimum}..{maximum}")
-        return number
-
-    def device(self, name: str) -> BlockDevice:
-        """The next word as the name of a device of the stack; a failed lookup keeps its errno."""
-        word = self.word()
-        try:
-            return self._lookup(word)
-        except FusedmError as error:
-            raise self.argument_error(name, str(error), error.errno) from None
-
-    def segment(self, sector_count: int) -> Segment:
-        """The next two words, `dev offset`, as a range of sector_count sectors."""
-        return Segment(self.device("dev"), self.integer("offset"), sector_count)

@@ -5,13 +5,24 @@ from fusedm.tables.devices import devices_named
 from fusedm.tables.explain import explain, told
 from fusedm.tables.finding import Finding, Kernel, Place, Severity, When
 from fusedm.tables.grammar import Grammar, all_grammars
+from fusedm.tables.keys import CRYPT_KEY, read_key_word
+from fusedm.tables.layout import MAX_TABLE_TARGETS, read_lines
+from fusedm.tables.pieces import DEVICE, NO_DEVICE
+from fusedm.tables.reader import Field, Reader
+from fusedm.tables.words import escaped, whole_number
 
 __all__ = [
+    "CRYPT_KEY",
+    "DEVICE",
+    "MAX_TABLE_TARGETS",
+    "NO_DEVICE",
+    "Field",
     "Finding",
     "Grammar",
     "Kernel",
     "LineReport",
     "Place",
+    "Reader",
     "Report",
     "Severity",
     "TableReport",
@@ -19,6 +30,10 @@ __all__ = [
     "all_grammars",
     "check_text",
     "devices_named",
+    "escaped",
     "explain",
+    "read_key_word",
+    "read_lines",
     "told",
+    "whole_number",
 ]

@@ -4,7 +4,6 @@ For each line that is in order, the words with which the kernel's table output r
 and read again: what comes out must be the same, and must be a line that can be loaded.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,11 +11,10 @@ from fusedm.tables.finding import Finding, Kernel, Place, Severity
 from fusedm.tables.forms import DeviceTable, read_forms
 from fusedm.tables.grammar import Grammar, all_grammars
 from fusedm.tables.layout import UNDESCRIBED, check_company, read_place
-from fusedm.tables.masking import masked, squeezed
+from fusedm.tables.lines import Line
+from fusedm.tables.masking import squeezed
 from fusedm.tables.reader import Reader
-from fusedm.tables.words import Line, split_words
-
-_TO_ESCAPE = re.compile(r"[\\\s]")
+from fusedm.tables.words import escaped, split_words
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,9 @@ def _check_round_trip(grammar: Grammar, reader: Reader) -> str:
 
 def _printed_line(grammar: Grammar, reader: Reader, arguments: Sequence[str]) -> tuple[str, Reader]:
     """What the kernel's table output says of a line, keys masked, and that read again."""
-    words = [_TO_ESCAPE.sub(r"\\\g<0>", word) for word in arguments]
     place = f"{reader.start_sector} {reader.sector_count} {reader.target} "
-    text = place + " ".join(words)
-    line = Line(1, masked(text, split_words(text)), split_words(text))
+    text = place + " ".join(map(escaped, arguments))
+    line = Line(1, text, split_words(text))
     again = read_place(line, reader.start_sector)
     again.read_only = reader.read_only
     grammar.read(again)

@@ -1,9 +1,10 @@
 """Which devices a table names, by the grammars of its targets."""
 
 from fusedm.tables.grammar import all_grammars
+from fusedm.tables.lines import Line
 from fusedm.tables.pieces import DEVICE, read_all
 from fusedm.tables.reader import Reader
-from fusedm.tables.words import Line, split_words, whole_number
+from fusedm.tables.words import split_words, whole_number
 
 
 def devices_named(text: str) -> list[str]:
@@ -21,7 +22,7 @@ def _of_line(text: str) -> list[str]:
     if grammar is None or words[0].text.startswith("#"):
         return []
     # What is found fault with is not told: the text need not be masked.
-    reader = Reader(Line(1, text, words), grammar.name, list(words[3:]), grammar.usage)
+    reader = Reader(Line(1, text, words), grammar.name, grammar.usage)
     reader.sector_count = whole_number(words[1].text) or 1
     read_all(grammar.pieces, reader)
     return [str(found.value) for found in reader.fields if found.unit == DEVICE]

@@ -5,6 +5,8 @@ import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 
+from fusedm.block.errors import TableError
+
 
 class Severity(Enum):
     """error: it is refused. warning: it is accepted, and may not be what was meant."""
@@ -51,6 +53,26 @@ TAKES = Kernel(0)
 
 
 @dataclass(frozen=True, slots=True)
+class Fusedm:
+    """What fusedm says where it differs from the kernel on purpose: an errno, or 0: it takes it.
+
+    not_in_strict: in strict mode it does as the kernel.
+    """
+
+    errno: int = 0
+    why: str = ""
+    not_in_strict: bool = False
+
+    def __str__(self) -> str:
+        does = "refuses it" if self.errno else "takes it"
+        return does + (f": {self.why}" if self.why else "")
+
+
+TAKES_IT = Fusedm()
+REFUSES_IT = Fusedm(errno.EINVAL)
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Some columns of a line: source is the line as it may be shown, column counts from 0."""
 
@@ -72,9 +94,9 @@ _BEFORE = 60
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found. fusedm says how fusedm itself differs from the kernel about it, if so:
+    """One thing found. fusedm is how fusedm itself differs from the kernel about it, if it does.
 
-    it begins with "refuses it" or "takes it".
+    argument is the number of the one that is marked, from 1; 0 for the whole line.
     """
 
     severity: Severity
@@ -82,14 +104,21 @@ class Finding:
     target: str
     text: str
     kernel: Kernel
-    fusedm: str = ""
+    fusedm: Fusedm | None = None
+    argument: int = 0
 
-    @property
-    def is_refused_by_fusedm(self) -> bool:
-        """Whether fusedm would not load it, if it has that target."""
-        if self.fusedm:
-            return self.fusedm.startswith("refuses it")
-        return self.severity is Severity.ERROR
+    def errno_of_fusedm(self, strict: bool = False) -> int:
+        """The errno with which fusedm does not load it, if it has that target; 0 if it does."""
+        if self.fusedm is not None and not (strict and self.fusedm.not_in_strict):
+            return self.fusedm.errno
+        refuses = self.severity is Severity.ERROR
+        return (self.kernel.errno or errno.EINVAL) if refuses else 0
+
+    def refusal(self, strict: bool = False) -> TableError:
+        """What fusedm says of it when it is refused."""
+        where = f"argument {self.argument}: " if self.argument else ""
+        number = self.errno_of_fusedm(strict)
+        return TableError(self.place.line, self.target, where + self.text, number)
 
     def show(self, file: str) -> str:
         """The finding as compilers write theirs, the place marked below its line."""
@@ -97,7 +126,7 @@ class Finding:
         target = f"{self.target}: " if self.target else ""
         lines = [f"{where}: {self.severity.value}: {target}{self.text}", *_marked(self.place)]
         lines.append(f"  {self.kernel}")
-        if self.fusedm:
+        if self.fusedm is not None:
             lines.append(f"  fusedm: {self.fusedm}")
         return "\n".join(lines)
 
@@ -116,7 +145,7 @@ class Finding:
                 "when": self.kernel.when.name.lower() if refused else None,
                 "why": self.kernel.why,
             },
-            "fusedm": self.fusedm,
+            "fusedm": str(self.fusedm or ""),
         }
 
 

@@ -13,8 +13,9 @@ from itertools import groupby
 from fusedm.block.errors import StackError
 from fusedm.block.names import check_name
 from fusedm.tables.finding import Finding, Kernel, Place, Severity, When
+from fusedm.tables.lines import Line
 from fusedm.tables.masking import masked
-from fusedm.tables.words import Line, Word, split_words, whole_number
+from fusedm.tables.words import Word, source_lines, split_words, whole_number
 
 #: The kernel's DM_UUID_LEN is 129 with the closing NUL.
 MAX_UUID_BYTES = 128
@@ -39,11 +40,7 @@ class DeviceTable:
 
 def read_forms(text: str, concise: bool, read_only: bool | None) -> list[DeviceTable]:
     """The tables in a text; without concise its form is found out."""
-    lines = [
-        (number, line)
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+    lines = list(source_lines(text))
     if concise or _looks_concise(lines):
         return _Concise(read_only, lines).tables
     tables: dict[str, DeviceTable] = {}
@@ -53,7 +50,7 @@ def read_forms(text: str, concise: bool, read_only: bool | None) -> list[DeviceT
         table = tables.setdefault(name, DeviceTable(name, read_only))
         rest = words[1:] if name else words
         if rest:
-            table.lines.append(Line(number, masked(line, rest), rest))
+            table.lines.append(Line(number, line, rest))
         else:
             table.is_told_empty = True
     return list(tables.values()) or [DeviceTable("", read_only)]
@@ -178,7 +175,7 @@ class _Concise:
                 place, wording = self._place(part), f"{heading}: {text}"
                 table.findings.append(Finding(Severity.ERROR, place, "", wording, kernel))
         lines = [line for part in parts[len(_HEADINGS) :] for line in part.lines()]
-        table.lines = [Line(number, self.shown[number], words) for number, words in lines]
+        table.lines = [Line(number, "", words, self.shown[number]) for number, words in lines]
         if not lines:
             place = self._place(parts[0])
             text = "a device in concise form is name,uuid,minor,flags,table[,table]*"

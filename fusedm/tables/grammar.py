@@ -32,7 +32,8 @@ class Grammar:
     """How the arguments of a target are read, checked and printed.
 
     is_alone: it must be the only target of its table. needs_writing: that table is not read-only.
-    masks_key: dmsetup prints zeros for its key unless it is asked for.
+    masks_key: dmsetup prints zeros for its key unless it is asked for. lookup_errno: what a device
+    that cannot be found is refused with, whatever the reason; 0 is the reason's own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Grammar:
     is_alone: bool = False
     needs_writing: bool = False
     masks_key: bool = False
+    lookup_errno: int = 0
 
     def read(self, line: Reader) -> None:
         """Read a line; what is wrong with it is kept in it."""

@@ -1,10 +1,12 @@
 """The key of a line: hexadecimal digits, - for none, or :size:type:description of a keyring's."""
 
+import errno
 import re
 from dataclasses import dataclass
 
-from fusedm.tables.finding import Kernel
-from fusedm.tables.pieces import TAKES_IT
+from fusedm.block.errors import CryptoError
+from fusedm.tables.finding import REFUSES_IT, TAKES_IT, Fusedm, Kernel
+from fusedm.tables.lines import Line
 from fusedm.tables.reader import Reader
 from fusedm.tables.words import Word, whole_number
 
@@ -80,7 +82,7 @@ class Key:
                 f"{MASKED_TEXT} (dmsetup table --showkeys prints it)",
                 word,
                 Kernel(0, why="it encrypts with a key of zeros, and what it reads is noise"),
-                "refuses it",
+                REFUSES_IT,
             )
         return count // 2
 
@@ -95,24 +97,46 @@ class Key:
             line.error("key: the size in :size:type:description is not a number of bytes", word)
         if parts[2] not in self.key_types:
             wrong = f"is not one of {known}" if known else "is of no use: give the key itself"
-            takes = TAKES_IT if parts[2] == FUSEDM_KEY_TYPE else ""
+            takes = TAKES_IT if parts[2] == FUSEDM_KEY_TYPE else None
             line.error(f"key: the type in :size:type:description {wrong}", word, fusedm=takes)
         elif parts[2] != FUSEDM_KEY_TYPE:
             line.warn(
                 f"key: a {parts[2]} key can be read by the kernel only",
                 word,
-                fusedm="refuses it: ENOKEY, add it as a user key",
+                fusedm=Fusedm(errno.ENOKEY, "ENOKEY, add it as a user key"),
             )
         if any(char.isspace() for char in parts[3]):
             line.error("key: the description in :size:type:description has a blank", word)
         return size or None
 
 
-def no_key_elsewhere(line: Reader) -> None:
-    """A word beside the key must not look like one."""
-    for index, word in enumerate(line.line.words[3:]):
-        if index != 1 and _MISPLACED.search(word.text):
-            line.warn("this word looks like a key", word, fusedm="refuses it: it may be one")
+#: The key of crypt.
+CRYPT_KEY = Key(("user", "logon", "encrypted", "trusted"), 4096, none=True, may_be_odd=True)
+
+
+def read_key_word(key: Key, text: str) -> int:
+    """How many bytes the key has that a word stands for, which is not in a table line.
+
+    Raises: CryptoError.
+    """
+    reader = Reader(Line(0, text, (Word(text, 0, len(text)),)), "", "", first=0)
+    key.read(reader)
+    for found in reader.findings:
+        if found.errno_of_fusedm():
+            raise CryptoError(found.text, found.errno_of_fusedm())
+    return reader.number("key")
+
+
+class OneKey:
+    """A word beside the key must not look like one; said before all else, which follows from it."""
+
+    def read(self, line: Reader) -> bool:
+        """Look at all words, and take none."""
+        for index, word in enumerate(line.arguments):
+            if index != 1 and _MISPLACED.search(word.text):
+                may_be = Fusedm(errno.EINVAL, "it may be one")
+                line.warn("looks like a key, which is argument 2", word, fusedm=may_be)
+        return True
 
 
 def has_digits(line: Reader) -> bool:

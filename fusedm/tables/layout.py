@@ -4,11 +4,12 @@ import difflib
 from collections.abc import Sequence
 
 from fusedm.block.units import MAX_SECTORS
-from fusedm.tables.finding import Kernel, When
+from fusedm.tables.finding import REFUSES_IT, TAKES, Kernel, When
 from fusedm.tables.grammar import Grammar, all_grammars
+from fusedm.tables.lines import Line, table_lines
 from fusedm.tables.pieces import ONLY_WITH_SMALL_BLOCKS, SECTORS_OF_4096
 from fusedm.tables.reader import Reader, human
-from fusedm.tables.words import Line, Word, whole_number
+from fusedm.tables.words import Word, whole_number
 
 #: Targets whose arguments no grammar here describes.
 UNDESCRIBED = ("multipath", "zoned")
@@ -18,6 +19,31 @@ MAX_TABLE_TARGETS = 1 << 14
 
 _GAP = Kernel(why="Gap in table")
 _INVALID_FORMAT = Kernel(when=When.DMSETUP, why="Invalid format on line")
+
+
+def read_lines(text: str, limits: bool = True) -> list[Reader]:
+    """The lines of a table that is to be loaded, each read by the grammar of its target.
+
+    Without limits, what the kernel looks at with them is let pass.
+    Raises: TableError, for the first thing that fusedm refuses.
+    """
+    readers: list[Reader] = []
+    end = 0
+    for line in table_lines(text):
+        reader = read_place(line, end)
+        if len(readers) == MAX_TABLE_TARGETS:
+            _too_many(reader)
+        reader.refuse(limits)
+        grammar = all_grammars().get(reader.target)
+        if grammar is not None:
+            grammar.read(reader)
+            reader.refuse(limits)
+        end = reader.start_sector + reader.sector_count
+        readers.append(reader)
+    check_company(readers, None)
+    for reader in readers:
+        reader.refuse(limits)
+    return readers
 
 
 def read_place(line: Line, end_before: int | None) -> Reader:
@@ -30,9 +56,10 @@ def read_place(line: Line, end_before: int | None) -> Reader:
     grammar = all_grammars().get(target)
     usage = grammar.usage if grammar else ""
     known = target if grammar or target in UNDESCRIBED else ""
-    reader = Reader(line, known, list(words[3:]), usage)
+    reader = Reader(line, known, usage)
     if len(words) < 3:
-        reader.error("is not `start length type arguments`", kernel=_INVALID_FORMAT)
+        text = f"{reader.quote(reader.span(words))} is not `start length type arguments`"
+        reader.error(text, kernel=_INVALID_FORMAT)
         return reader
     start = _number(reader, "start", words[0])
     length = _number(reader, "length", words[1])
@@ -114,11 +141,12 @@ def check_company(readers: Sequence[Reader], read_only: bool | None) -> None:
         if read_only and grammar is not None and grammar.needs_writing:
             reader.error("cannot be in a read-only table", word)
     if len(readers) > MAX_TABLE_TARGETS:
-        readers[MAX_TABLE_TARGETS].error(
-            f"a table of fusedm has at most {MAX_TABLE_TARGETS} targets",
-            kernel=Kernel(0),
-            fusedm="refuses it",
-        )
+        _too_many(readers[MAX_TABLE_TARGETS])
+
+
+def _too_many(reader: Reader) -> None:
+    text = f"a table of fusedm has at most {MAX_TABLE_TARGETS} targets"
+    reader.error(text, kernel=TAKES, fusedm=REFUSES_IT)
 
 
 def _is_alone(target: str, grammar: Grammar | None) -> bool:

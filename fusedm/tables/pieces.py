@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE, is_power_of_two, parse_size
-from fusedm.tables.finding import REFUSES, Kernel, When
+from fusedm.tables.finding import REFUSES, TAKES_IT, Fusedm, Kernel, When
 from fusedm.tables.reader import Reader, human
 from fusedm.tables.words import Word, whole_number
 
@@ -20,9 +20,6 @@ MAX_MAJOR = (1 << 12) - 1
 MAX_MINOR = (1 << 20) - 1
 
 MAX_32_BITS = (1 << 32) - 1
-
-#: What fusedm says where the kernel refuses.
-TAKES_IT = "takes it"
 
 #: What is not a multiple of this is refused on devices with logical blocks of 4096 bytes.
 SECTORS_OF_4096 = 4096 // SECTOR_SIZE
@@ -34,8 +31,8 @@ ONLY_WITH_SMALL_BLOCKS = Kernel(
     + When.LIMITS.value,
 )
 
-#: The unit of a field that is a device.
-DEVICE = "device"
+#: The unit of a field that is a device, and of one that may be and is not.
+DEVICE, NO_DEVICE = "device", "no device"
 
 _DEVICE_NUMBER = re.compile(r"([0-9]+):([0-9]+)")
 
@@ -71,36 +68,41 @@ class Number:
         if word is None:
             return False
         number = whole_number(word.text)
-        quoted = line.quote(word)
-        wrong = self._wrong_with(number, quoted)
-        if wrong:
+        if number is None or not self._is_right(number):
+            quoted = line.quote(word)
             meant = self._meant(word.text, quoted[1:-1])
+            wrong = self._wrong_with(number, quoted)
             line.error(f"{self.name}: {wrong}{meant}", word, self.kernel)
             number = None
         line.add(self.name, word, number, self.unit)
         return True
 
+    def _is_right(self, number: int) -> bool:
+        if self.zero_too and not number:
+            return True
+        return (
+            self.minimum <= number <= self.maximum
+            and not number % self.multiple_of
+            and not (self.power_of_two and not is_power_of_two(number))
+        )
+
     def _wrong_with(self, number: int | None, quoted: str) -> str:
         of = f" of {self.unit}" if self.unit else ""
         if number is None:
             return f"{quoted} is not a number{of}"
-        if self.zero_too and not number:
-            return ""
         if not self.minimum <= number <= self.maximum:
             # Not the number itself: a key with digits only is one, too.
             unit = f" {self.unit}" if self.unit else ""
             return f"{quoted[1:-1]} is not in {self.minimum}..{self.maximum}{unit}"
         if self.power_of_two and not is_power_of_two(number):
             return f"{number} is not a power of two"
-        if number % self.multiple_of:
-            return f"{number} is not a multiple of {self.multiple_of}"
-        return ""
+        return f"{number} is not a multiple of {self.multiple_of}"
 
     def _meant(self, text: str, shown: str) -> str:
         """The number that may have been meant, if it was given in another unit."""
         for size, said in self._sizes(text, shown):
             number, rest = divmod(size, SECTOR_SIZE) if self.unit == "sectors" else (size, 0)
-            if not rest and not self._wrong_with(number, ""):
+            if not rest and self._is_right(number):
                 return f" ({said} {number} {self.unit})"
         return ""
 
@@ -145,12 +147,12 @@ class Device:
                     f"0:0..{MAX_MAJOR}:{MAX_MINOR}",
                     word,
                     Kernel(errno.EOVERFLOW),
-                    "takes it for the name of a device of its stack",
+                    Fusedm(why="for it this is the name of a device of its stack"),
                 )
         is_none = self.none and word.text == "-"
         if word.text == "-" and not is_none:
             line.warn(f"{self.name}: '-' is looked up as the name of a device here", word)
-        line.add(self.name, word, word.text, "" if is_none else DEVICE)
+        line.add(self.name, word, word.text, NO_DEVICE if is_none else DEVICE)
         return True
 
 
@@ -327,7 +329,7 @@ class Group:
             feature = self._feature(word.text)
             if feature is None:
                 known = ", ".join(feature.name for feature in self.features)
-                line.error(f"{line.quote(word)} is not one of its features: {known}", word)
+                line.error(f"{line.quote(word)} is not one of its {self.name}: {known}", word)
                 continue
             if feature.has_value and not word.text.startswith(feature.name):
                 # The kernel compares flags without minding case, but reads these as they are.

@@ -1,14 +1,15 @@
 """A table line while it is read: its words one by one, the fields made of them, what was found."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.tables.finding import REFUSES, TAKES, Finding, Kernel, Place, Severity
-from fusedm.tables.words import Line, Word
+from fusedm.block.value import value
+from fusedm.tables.finding import REFUSES, TAKES, Finding, Fusedm, Kernel, Place, Severity, When
+from fusedm.tables.lines import Line
+from fusedm.tables.words import Word
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Field:
     """An argument that was read: what it is called, its unit, and what it stands for.
 
@@ -24,25 +25,27 @@ class Field:
     is_secret: bool = False
 
 
-@dataclass
 class Reader:
-    """The arguments of one line, in order; what is said of a word quotes it as it may be shown."""
+    """The arguments of one line, in order; what is said of a word quotes it as it may be shown.
 
-    line: Line
-    target: str
-    arguments: list[Word]
-    usage: str
-    start_sector: int = 0
-    sector_count: int = 0
-    read_only: bool | None = None
-    fields: list[Field] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    #: The features of groups, in order, each with the words that the kernel prints of it.
-    features: list[tuple[str, list[str]]] = field(default_factory=list)
+    first: which of its words is the first argument. features: those of groups, in order, each with
+    the words that the kernel prints of it.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, line: Line, target: str, usage: str, first: int = 3) -> None:
+        self.line = line
+        self.target = target
+        self.usage = usage
+        self.first = first
+        self.start_sector = self.sector_count = 0
+        self.read_only: bool | None = None
+        self.arguments = list(line.words[first:])
         self.position = 0
         self.end = len(self.arguments)
+        self.fields: list[Field] = []
+        self.features: list[tuple[str, list[str]]] = []
+        self.findings: list[Finding] = []
+        self._of_name: dict[str, list[Field]] = {}
 
     @property
     def left(self) -> int:
@@ -86,25 +89,31 @@ class Reader:
         text = str(value) if printed is None else printed
         made = Field(name, unit, word, value, text, is_secret)
         self.fields.append(made)
+        self._of_name.setdefault(name, []).append(made)
         return made
 
-    def all(self, name: str) -> list[Field]:
+    def all(self, name: str) -> Sequence[Field]:
         """Every field of a name."""
-        return [found for found in self.fields if found.name == name]
+        return self._of_name.get(name, ())
 
     def get(self, name: str) -> Field | None:
         """The last field of a name, if there is one."""
-        return next((found for found in reversed(self.fields) if found.name == name), None)
+        found = self._of_name.get(name)
+        return found[-1] if found else None
 
     def number(self, name: str, default: int = 0) -> int:
         """The value of a field that is a number."""
         found = self.get(name)
         return found.value if found is not None and isinstance(found.value, int) else default
 
-    def text(self, name: str) -> str:
-        """The value of a field that is a text; empty if there is none."""
+    def text(self, name: str, default: str = "") -> str:
+        """The value of a field that is a text."""
         found = self.get(name)
-        return found.value if found is not None and isinstance(found.value, str) else ""
+        return found.value if found is not None and isinstance(found.value, str) else default
+
+    def has(self, feature: str) -> bool:
+        """Whether a feature is given; one that is written NAME:VALUE is called NAME:."""
+        return any(name == feature for name, _ in self.features)
 
     def quote(self, word: Word) -> str:
         """A word as it may be shown."""
@@ -115,7 +124,7 @@ class Reader:
         text: str,
         at: Word | Field | None = None,
         kernel: Kernel = REFUSES,
-        fusedm: str = "",
+        fusedm: Fusedm | None = None,
     ) -> None:
         """Something is refused; at names the place, else it is the whole line."""
         self._found(Severity.ERROR, text, at, kernel, fusedm)
@@ -125,16 +134,36 @@ class Reader:
         text: str,
         at: Word | Field | None = None,
         kernel: Kernel = TAKES,
-        fusedm: str = "",
+        fusedm: Fusedm | None = None,
     ) -> None:
         """Something is accepted that may not be meant."""
         self._found(Severity.WARNING, text, at, kernel, fusedm)
 
     def _found(
-        self, severity: Severity, text: str, at: Word | Field | None, kernel: Kernel, fusedm: str
+        self,
+        severity: Severity,
+        text: str,
+        at: Word | Field | None,
+        kernel: Kernel,
+        fusedm: Fusedm | None,
     ) -> None:
-        place = self.place(at.word if isinstance(at, Field) else at)
-        self.findings.append(Finding(severity, place, self.target, text, kernel, fusedm))
+        word = at.word if isinstance(at, Field) else at
+        place, number = self.place(word), self.argument_number(word)
+        self.findings.append(Finding(severity, place, self.target, text, kernel, fusedm, number))
+
+    def refuse(self, limits: bool = True) -> None:
+        """Raise the first thing that fusedm refuses; without limits, not what belongs to them.
+
+        Raises: TableError.
+        """
+        for found in self.findings:
+            if found.errno_of_fusedm() and (limits or found.kernel.when is not When.LIMITS):
+                raise found.refusal()
+
+    def argument_number(self, word: Word | None) -> int:
+        """Which argument a word is, or is a part of, from 1; 0 for start, length and type."""
+        before = 0 if word is None else sum(one.end <= word.begin for one in self.line.words)
+        return max(before - self.first + 1, 0)
 
     def place(self, word: Word | None) -> Place:
         """Where a word stands; None stands for all of the line."""

@@ -53,7 +53,7 @@ def refusal(text: str) -> str:
 
 def assert_they_agree(text: str) -> None:
     mine = refusal(text)
-    told = [found.text for found in check_text(text).findings if found.is_refused_by_fusedm]
+    told = [found.text for found in check_text(text).findings if found.errno_of_fusedm()]
     assert bool(mine) == bool(told), f"{text!r}: parser: {mine or 'takes it'}; checker: {told}"
 
 

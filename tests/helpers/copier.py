@@ -8,9 +8,9 @@ from fusedm.block import FLUSH, Bio, BlockDevice, Op, RangeLocks
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.dm import (
     Action,
+    Arguments,
     Many,
     MappedDevice,
-    Params,
     Remap,
     Script,
     Segment,
@@ -30,7 +30,6 @@ class Copier(Target):
     name = "copier"
     version = (1, 0, 0)
     passes_crypto = False
-    usage = "dev dev"
 
     first: BlockDevice
     second: BlockDevice
@@ -40,7 +39,7 @@ class Copier(Target):
     refuses: str = ""
 
     @classmethod
-    def parse(cls, params: Params) -> "Copier":
+    def make(cls, line: Arguments) -> "Copier":
         raise AssertionError("made by hand")
 
     def params(self) -> list[Word]:

@@ -7,14 +7,15 @@ so while one table takes the place of another there is no moment in which it is 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Self
 
 from fusedm.block import BlockDevice
 from fusedm.block.errors import StackError
 from fusedm.block.units import SECTOR_SIZE
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.snapshot.copy import Copy
-from fusedm.dm.snapshot.exception_store import MAX_CHUNK_SECTORS, ExceptionStore, PersistentStore
-from fusedm.dm.target import Params, Segment, Target, Word
+from fusedm.dm.snapshot.exception_store import ExceptionStore, PersistentStore
+from fusedm.dm.target import Segment, Target, Word
 from fusedm.dm.turns import Steps
 
 #: Chunks that may be told of as one: looking at so many takes as long as planning a bio.
@@ -69,8 +70,6 @@ class OnCow(OverOrigin):
     """
 
     discards_end_here = True
-    #: Its third argument.
-    kinds: ClassVar[tuple[str, ...]] = ("P", "PO", "N")
     #: Whether it is to keep what is about to change in the origin.
     keeps_changes = True
 
@@ -91,18 +90,17 @@ class OnCow(OverOrigin):
         self.takes_discards = bool(self.features)
 
     @classmethod
-    def parse(cls, params: Params) -> Self:
-        origin, cow = params.device("origin"), params.device("cow")
+    def make(cls, line: Arguments) -> Self:
+        origin, cow, chunk = line.device("origin"), line.device("cow"), line.number("chunk")
         if origin is cow:
-            raise params.argument_error("cow", f"{cow.name} is the origin as well")
-        kind = params.word().upper()
-        if kind not in cls.kinds:
-            known = "|".join(cls.kinds)
-            raise params.argument_error(known, f"{kind!r} is none of {', '.join(cls.kinds)}")
-        chunk = params.integer("chunk", maximum=MAX_CHUNK_SECTORS)
-        _check_chunk(params, chunk, origin, cow, kind)
-        features = _parse_features(params)
-        return cls(params.sector_count, origin, cow, kind, chunk, features)
+            line.refuse("cow", f"{cow.name} is the origin as well")
+        for device in (origin, cow):
+            block = device.limits.logical_block_size // SECTOR_SIZE
+            if chunk % block:
+                text = f"{chunk} is not a multiple of {block} sectors, the block of {device.name}"
+                line.refuse("chunk", text)
+        features = tuple(filter(line.has, FEATURES))
+        return cls(line.sector_count, origin, cow, line.text("persistent"), chunk, features)
 
     def params(self) -> list[Word]:
         chunk = str(self.copy.chunk_sectors if self.copy.is_open else self.chunk_sectors)
@@ -181,35 +179,3 @@ def alike(chunk: int, told: Callable[[int], object]) -> range:
     while end < first + WINDOW and told(end) == wanted:
         end += 1
     return range(begin, end)
-
-
-def _check_chunk(
-    params: Params, chunk: int, origin: BlockDevice, cow: BlockDevice, kind: str
-) -> None:
-    if chunk & (chunk - 1):
-        raise params.argument_error("chunk", f"{chunk} is not a power of two")
-    if not chunk and kind == "N":
-        raise params.argument_error("chunk", "0 is for what tells its own chunk size: P or PO")
-    for device in (origin, cow):
-        block = device.limits.logical_block_size // SECTOR_SIZE
-        if chunk % block:
-            text = f"{chunk} is not a multiple of {block} sectors, the block of {device.name}"
-            raise params.argument_error("chunk", text)
-
-
-def _parse_features(params: Params) -> tuple[str, ...]:
-    if not params.left:
-        return ()
-    count = params.integer("features", maximum=len(FEATURES))
-    if count != params.left:
-        raise params.error(f"{count} features announced, {params.left} given")
-    given = [params.word().lower() for _ in range(count)]
-    for feature in given:
-        if feature not in FEATURES:
-            known = ", ".join(FEATURES)
-            raise params.error(f"feature {feature!r} is unknown: use {known}")
-        if given.count(feature) > 1:
-            raise params.error(f"feature {feature} is given twice")
-    if given == ["discard_passdown_origin"]:
-        raise params.error("discard_passdown_origin needs discard_zeroes_cow")
-    return tuple(feature for feature in FEATURES if feature in given)

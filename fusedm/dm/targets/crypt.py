@@ -1,39 +1,39 @@
 """crypt: encrypt everything on its way to another device.  See crypt.md."""
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fusedm.block import Bio, Limits
-from fusedm.block.errors import CryptoError, StackError, Status, TableError
+from fusedm.block.errors import CryptoError, StackError, Status
 from fusedm.block.plan import SectorCipher
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.crypto import CipherSpec, make_sector_cipher, parse_cipher_spec
-from fusedm.dm.crypt_params import (
-    USAGE,
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.crypt_lines import (
     TargetKey,
-    format_arguments,
-    format_options,
-    key_word_size,
-    parse_arguments,
-    parse_key_of_crypt,
+    format_line,
+    key_of,
+    make_key,
+    options_of,
     refuse_message,
 )
 from fusedm.dm.key_rings import read_keys, wipe_keys
-from fusedm.dm.target import ALWAYS, Action, Fail, Params, Segment, Steady, Target, Transform, Word
+from fusedm.dm.target import ALWAYS, Action, Fail, Segment, Steady, Target, Transform, Word
 from fusedm.dm.turns import Steps
+from fusedm.tables import CRYPT_KEY, read_key_word
 
 #: In the order `table` prints them. All but the first and the last two are hints about threads.
-FLAGS = (
+OPTIONS = (
     "allow_discards",
     "same_cpu_crypt",
     "high_priority",
     "submit_from_crypt_cpus",
     "no_read_workqueue",
     "no_write_workqueue",
+    "sector_size:",
+    "iv_large_sectors",
 )
-OPTIONS = (*FLAGS, "sector_size", "iv_large_sectors")
-_AUTHENTICATED = ("integrity", "integrity_key_size")
 
 
 def examples() -> list[str]:
@@ -57,7 +57,6 @@ class Crypt(Target):
     name = "crypt"
     version = (1, 29, 0)
     passes_crypto = False
-    usage = USAGE
 
     sector_count: int
     cipher: str
@@ -65,38 +64,32 @@ class Crypt(Target):
     key: TargetKey
     iv_offset: int
     segment: Segment
-    options: Mapping[str, str]
+    options: tuple[str, ...]
+    sector_size: int
     _ready: SectorCipher | None = field(compare=False, repr=False, default=None)
     _is_suspended: bool = field(compare=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         self.takes_discards = self._keeps_zeros = "allow_discards" in self.options
-        self.sector_size = int(self.options.get("sector_size", SECTOR_SIZE))
         self._ready = self._make(self.key)
 
     @classmethod
-    def parse(cls, params: Params) -> "Crypt":
-        flags, valued = (*FLAGS, "iv_large_sectors"), ("sector_size", *_AUTHENTICATED)
-        arguments = parse_arguments(params, flags, valued, parse_key_of_crypt)
-        for name in _AUTHENTICATED:
-            if name in arguments.options:
-                raise params.error(f"{name}: authenticated encryption is not known here")
-        try:
-            spec = parse_cipher_spec(arguments.cipher)
-        except CryptoError as error:
-            raise _argument_error(params, 1, "cipher", error) from None
+    def make(cls, line: Arguments) -> "Crypt":
+        key, options = key_of(line), options_of(line, OPTIONS)
         try:
             return cls(
-                params.sector_count,
-                arguments.cipher,
-                spec,
-                arguments.key,
-                arguments.iv_offset,
-                arguments.segment,
-                arguments.options,
+                line.sector_count,
+                line.text("cipher"),
+                parse_cipher_spec(line.text("cipher")),
+                key,
+                line.number("iv_offset"),
+                line.segment(),
+                options,
+                line.number("sector_size", SECTOR_SIZE),
             )
         except CryptoError as error:
-            raise _argument_error(params, 2, "key", error) from None
+            key.wipe()
+            line.refuse("key", str(error), error.errno)
 
     def params(self) -> list[Word]:
         return self._words(self.key.masked_word())
@@ -151,8 +144,7 @@ class Crypt(Target):
         self._wipe()
 
     def _words(self, key: str) -> list[Word]:
-        options = format_options(self.options, OPTIONS)
-        return format_arguments(self.cipher, key, self.iv_offset, self.segment, options)
+        return format_line(self.cipher, key, self.iv_offset, self.segment, self.options)
 
     def _make(self, key: TargetKey) -> SectorCipher:
         return make_sector_cipher(
@@ -168,13 +160,16 @@ class Crypt(Target):
             raise StackError(f"{self.name}: the device must be suspended to change its key")
 
     def _set_key(self, word: str) -> None:
-        given, wanted = key_word_size(word), len(self.key.raw)
+        try:
+            given, wanted = read_key_word(CRYPT_KEY, word), len(self.key.raw)
+        except CryptoError as error:
+            raise StackError(f"{self.name}: {error}", error.errno) from None
         if given != wanted:
             text = f"{given} bytes of key given, the key of the table has {wanted}"
             raise StackError(f"{self.name}: {text}")
-        ring = read_keys([word])
+        ring = read_keys([word] if word.startswith(":") else [])
         try:
-            key = parse_key_of_crypt(word, ring)
+            key = make_key(word, ring)
             self._ready = self._make(key)
         except CryptoError as error:
             raise StackError(f"{self.name}: key: {error}", error.errno) from None
@@ -186,7 +181,3 @@ class Crypt(Target):
     def _wipe(self) -> None:
         self._ready = None
         self.key.wipe()
-
-
-def _argument_error(params: Params, number: int, name: str, error: CryptoError) -> TableError:
-    return params.error(f"argument {number} ({name}): {error}", error.errno)

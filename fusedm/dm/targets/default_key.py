@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio
 from fusedm.block.crypt_ctx import KeyType
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.context_target import ContextTarget
-from fusedm.dm.crypt_params import USAGE, parse_arguments
-from fusedm.dm.target import Action, Params, Word
-
-#: The mode of each cipher.
-CIPHERS = {"aes-xts-plain64": "AES-256-XTS", "xchacha12,aes-adiantum-plain64": "Adiantum"}
+from fusedm.dm.target import Action, Word
 
 
 def examples() -> list[str]:
@@ -29,19 +26,11 @@ class DefaultKey(ContextTarget):
     name = "default-key"
     version = (2, 1, 0)
     passes_crypto = True
-    usage = USAGE
-    option_names = ("allow_discards", "sector_size", "iv_large_sectors", "wrappedkey_v0")
+    option_names = ("allow_discards", "sector_size:", "iv_large_sectors", "wrappedkey_v0")
 
     @classmethod
-    def parse(cls, params: Params) -> "DefaultKey":
-        flags = ("allow_discards", "iv_large_sectors", "wrappedkey_v0")
-        arguments = parse_arguments(params, flags, ("sector_size",))
-        mode = CIPHERS.get(arguments.cipher)
-        if mode is None:
-            text = f"{arguments.cipher!r} is unknown: use {' or '.join(CIPHERS)}"
-            raise params.error(f"argument 1 (cipher): {text}")
-        kind = KeyType.HW_WRAPPED if "wrappedkey_v0" in arguments.options else KeyType.RAW
-        return cls.make(params, arguments, mode, kind)
+    def key_type(cls, line: Arguments) -> KeyType:
+        return KeyType.HW_WRAPPED if line.has("wrappedkey_v0") else KeyType.RAW
 
     def params(self) -> list[Word]:
         return self.words_with("-")

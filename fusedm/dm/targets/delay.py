@@ -5,20 +5,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fusedm.block import Bio, Op
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.target import (
     ALWAYS,
     Action,
     Defer,
     Many,
-    Params,
     Segment,
     Steady,
     Target,
     Word,
 )
-
-#: Milliseconds are 32 bits in the kernel: 49 days.
-MAX_DELAY_MS = (1 << 32) - 1
 
 #: Which of the three ways an operation takes; a DISCARD is a write.
 _WAY = {Op.READ: 0, Op.WRITE: 1, Op.DISCARD: 1, Op.FLUSH: 2}
@@ -36,7 +33,6 @@ class Delay(Target):
     name = "delay"
     version = (1, 5, 0)
     passes_crypto = False
-    usage = "dev offset ms [dev offset ms [dev offset ms]]"
 
     sector_count: int
     ways: tuple[tuple[Segment, int], ...]
@@ -47,14 +43,9 @@ class Delay(Target):
         self.notes = [partial(self._count, way) for way in range(3)]
 
     @classmethod
-    def parse(cls, params: Params) -> "Delay":
-        if params.left not in (3, 6, 9):
-            raise params.count_error()
-        ways = []
-        while params.left:
-            segment = params.segment(params.sector_count)
-            ways.append((segment, params.integer("ms", maximum=MAX_DELAY_MS)))
-        return cls(params.sector_count, tuple(ways))
+    def make(cls, line: Arguments) -> "Delay":
+        ways = zip(line.segments(), line.numbers("ms"), strict=True)
+        return cls(line.sector_count, tuple(ways))
 
     def params(self) -> list[Word]:
         return [word for segment, ms in self.ways for word in (*segment.params(), str(ms))]

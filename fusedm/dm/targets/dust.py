@@ -6,22 +6,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fusedm.block import Bio, Op
-from fusedm.block.errors import BlockIOError, StackError, Status, TableError
-from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE, is_power_of_two
+from fusedm.block.errors import BlockIOError, StackError, Status
+from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.target import (
     ALWAYS,
     Action,
     Fail,
-    Params,
     Segment,
     Steady,
     Target,
     Word,
-    whole_number,
 )
-
-#: The kernel's limit on a block: 1 GiB.
-MAX_BLOCK_SECTORS = 1 << 21
+from fusedm.tables import whole_number
 
 #: How often writing to a bad block may be told to fail.
 MAX_FAILS = 255
@@ -50,7 +47,6 @@ class Dust(Target):
     name = "dust"
     version = (1, 0, 0)
     passes_crypto = False
-    usage = "dev offset blksz"
 
     sector_count: int
     segment: Segment
@@ -63,17 +59,8 @@ class Dust(Target):
     in_order: list[int] | None = field(default=None, compare=False)
 
     @classmethod
-    def parse(cls, params: Params) -> "Dust":
-        try:
-            segment = params.segment(params.sector_count)
-        except TableError as error:
-            # As in the kernel, which device it is that is missing makes no difference.
-            raise TableError(error.line, error.target, error.text) from None
-        most = min(params.sector_count, MAX_BLOCK_SECTORS) * SECTOR_SIZE
-        size = params.integer("blksz", minimum=SECTOR_SIZE, maximum=most)
-        if not is_power_of_two(size):
-            raise params.argument_error("blksz", f"{size} is not a power of two")
-        return cls(params.sector_count, segment, size // SECTOR_SIZE)
+    def make(cls, line: Arguments) -> "Dust":
+        return cls(line.sector_count, line.segment(), line.number("blksz") // SECTOR_SIZE)
 
     def __post_init__(self) -> None:
         self.max_io_sectors = self.block_sectors

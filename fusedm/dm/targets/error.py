@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import Status
-from fusedm.dm.target import ALWAYS, Action, Complete, Fail, Params, Segment, Steady, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import ALWAYS, Action, Complete, Fail, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -21,18 +22,16 @@ class Error(Target):
     version = (1, 7, 0)
     passes_crypto = False
     discards_end_here = True
-    usage = "[dev offset]"
 
     sector_count: int
     words: list[Word]
     segments: list[Segment]
 
     @classmethod
-    def parse(cls, params: Params) -> "Error":
-        if params.left != 2:
-            return cls(params.sector_count, [*params.rest()], [])
-        segment = params.segment(params.sector_count)
-        return cls(params.sector_count, segment.params(), [segment])
+    def make(cls, line: Arguments) -> "Error":
+        segments = line.segments()
+        words = [word for segment in segments for word in segment.params()]
+        return cls(line.sector_count, words or [*line.texts("word")], segments)
 
     def params(self) -> list[Word]:
         return self.words

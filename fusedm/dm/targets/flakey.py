@@ -7,41 +7,24 @@ from random import Random
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, Status
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.target import (
     ALWAYS,
     NEVER,
     Action,
     Complete,
     Fail,
-    Params,
     Segment,
     Steady,
     Target,
     Word,
 )
 
-#: How many words follow each feature, in the order `table` prints them.
-FEATURES = {
-    "error_reads": 0,
-    "drop_writes": 0,
-    "error_writes": 0,
-    "corrupt_bio_byte": 4,
-    "random_read_corrupt": 1,
-    "random_write_corrupt": 1,
-}
+#: What has no numbers.
+_PLAIN = ("error_reads", "drop_writes", "error_writes")
 
-#: What would be left without anything to do, by what damages reads and writes.
-_EXCLUDE = {
-    "drop_writes": ("error_writes", "corrupt_bio_byte w", "random_write_corrupt"),
-    "error_writes": ("corrupt_bio_byte w", "random_write_corrupt"),
-    "error_reads": ("corrupt_bio_byte r", "random_read_corrupt"),
-}
-
-#: The kernel's limit on words of features, so that its longer lines fail by name, not by count.
-MAX_FEATURE_WORDS = 11
-
-#: Numbers are 32 bits in the kernel; as seconds that is 136 years.
-_MOST = (1 << 32) - 1
+#: In the order `table` prints them.
+FEATURES = (*_PLAIN, "corrupt_bio_byte", "random_read_corrupt", "random_write_corrupt")
 
 #: A chance is so many in this many.
 CHANCES = 10**9
@@ -72,7 +55,6 @@ class Flakey(Target):
     name = "flakey"
     version = (1, 5, 0)
     passes_crypto = True
-    usage = "dev offset up down [n feature...]"
 
     sector_count: int
     segment: Segment
@@ -85,14 +67,9 @@ class Flakey(Target):
     ended: int = field(default=0, compare=False)
 
     @classmethod
-    def parse(cls, params: Params) -> "Flakey":
-        segment = params.segment(params.sector_count)
-        up = params.integer("up", maximum=_MOST)
-        down = params.integer("down", maximum=_MOST)
-        if not 0 < up + down <= _MOST:
-            raise params.error(f"up {up} + down {down} is not in 1..{_MOST}")
-        features = _parse_features(params) or {"error_reads": (), "error_writes": ()}
-        return cls(params.sector_count, segment, up, down, features, params.clock, params.clock())
+    def make(cls, line: Arguments) -> "Flakey":
+        up, down, clock = line.number("up"), line.number("down"), line.clock
+        return cls(line.sector_count, line.segment(), up, down, _features(line), clock, clock())
 
     def params(self) -> list[Word]:
         words = []
@@ -169,42 +146,13 @@ class Flakey(Target):
         return damage
 
 
-def _parse_features(params: Params) -> dict[str, tuple[int, ...]]:
-    """The features that are on; those that exclude each other are refused."""
-    features: dict[str, tuple[int, ...]] = {}
-    count = params.integer("features", maximum=MAX_FEATURE_WORDS) if params.left else 0
-    if count != params.left:
-        raise params.error(f"{count} words of features announced, {params.left} given")
-    while params.left:
-        feature = params.word().lower()
-        if feature not in FEATURES:
-            known = ", ".join(FEATURES)
-            raise params.argument_error("feature", f"{feature!r} is unknown: use {known}")
-        if feature in features:
-            raise params.argument_error("feature", f"{feature} is given twice")
-        if params.left < FEATURES[feature]:
-            text = f"{feature} takes {FEATURES[feature]} more words, {params.left} given"
-            raise params.argument_error("feature", text)
-        values = _parse_values(params, feature)
-        if values != (0,):  # A chance of 0 is none: without more, errors are the default.
-            features[feature] = values
-    names = set(features)
-    if "corrupt_bio_byte" in features:
-        names.add(f"corrupt_bio_byte {'rw'[features['corrupt_bio_byte'][1]]}")
-    for first, others in _EXCLUDE.items():
-        for second in others:
-            if {first, second} <= names:
-                raise params.error(f"{first} and {second} exclude each other")
-    return features
-
-
-def _parse_values(params: Params, feature: str) -> tuple[int, ...]:
-    if feature != "corrupt_bio_byte":
-        return tuple(params.integer("chance", maximum=CHANCES) for _ in range(FEATURES[feature]))
-    byte = params.integer("byte", minimum=1, maximum=_MOST)
-    direction = params.word().lower()
-    if direction not in ("r", "w"):
-        raise params.argument_error("direction", f"{direction!r} is not r or w")
-    value = params.integer("value", maximum=255)
-    flags = params.integer("flags", maximum=_MOST)
-    return byte, "rw".index(direction), value, flags
+def _features(line: Arguments) -> dict[str, tuple[int, ...]]:
+    """The features that do anything, with their numbers; without any, errors are the default."""
+    features: dict[str, tuple[int, ...]] = {name: () for name in _PLAIN if line.has(name)}
+    if line.has("corrupt_bio_byte"):
+        byte, value, flags = (line.number(name) for name in ("byte", "value", "flags"))
+        features["corrupt_bio_byte"] = byte, "rw".index(line.text("direction")), value, flags
+    for name in ("random_read_corrupt", "random_write_corrupt"):
+        if line.number(name):
+            features[name] = (line.number(name),)
+    return features or {"error_reads": (), "error_writes": ()}

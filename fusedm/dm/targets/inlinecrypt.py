@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from fusedm.block import Bio
 from fusedm.block.crypt_ctx import KeyType
 from fusedm.block.errors import Status
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.context_target import ContextTarget
-from fusedm.dm.crypt_params import USAGE, parse_arguments
-from fusedm.dm.target import Action, Fail, Params, Word
-
-CIPHER = "aes-xts-plain64"
+from fusedm.dm.target import Action, Fail, Word
 
 
 def examples() -> list[str]:
@@ -28,20 +26,11 @@ class Inlinecrypt(ContextTarget):
     name = "inlinecrypt"
     version = (1, 0, 0)
     passes_crypto = False
-    usage = USAGE
-    option_names = ("keytype", "allow_discards", "sector_size", "iv_large_sectors")
+    option_names = ("keytype:", "allow_discards", "sector_size:", "iv_large_sectors")
 
     @classmethod
-    def parse(cls, params: Params) -> "Inlinecrypt":
-        flags, valued = ("allow_discards", "iv_large_sectors"), ("keytype", "sector_size")
-        arguments = parse_arguments(params, flags, valued)
-        if arguments.cipher != CIPHER:
-            raise params.error(f"argument 1 (cipher): {arguments.cipher!r} is not {CIPHER}")
-        known = [kind.value for kind in KeyType]
-        kind = arguments.options.get("keytype", KeyType.RAW.value)
-        if kind not in known:
-            raise params.error(f"keytype:{kind} is unknown: use {' or '.join(known)}")
-        return cls.make(params, arguments, "AES-256-XTS", KeyType(kind))
+    def key_type(cls, line: Arguments) -> KeyType:
+        return KeyType(line.text("keytype", KeyType.RAW.value))
 
     def params(self) -> list[Word]:
         return self.words_with(self.key.masked_word())

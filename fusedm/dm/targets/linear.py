@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import ALWAYS, Action, Params, Segment, Steady, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import ALWAYS, Action, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -20,14 +21,13 @@ class Linear(Target):
     version = (1, 5, 0)
     passes_crypto = True
     passes_zeroes = True
-    usage = "dev offset"
 
     sector_count: int
     segment: Segment
 
     @classmethod
-    def parse(cls, params: Params) -> "Linear":
-        return cls(params.sector_count, params.segment(params.sector_count))
+    def make(cls, line: Arguments) -> "Linear":
+        return cls(line.sector_count, line.segment())
 
     def params(self) -> list[Word]:
         return self.segment.params()

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from fusedm.block import FLUSH, Bio, BlockDevice, Op, RangeLocks
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import SECTOR_SHIFT
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.target import (
     Action,
     Complete,
-    Params,
     Remap,
     Script,
     Segment,
@@ -54,7 +54,6 @@ class LogWrites(Target):
     version = (1, 1, 0)
     passes_crypto = False
     discards_end_here = True
-    usage = "dev logdev"
 
     sector_count: int
     segment: Segment
@@ -68,13 +67,11 @@ class LogWrites(Target):
     locks: RangeLocks = field(default_factory=RangeLocks, compare=False)
 
     @classmethod
-    def parse(cls, params: Params) -> "LogWrites":
-        segment = Segment(params.device("dev"), 0, params.sector_count)
-        log_device = params.device("logdev")
-        if log_device.name == segment.device.name:
-            raise params.argument_error("logdev", f"{log_device.name} is what is to be logged")
-        params.rest()  # The kernel minds no more words either.
-        return cls(params.sector_count, segment, log_device)
+    def make(cls, line: Arguments) -> "LogWrites":
+        segment, log_device = Segment(line.device(), 0, line.sector_count), line.device("logdev")
+        if log_device is segment.device:
+            line.refuse("logdev", f"{log_device.name} is what is to be logged")
+        return cls(line.sector_count, segment, log_device)
 
     def __post_init__(self) -> None:
         both = (self.segment.device, self.log_device)

@@ -26,7 +26,6 @@ class Snapshot(OnCow):
     name = "snapshot"
     version = (1, 16, 0)
     passes_crypto = False
-    usage = "origin cow P|PO|N chunk [n feature...]"
 
     def map(self, bio: Bio) -> Action:
         copy = self.copy

@@ -33,8 +33,6 @@ class SnapshotMerge(OnCow):
     name = "snapshot-merge"
     version = (1, 5, 0)
     passes_crypto = False
-    usage = "origin cow P|PO chunk [n feature...]"
-    kinds = ("P", "PO")
     keeps_changes = False
 
     has_failed: bool = field(default=False, compare=False)

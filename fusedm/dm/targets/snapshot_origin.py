@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio, BlockDevice, Op
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.snapshot.copy import Copy, copy_all
 from fusedm.dm.snapshot.sharing import OverOrigin, alike, lacking
-from fusedm.dm.target import ALWAYS, Action, Params, Script, Segment, Steady, Word
+from fusedm.dm.target import ALWAYS, Action, Script, Segment, Steady, Word
 from fusedm.dm.turns import Steps
 
 
@@ -23,7 +24,6 @@ class SnapshotOrigin(OverOrigin):
     version = (1, 9, 0)
     passes_crypto = False
     takes_discards = False
-    usage = "origin"
 
     sector_count: int
     origin: BlockDevice
@@ -32,8 +32,8 @@ class SnapshotOrigin(OverOrigin):
         self.segment = Segment(self.origin, 0, self.sector_count)
 
     @classmethod
-    def parse(cls, params: Params) -> "SnapshotOrigin":
-        return cls(params.sector_count, params.device("origin"))
+    def make(cls, line: Arguments) -> "SnapshotOrigin":
+        return cls(line.sector_count, line.device("origin"))
 
     def params(self) -> list[Word]:
         return [self.origin]

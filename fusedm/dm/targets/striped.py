@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from fusedm.block import Bio, Limits, Op
 from fusedm.block.errors import BlockIOError
 from fusedm.block.units import sectors_to_bytes
-from fusedm.dm.target import Action, Many, Params, Segment, Steady, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import Action, Many, Segment, Steady, Target, Word
 
 #: The first so many errors of a stripe are events, as in the kernel.
 MAX_EVENTS = 14
@@ -27,7 +28,6 @@ class Striped(Target):
     version = (1, 7, 0)
     passes_crypto = True
     passes_zeroes = True
-    usage = "stripes chunk [dev offset]+"
 
     sector_count: int
     chunk_sectors: int
@@ -38,22 +38,9 @@ class Striped(Target):
         self.max_io_sectors = self.chunk_sectors
 
     @classmethod
-    def parse(cls, params: Params) -> "Striped":
-        count = params.integer("stripes", minimum=1)
-        chunk = params.integer("chunk", minimum=1)
-        if params.left != 2 * count:
-            raise params.error(
-                f"{count} stripes take {2 * count} more arguments (dev offset of each), "
-                f"{params.left} given"
-            )
-        if params.sector_count % (count * chunk):
-            raise params.error(
-                f"length {params.sector_count} is not a multiple of "
-                f"{count} stripes * {chunk} sectors"
-            )
-        length = params.sector_count // count
-        stripes = tuple(params.segment(length) for _ in range(count))
-        return cls(params.sector_count, chunk, stripes)
+    def make(cls, line: Arguments) -> "Striped":
+        stripes = line.segments(line.sector_count // line.number("stripes"))
+        return cls(line.sector_count, line.number("chunk"), tuple(stripes))
 
     def params(self) -> list[Word]:
         stripes = [word for stripe in self.stripes for word in stripe.params()]

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import StackError
-from fusedm.dm.target import ALWAYS, Action, Many, Params, Segment, Steady, Target, Word
-
-#: A region takes 1 byte of memory with up to 256 paths: at most 128 MiB.
-MAX_REGIONS = 1 << 27
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import ALWAYS, Action, Many, Segment, Steady, Target, Word
 
 #: Steady looks for neighbours with the same path within so many regions.
 WINDOW = 256
@@ -31,7 +29,6 @@ class Switch(Target):
     name = "switch"
     version = (1, 1, 0)
     passes_crypto = False  # Nor does the kernel's, though it could.
-    usage = "paths region_size 0 [dev offset]+"
 
     sector_count: int
     region_sectors: int
@@ -47,20 +44,8 @@ class Switch(Target):
         self.table = (in_turn * -(-count // paths))[:count]
 
     @classmethod
-    def parse(cls, params: Params) -> "Switch":
-        count = params.integer("paths", minimum=1)
-        region = params.integer("region_size", minimum=1)
-        params.integer("optional arguments", maximum=0)
-        if params.left != 2 * count:
-            raise params.error(
-                f"{count} paths take {2 * count} more arguments (dev offset of each), "
-                f"{params.left} given"
-            )
-        regions = -(-params.sector_count // region)
-        if regions > MAX_REGIONS:
-            raise params.error(f"{regions} regions of {region} sectors: at most {MAX_REGIONS}")
-        paths = tuple(params.segment(params.sector_count) for _ in range(count))
-        return cls(params.sector_count, region, paths)
+    def make(cls, line: Arguments) -> "Switch":
+        return cls(line.sector_count, line.number("region_size"), tuple(line.segments()))
 
     def params(self) -> list[Word]:
         paths = [word for path in self.paths for word in path.params()]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from fusedm.block import Bio, BlockDevice
 from fusedm.block.errors import StackError, Status
-from fusedm.dm.target import NEVER, Action, Fail, Params, Segment, Steady, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import NEVER, Action, Fail, Segment, Steady, Target, Word
 from fusedm.dm.thin.bios import ThinBios
-from fusedm.dm.thin.messages import MAX_THIN_ID
 from fusedm.dm.thin.mode import Mode
 from fusedm.dm.thin.pool_target import live_pool
 from fusedm.dm.turns import Steps
@@ -26,7 +26,6 @@ class Thin(Target):
     version = (1, 24, 0)
     passes_crypto = True
     discards_end_here = True
-    usage = "pool id [external_origin]"
 
     sector_count: int
     pool_device: BlockDevice
@@ -35,13 +34,11 @@ class Thin(Target):
     bios: ThinBios | None = field(default=None, init=False, compare=False, repr=False)
 
     @classmethod
-    def parse(cls, params: Params) -> "Thin":
-        pool = params.device("pool")
-        number = params.integer("id", maximum=MAX_THIN_ID)
-        origin = params.device("external_origin") if params.left else None
+    def make(cls, line: Arguments) -> "Thin":
+        pool, origin = line.device("pool"), line.device_or_none("external_origin")
         if origin is pool:
-            raise params.argument_error("external_origin", f"{pool.name} is the pool itself")
-        return cls(params.sector_count, pool, number, origin)
+            line.refuse("external_origin", f"{pool.name} is the pool itself")
+        return cls(line.sector_count, pool, line.number("id"), origin)
 
     def params(self) -> list[Word]:
         words: list[Word] = [self.pool_device, str(self.number)]

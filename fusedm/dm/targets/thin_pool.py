@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from fusedm.block import Bio, BlockDevice, Limits
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.block.units import sectors_to_bytes
-from fusedm.dm.target import ALWAYS, Action, Params, Script, Segment, Steady, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import ALWAYS, Action, Script, Segment, Steady, Word
 from fusedm.dm.thin.messages import carry_out
 from fusedm.dm.thin.mode import FEATURES, Features, Mode
 from fusedm.dm.thin.pool import Pool
 from fusedm.dm.thin.pool_metadata import PoolMetadata
 from fusedm.dm.thin.pool_target import PoolTarget, pools_of, pools_over
 from fusedm.dm.turns import Steps
-
-BLOCK_STEP, MAX_BLOCK = 128, 1 << 21
 
 
 def examples() -> list[str]:
@@ -34,7 +33,6 @@ class ThinPool(PoolTarget):
     version = (1, 24, 0)
     passes_crypto = True
     discards_end_here = True
-    usage = "meta data block low_water [n feature...]"
 
     sector_count: int
     metadata_device: BlockDevice
@@ -49,15 +47,13 @@ class ThinPool(PoolTarget):
         self.takes_discards = not (asked.ignore_discard or asked.no_discard_passdown)
 
     @classmethod
-    def parse(cls, params: Params) -> "ThinPool":
-        metadata, data = params.device("meta"), params.device("data")
+    def make(cls, line: Arguments) -> "ThinPool":
+        metadata, data = line.device("meta"), line.device("data")
         if metadata is data:
-            raise params.argument_error("data", f"{data.name} is the metadata device as well")
-        block = params.integer("block", minimum=BLOCK_STEP, maximum=MAX_BLOCK)
-        if block % BLOCK_STEP:
-            raise params.argument_error("block", f"{block} is not a multiple of {BLOCK_STEP}")
-        low_water = params.integer("low_water")
-        return cls(params.sector_count, metadata, data, block, low_water, _features(params))
+            line.refuse("data", f"{data.name} is the metadata device as well")
+        block, low_water = line.number("block"), line.number("low_water")
+        features = Features(**{feature: line.has(feature) for feature in FEATURES})
+        return cls(line.sector_count, metadata, data, block, low_water, features)
 
     def params(self) -> list[Word]:
         words = self.features.words()
@@ -178,16 +174,3 @@ class ThinPool(PoolTarget):
         assert self.pool is not None, "it has been opened"
         yield Script(self.pool.commit, self.pool.lock)
         self.pool.note_idle()
-
-
-def _features(params: Params) -> Features:
-    if not params.left:
-        return Features()
-    # As in the kernel four at most, though there are five.
-    count = params.integer("features", maximum=4)
-    if count != params.left:
-        raise params.error(f"{count} features announced, {params.left} given")
-    given = {params.word().lower() for _ in range(count)}
-    for feature in sorted(given - set(FEATURES)):
-        raise params.error(f"feature {feature!r} is unknown: use {', '.join(FEATURES)}")
-    return Features(**{feature: True for feature in given})

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.block.errors import TableError
-from fusedm.dm.target import Action, Params, Segment, Steady, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import Action, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -20,7 +20,6 @@ class Unstriped(Target):
     name = "unstriped"
     version = (1, 1, 0)
     passes_crypto = False  # Nor does the kernel's, though it could.
-    usage = "stripes chunk index dev offset"
 
     sector_count: int
     stripe_count: int
@@ -33,26 +32,13 @@ class Unstriped(Target):
         self.takes_discards = False
 
     @classmethod
-    def parse(cls, params: Params) -> "Unstriped":
-        stripes = params.integer("stripes", minimum=1)
-        chunk = params.integer("chunk", minimum=1)
-        index = params.integer("index")
-        if index >= stripes:
-            text = f"{index}: there is no such stripe, they are 0..{stripes - 1}"
-            raise params.argument_error("index", text)
-        try:
-            device = params.device("dev")
-        except TableError as error:
-            # As in the kernel, which device it is that is missing makes no difference.
-            raise TableError(error.line, error.target, error.text) from None
-        start, length = params.integer("offset"), params.sector_count
-        if length % chunk:
-            raise params.error(f"length {length} is not a multiple of the chunk of {chunk} sectors")
+    def make(cls, line: Arguments) -> "Unstriped":
+        stripes, chunk, index = (line.number(name) for name in ("stripes", "chunk", "index"))
         # From the first chunk of the stripe to the end of its last one.
-        rows = length // chunk
+        rows = line.sector_count // chunk
         spread = ((rows - 1) * stripes + 1) * chunk
-        segment = Segment(device, start + index * chunk, spread)
-        return cls(length, stripes, chunk, index, segment)
+        segment = Segment(line.device(), line.number("offset") + index * chunk, spread)
+        return cls(line.sector_count, stripes, chunk, index, segment)
 
     def params(self) -> list[Word]:
         numbers = (self.stripe_count, self.chunk_sectors, self.index)

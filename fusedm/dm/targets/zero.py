@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedm.block import Bio
-from fusedm.dm.target import ALWAYS, Action, Complete, Params, Segment, Steady, Target, Word
+from fusedm.dm.arguments import Arguments
+from fusedm.dm.target import ALWAYS, Action, Complete, Segment, Steady, Target, Word
 
 
 def examples() -> list[str]:
@@ -20,13 +21,12 @@ class Zero(Target):
     version = (1, 2, 0)
     passes_crypto = False
     discards_end_here = True
-    usage = ""
 
     sector_count: int
 
     @classmethod
-    def parse(cls, params: Params) -> "Zero":
-        return cls(params.sector_count)
+    def make(cls, line: Arguments) -> "Zero":
+        return cls(line.sector_count)
 
     def params(self) -> list[Word]:
         return []

@@ -7,10 +7,11 @@ import errno
 from collections.abc import Callable
 
 from fusedm.block.errors import StackError
-from fusedm.dm.target import Script, whole_number
+from fusedm.dm.target import Script
 from fusedm.dm.thin.mode import Mode
 from fusedm.dm.thin.pool import Pool
 from fusedm.dm.turns import Steps
+from fusedm.tables import whole_number
 
 MAX_THIN_ID = (1 << 24) - 1
 

@@ -2,19 +2,18 @@
 
 import errno
 
-from fusedm.block.units import SECTOR_SIZE
-from fusedm.tables.cipher_spec import (
-    CIPHERS,
+from fusedm.block.cipher_word import (
     DIGEST_SIZES,
-    SIMPLE_CHAINS,
-    Spec,
-    fusedm_lacks,
-    parse_spec,
-    unknown_part,
+    CipherWord,
+    check_cipher_here,
+    parse_cipher_word,
 )
-from fusedm.tables.finding import Kernel
+from fusedm.block.errors import CryptoError
+from fusedm.block.units import SECTOR_SIZE
+from fusedm.tables.finding import Fusedm, Kernel
 from fusedm.tables.grammar import Grammar
-from fusedm.tables.keys import Key, has_equal_halves, no_key_elsewhere
+from fusedm.tables.kernel_ciphers import CIPHERS, SIMPLE_CHAINS, unknown_part
+from fusedm.tables.keys import CRYPT_KEY, OneKey, has_equal_halves
 from fusedm.tables.pieces import Device, Feature, Group, Number, Offset
 from fusedm.tables.reader import Reader, human
 from fusedm.tables.sector_size import (
@@ -48,8 +47,6 @@ _PRINTED = (
     "integrity_key_size:",
 )
 
-MAX_KEY_BYTES = 4096
-
 
 class Cipher:
     """The first word."""
@@ -59,18 +56,12 @@ class Cipher:
         word = line.take("cipher")
         if word is None:
             return False
-        spec = parse_spec(word.text)
-        if isinstance(spec, str):
-            line.error(f"cipher: {line.quote(word)} {spec}", word)
+        try:
+            parse_cipher_word(word.text)
+        except CryptoError as error:
+            line.error(f"cipher: {line.quote(word)} {error}", word)
         line.add("cipher", word, word.text)
         return True
-
-
-def spec_of(line: Reader) -> Spec:
-    """The cipher of a line without errors."""
-    spec = parse_spec(line.text("cipher"))
-    assert isinstance(spec, Spec), "it has been read"
-    return spec
 
 
 class _Integrity:
@@ -87,8 +78,14 @@ class _Integrity:
         return True
 
 
-def _key_fits(line: Reader) -> None:
-    spec, key = spec_of(line), line.get("key")
+def _cipher_fits(line: Reader) -> None:
+    spec = parse_cipher_word(line.text("cipher"))
+    for check in (_is_known, _key_fits, _iv_repeats):
+        check(line, spec)
+
+
+def _key_fits(line: Reader, spec: CipherWord) -> None:
+    key = line.get("key")
     assert key is not None, "it has been read"
     is_adiantum = spec.chain == "adiantum"
     sizes = _ADIANTUM_KEYS if is_adiantum else CIPHERS.get(spec.cipher)
@@ -112,28 +109,24 @@ def _key_fits(line: Reader) -> None:
         )
 
 
-def _is_known(line: Reader) -> None:
-    unknown = unknown_part(spec_of(line))
+def _is_known(line: Reader, spec: CipherWord) -> None:
+    unknown = unknown_part(spec)
     if unknown:
         kernel = Kernel(errno.ENOENT, why="Error allocating crypto tfm")
         line.error(f"cipher: no kernel knows the {unknown}", line.get("cipher"), kernel)
+        return
+    try:
+        if line.get("integrity") or line.get("integrity_key_size"):
+            raise CryptoError("authenticated encryption is run by the kernel only")
+        check_cipher_here(spec)
+    except CryptoError as error:
+        lacks = Fusedm(error.errno, "it does not have that")
+        line.warn(f"cipher: {error}", line.get("cipher"), fusedm=lacks)
 
 
-def _fusedm_lacks(line: Reader) -> None:
-    spec = spec_of(line)
-    lacks = "authenticated encryption" if line.get("integrity") else fusedm_lacks(spec)
-    if lacks and not unknown_part(spec):
-        line.warn(
-            f"cipher: {lacks} is run by the kernel only",
-            line.get("cipher"),
-            fusedm="refuses it: it does not have that",
-        )
-
-
-def _iv_repeats(line: Reader) -> None:
-    spec = spec_of(line)
+def _iv_repeats(line: Reader, spec: CipherWord) -> None:
     block = line.number("sector_size", SECTOR_SIZE) // SECTOR_SIZE
-    large = any(name == "iv_large_sectors" for name, _ in line.features)
+    large = line.has("iv_large_sectors")
     last = (line.number("iv_offset") + line.sector_count - 1) // (block if large else 1)
     place = line.get("cipher")
     if spec.iv == "plain" and last >= _PLAIN_SECTORS:
@@ -164,7 +157,7 @@ def _sector_size(line: Reader) -> None:
         )
         return
     blocks_fit(line, line.number("sector_size"))
-    large = any(name == "iv_large_sectors" for name, _ in line.features)
+    large = line.has("iv_large_sectors")
     if line.number("sector_size") > SECTOR_SIZE and not large:
         line.warn(
             "sector_size without iv_large_sectors: IVs count 512 bytes, which inline hardware and "
@@ -182,10 +175,9 @@ GRAMMARS = [
         "crypt",
         "cipher key iv_offset dev offset [n opt...]",
         (
+            OneKey(),
             Cipher(),
-            Key(
-                ("user", "logon", "encrypted", "trusted"), MAX_KEY_BYTES, none=True, may_be_odd=True
-            ),
+            CRYPT_KEY,
             IV_OFFSET,
             Device(),
             Offset(),
@@ -202,15 +194,7 @@ GRAMMARS = [
                 ignore_case=True,
             ),
         ),
-        (
-            _is_known,
-            _key_fits,
-            _fusedm_lacks,
-            iv_offset_fits,
-            _iv_repeats,
-            _sector_size,
-            no_key_elsewhere,
-        ),
+        (_cipher_fits, iv_offset_fits, _sector_size),
         _printed,
         masks_key=True,
     )

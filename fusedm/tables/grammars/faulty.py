@@ -1,5 +1,7 @@
 """flakey, delay, dust and log-writes: devices that fail, are late, or keep a record."""
 
+import errno
+
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.tables.finding import Kernel
 from fusedm.tables.grammar import Grammar
@@ -169,6 +171,9 @@ GRAMMARS = [
         _flakey_printed,
     ),
     Grammar("delay", "dev offset ms [dev offset ms [dev offset ms]]", (_Ways(),), (_long_delay,)),
-    Grammar("dust", "dev offset blksz", (Device(), Offset(), _DustBlock())),
+    # As in the kernel, which device it is that is missing makes no difference.
+    Grammar(
+        "dust", "dev offset blksz", (Device(), Offset(), _DustBlock()), lookup_errno=errno.EINVAL
+    ),
     Grammar("log-writes", "dev logdev", (Device(), Device("logdev"), _Ignored()), (_same_log,)),
 ]

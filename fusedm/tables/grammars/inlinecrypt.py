@@ -3,9 +3,9 @@
 import errno
 
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.tables.finding import Kernel
+from fusedm.tables.finding import Fusedm, Kernel
 from fusedm.tables.grammar import Grammar
-from fusedm.tables.keys import Key, has_digits, has_equal_halves, no_key_elsewhere
+from fusedm.tables.keys import Key, OneKey, has_digits, has_equal_halves
 from fusedm.tables.pieces import Choice, Device, Feature, Group, Offset, read_all
 from fusedm.tables.reader import Reader
 from fusedm.tables.sector_size import (
@@ -83,7 +83,7 @@ def _has_a_dun(line: Reader) -> None:
             "its only data unit has DUN 0, for which the kernel reserves 0 bytes of DUN: make it "
             "longer, or iv_offset larger",
             line.get("iv_offset"),
-            fusedm="takes it, but in strict mode",
+            fusedm=Fusedm(why="but not in strict mode", not_in_strict=True),
         )
 
 
@@ -116,6 +116,7 @@ GRAMMARS = [
         "inlinecrypt",
         "cipher key iv_offset dev offset [n opt...]",
         (
+            OneKey(),
             Choice("cipher", ("aes-xts-plain64",), kernel=Kernel(why="Unsupported cipher")),
             Key(("logon",), _MAX_KEY_BYTES),
             _Ivs(),
@@ -131,13 +132,14 @@ GRAMMARS = [
                 ignore_case=True,
             ),
         ),
-        (_key_fits, _sectors_fit, _has_a_dun, no_key_elsewhere),
+        (_key_fits, _sectors_fit, _has_a_dun),
         _inlinecrypt_printed,
     ),
     Grammar(
         "default-key",
         "cipher key iv_offset dev offset [n opt...]",
         (
+            OneKey(),
             Choice("cipher", tuple(_KEY_SIZES)),
             Key((), _MAX_KEY_BYTES),
             IV_OFFSET,
@@ -155,7 +157,7 @@ GRAMMARS = [
                 ignore_case=True,
             ),
         ),
-        (_key_fits, _sectors_fit, no_key_elsewhere),
+        (_key_fits, _sectors_fit),
         _default_key_printed,
     ),
 ]

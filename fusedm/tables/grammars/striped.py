@@ -1,11 +1,13 @@
 """striped, unstriped and switch: several devices side by side."""
 
-from fusedm.tables.finding import TAKES, Kernel
+import errno
+
+from fusedm.tables.finding import REFUSES_IT, TAKES, Kernel
 from fusedm.tables.grammar import Grammar
 from fusedm.tables.pieces import Device, Number, Offset, Repeat
 from fusedm.tables.reader import Reader
 
-#: As many as fusedm has memory for; the kernel takes what fits into its own.
+#: A region takes fusedm 1 byte of memory with up to 256 paths: at most 128 MiB.
 MAX_REGIONS = 1 << 27
 
 
@@ -47,7 +49,7 @@ def _index_fits(line: Reader) -> None:
             f"index {index}: there is no such stripe, they are 0..{stripes - 1}",
             line.get("index"),
             Kernel(0, why="its check of the index is wrong"),
-            "refuses it",
+            REFUSES_IT,
         )
 
 
@@ -67,7 +69,7 @@ def _regions(line: Reader) -> None:
             f"region_size {region}: {regions} regions, more than {MAX_REGIONS}",
             line.get("region_size"),
             Kernel(0, why="if there is memory for its table"),
-            "refuses it",
+            REFUSES_IT,
         )
     if region > line.sector_count and paths > 1:
         line.warn(
@@ -100,6 +102,8 @@ GRAMMARS = [
             Offset(),
         ),
         (_index_fits,),
+        # As in the kernel, which device it is that is missing makes no difference.
+        lookup_errno=errno.EINVAL,
     ),
     Grammar(
         "switch",

@@ -1,29 +1,34 @@
 """thin-pool and thin: space that is given out when it is written to."""
 
+from fusedm.tables.finding import Kernel
 from fusedm.tables.grammar import Grammar
 from fusedm.tables.pieces import Device, Feature, Group, Maybe, Number
 from fusedm.tables.reader import Reader, human
 
 #: In the order in which they are usually printed.
-_FEATURES = tuple(
-    map(
-        Feature,
-        (
-            "skip_block_zeroing",
-            "ignore_discard",
-            "no_discard_passdown",
-            "read_only",
-            "error_if_no_space",
-        ),
-    )
+_FEATURES = (
+    "skip_block_zeroing",
+    "ignore_discard",
+    "no_discard_passdown",
+    "read_only",
+    "error_if_no_space",
 )
 
 MAX_THIN_ID = (1 << 24) - 1
 
 
 def _pool_printed(line: Reader) -> list[str]:
-    words = [word for _, words in line.features for word in words]
+    words = [name for name in _FEATURES if line.has(name)]
     return [*(found.printed for found in line.fields[:4]), str(len(words)), *words]
+
+
+def _devices_differ(line: Reader) -> None:
+    if line.text("meta") == line.text("data"):
+        line.error(
+            "data: is the metadata device itself",
+            line.get("data"),
+            Kernel(0, why="the metadata and the data overwrite each other"),
+        )
 
 
 def _low_water(line: Reader) -> None:
@@ -51,9 +56,14 @@ GRAMMARS = [
             Device("data"),
             Number("block", "sectors", 128, 1 << 21, multiple_of=128),
             Number("low_water", "blocks"),
-            Group(_FEATURES, maximum=4),
+            # As in the kernel four at most, though there are five.
+            Group(
+                tuple(Feature(name, repeatable=True) for name in _FEATURES),
+                maximum=4,
+                ignore_case=True,
+            ),
         ),
-        (_low_water,),
+        (_devices_differ, _low_water),
         _pool_printed,
         is_alone=True,
         needs_writing=True,

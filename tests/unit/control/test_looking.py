@@ -29,7 +29,7 @@ async def test_a_table_is_asked_about_and_not_loaded(tmp_path):
         assert told["views"][0]["native_sectors"] == [1024, 0]
         assert await stack.lines("dm.table", name="dm0", inactive=True) == []
         error = await refusal(stack, "why.table", name="dm0", table="0 8 linear d0 -1")
-        assert "argument 2 (offset): '-1' is not a number" in str(error)
+        assert "argument 2: offset: '-1' is not a number" in str(error)
 
 
 async def test_explain_names_the_store(tmp_path):

@@ -305,7 +305,7 @@ async def test_units_of_a_wrapped_key_of_a_target_may_not_be_cut_below(target, o
     word = by.prepare_key(by.import_key(RAW)).hex()
     options = f"3 sector_size:4096 iv_large_sectors {option}"
     line = f"0 16 {target} aes-xts-plain64 {word} 0 lower {{}} {options}"
-    with pytest.raises(TableError, match="offset into lower 4 is not a multiple of 8 sectors"):
+    with pytest.raises(TableError, match="offset 4: is not a multiple of 8 sectors"):
         await make_mapped(line.format(4), lower)
     mapped = await make_mapped(line.format(8), lower, name="upper")
     await write(mapped, 0, pattern(8192))

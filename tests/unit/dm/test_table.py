@@ -19,8 +19,8 @@ from fusedm.dm import (
     target_class,
     target_names,
 )
-from fusedm.dm import table as table_module
 from fusedm.dm.targets.zero import Zero
+from fusedm.tables import layout
 from tests.helpers.devices import RecordingDevice, lookup_in
 
 D0 = RecordingDevice("d0", 8192)
@@ -48,7 +48,9 @@ def test_blank_lines_comments_and_leading_blanks_say_nothing():
 
 
 def test_an_error_names_the_line_of_the_text():
-    with pytest.raises(TableError, match=r"^table line 4: zero: takes no arguments") as caught:
+    with pytest.raises(
+        TableError, match=r"^table line 4: zero: argument 1: 'x' is too much"
+    ) as caught:
         parse("# one\n\n0 100 zero\n100 1 zero x")
     assert caught.value.line == 4
 
@@ -79,29 +81,44 @@ def test_any_words_are_the_same_after_formatting_and_parsing(given):
         ("", "table: is empty: at least one line `start length type arguments`"),
         ("# only a comment", "table: is empty: at least one line `start length type arguments`"),
         ("0 8", "table line 1: '0 8' is not `start length type arguments`"),
-        ("x 8 zero", "table line 1: start: 'x' is not a number"),
-        ("0 8x zero", "table line 1: length: '8x' is not a number"),
-        ("0 -8 zero", "table line 1: length: '-8' is not a number"),
-        ("5 8 zero", "table line 1: start 5: the first target must start at 0"),
-        ("0 8 zero\n9 8 zero", "table line 2: gap: starts at 9, the target before ends at 8"),
-        ("0 8 zero\n7 8 zero", "table line 2: overlap: starts at 7, the target before ends at 8"),
-        ("0 8 zero\n0 8 zero", "table line 2: overlap: starts at 0, the target before ends at 8"),
-        ("0 0 zero", "table line 1: length 0: a target has at least 1 sector"),
+        ("x 8 zero", "table line 1: zero: start: 'x' is not a number of sectors"),
+        ("0 8x zero", "table line 1: zero: length: '8x' is not a number of sectors"),
+        ("0 -8 zero", "table line 1: zero: length: '-8' is not a number of sectors"),
+        ("5 8 zero", "table line 1: zero: start 5: the first target must start at 0"),
+        (
+            "0 8 zero\n9 8 zero",
+            "table line 2: zero: start 9: leaves a gap of 1 sectors (512 bytes), "
+            "the target before ends at 8",
+        ),
+        (
+            "0 8 zero\n7 8 zero",
+            "table line 2: zero: start 7: overlaps the target before, which ends at 8",
+        ),
+        (
+            "0 8 zero\n0 8 zero",
+            "table line 2: zero: start 0: overlaps the target before, which ends at 8",
+        ),
+        ("0 0 zero", "table line 1: zero: length 0: a target has at least 1 sector"),
         (
             f"0 8 zero\n8 {MAX_SECTORS} zero",
-            f"table line 2: 8 + {MAX_SECTORS} sectors ends past {MAX_SECTORS} sectors",
+            f"table line 2: zero: length: 8 + {MAX_SECTORS} sectors "
+            f"ends past {MAX_SECTORS} sectors",
         ),
         (
             "0 8 linaer d0 0",
-            "table line 1: target type 'linaer' is unknown: use " + ", ".join(target_names()),
+            "table line 1: target type 'linaer' is unknown: linear may be meant",
+        ),
+        (
+            "0 64 era d0 d1 8",
+            "table line 1: target type 'era' is unknown: use " + ", ".join(target_names()),
         ),
         (
             "0 8 linear d0 0 0",
-            "table line 1: linear: takes 2 arguments (dev offset), 3 given",
+            "table line 1: linear: argument 3: '0' is too much: it takes dev offset",
         ),
         (
             "0 8 linear d0",
-            "table line 1: linear: takes 2 arguments (dev offset), 1 given",
+            "table line 1: linear: argument 2: offset is missing: it takes dev offset",
         ),
         (
             "0 8192 linear d0 2048",
@@ -161,9 +178,9 @@ def test_targets_after_a_boundary_may_take_a_rest_of_a_block():
 
 
 def test_a_table_has_a_largest_number_of_targets(monkeypatch):
-    monkeypatch.setattr(table_module, "MAX_TABLE_TARGETS", 2)
+    monkeypatch.setattr(layout, "MAX_TABLE_TARGETS", 2)
     assert len(parse("0 1 zero\n1 1 zero").entries) == 2
-    with pytest.raises(TableError, match=r"^table line 3: a table has at most 2 targets$"):
+    with pytest.raises(TableError, match=r"^table line 3: zero: a table of fusedm has at most 2"):
         parse("0 1 zero\n1 1 zero\n2 1 zero")
 
 

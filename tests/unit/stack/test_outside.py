@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from fusedm.block.errors import FusedmError, StackError, TableError
-from fusedm.dm import Table, parse_table, reading
+from fusedm.dm import Table, reading
+from fusedm.dm.table import make_table
 from fusedm.host.loop_control import FileId
 from fusedm.stack import Stack, parse_spec
 from fusedm.stack.outside import OutsideDevices, Place, find_place
+from fusedm.tables import Reader
 
 MOUNT = "/run/nowhere"
 
@@ -57,11 +59,11 @@ async def test_a_table_over_many_files_is_parsed_once(
 ) -> None:
     parsed: list[int] = []
 
-    def count(text: str, *args: Any) -> Table:
-        parsed.append(text.count("\n"))
-        return parse_table(text, *args)
+    def count(lines: list[Reader], *args: Any) -> Table:
+        parsed.append(len(lines))
+        return make_table(lines, *args)
 
-    monkeypatch.setattr(reading, "parse_table", count)
+    monkeypatch.setattr(reading, "make_table", count)
     stack.system.add_mapped("a")
     files = [image(tmp_path, f"{number}.img") for number in range(30)]
     text = "".join(f"{8 * at} 8 linear {file} 0\n" for at, file in enumerate(files))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fusedm.dm.table import MAX_TABLE_TARGETS
 from fusedm.tables import Severity, check_text, explain, layout, told
+from fusedm.tables.finding import REFUSES_IT
 from tests.helpers.table_lint import AES_KEY, XTS_KEY, errors, findings
 
 LINEAR = "0 8 linear d0 0"
@@ -18,8 +18,8 @@ def shown(text: str, **how) -> str:
     [
         ("", ["error at '': there is no table line in it"]),
         ("# nothing\n\n", ["error at '': there is no table line in it"]),
-        ("0 8", ["error at '0 8': is not `start length type arguments`"]),
-        (f"0 8\n{LINEAR}", ["error at '0 8': is not `start length type arguments`"]),
+        ("0 8", ["error at '0 8': '0 8' is not `start length type arguments`"]),
+        (f"0 8\n{LINEAR}", ["error at '0 8': '0 8' is not `start length type arguments`"]),
         ("x 8 zero", ["error at 'x': start: 'x' is not a number of sectors"]),
         ("0 y zero", ["error at 'y': length: 'y' is not a number of sectors"]),
         ("0 8k zero", ["error at '8k': length: '8k' is not a number of sectors"]),
@@ -65,10 +65,9 @@ def test_a_pool_cannot_be_read_only():
 
 
 def test_the_longest_table_is_that_of_fusedm(monkeypatch):
-    assert layout.MAX_TABLE_TARGETS == MAX_TABLE_TARGETS
     monkeypatch.setattr(layout, "MAX_TABLE_TARGETS", 2)
     (found,) = check_text("0 8 zero\n8 8 zero\n16 8 zero\n24 8 zero").findings
-    assert (found.place.line, found.kernel.errno, found.fusedm) == (3, 0, "refuses it")
+    assert (found.place.line, found.kernel.errno, found.fusedm) == (3, 0, REFUSES_IT)
     assert "fusedm: refuses it" in found.show("t")
 
 

@@ -94,16 +94,18 @@ def test_plain_ivs_of_large_sectors_reach_further():
 def test_what_only_the_kernel_runs_is_said_without_refusing_it(line, text):
     found = check_text(f"0 8192 {with_keys(line)}").findings
     assert [one.severity.value for one in found if one.severity.value == "error"] == []
-    (lacks,) = [one for one in found if one.is_refused_by_fusedm]
+    (lacks,) = [one for one in found if one.errno_of_fusedm()]
     assert lacks.text.startswith(text)
 
 
 def test_a_key_count_may_be_too_large_for_fusedm():
     found = check_text("0 8192 crypt cipher_null:2048-cbc-plain - 0 d0 0").findings
-    assert "key count so large" not in str(found)
+    assert "keys, more than" not in str(found)
     found = check_text(f"0 8192 crypt aes:2048-cbc-plain {'ab' * 64} 0 d0 0").findings
     assert "key: 64 bytes: aes here takes 32768 or 49152 or 65536" in [one.text for one in found]
-    assert "cipher: a key count so large is run by the kernel only" in [one.text for one in found]
+    assert "cipher: 2048 keys, more than 1024: that is run by the kernel only" in [
+        one.text for one in found
+    ]
 
 
 def test_an_iv_offset_may_be_larger_than_a_device():
@@ -113,5 +115,5 @@ def test_an_iv_offset_may_be_larger_than_a_device():
 
 def test_essiv_does_not_go_with_ecb_in_fusedm():
     line = with_keys("crypt aes-ecb-essiv:sha256 H 0 d0 0 1 sector_size:512")
-    (lacks,) = [o for o in check_text(f"0 8192 {line}").findings if o.is_refused_by_fusedm]
+    (lacks,) = [o for o in check_text(f"0 8192 {line}").findings if o.errno_of_fusedm()]
     assert lacks.text == "cipher: essiv with ecb is run by the kernel only"

@@ -88,10 +88,10 @@ def test_no_delay_goes_straight_on():
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 7, 8, 10, 12])
 def test_other_numbers_of_arguments_are_refused(count):
     words = " ".join(["d0", "0", "0"] * 4).split()[:count]
-    with pytest.raises(TableError, match=f"table line 1: delay: takes the .*, {count} given$"):
+    with pytest.raises(TableError, match=f"line 1: delay: {count} arguments: it takes 3, 6 or 9"):
         make(" ".join(words))
 
 
 def test_a_delay_longer_than_the_kernel_can_is_refused():
-    with pytest.raises(TableError, match=r"argument 3 \(ms\): 4294967296 is not in 0\.\.429496729"):
+    with pytest.raises(TableError, match=r"argument 3: ms: 4294967296 is not in 0\.\.429496729"):
         make("d0 0 4294967296")

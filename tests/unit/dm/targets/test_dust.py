@@ -208,11 +208,11 @@ async def test_what_becomes_bad_or_good_is_logged_unless_it_is_quiet(caplog):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("d0 0 256", r"argument 3 \(blksz\): 256 is not in 512\.\.524288"),
-        ("d0 0 1048576", r"argument 3 \(blksz\): 1048576 is not in 512\.\.524288"),
-        ("d0 0 1536", r"argument 3 \(blksz\): 1536 is not a power of two"),
-        ("d9 0 512", r"argument 1 \(dev\): no device is named 'd9'"),
-        ("d0 x 512", r"argument 2 \(offset\): 'x' is not a number"),
+        ("d0 0 256", r"argument 3: blksz: 256 is not in 512\.\.524288 bytes .*"),
+        ("d0 0 1048576", r"argument 3: blksz: 1048576 is not in 512\.\.524288 bytes"),
+        ("d0 0 1536", r"argument 3: blksz: 1536 is not a power of two"),
+        ("d9 0 512", r"argument 1: dev: no device is named 'd9'"),
+        ("d0 x 512", r"argument 2: offset: 'x' is not a number of sectors"),
     ],
 )
 def test_bad_arguments_are_einval_also_a_device_that_is_not_there(words, text):

@@ -93,43 +93,46 @@ def test_features_are_read_in_any_case_and_order():
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("d0 0 0 0", r"up 0 \+ down 0 is not in 1\.\.4294967295"),
-        ("d0 0 4294967295 1", r"up 4294967295 \+ down 1 is not in 1\.\.4294967295"),
-        ("d0 0 1 1 x", r"argument 5 \(features\): 'x' is not a number"),
-        ("d0 0 1 1 12", r"argument 5 \(features\): 12 is not in 0\.\.11"),
-        ("d0 0 1 1 2 error_reads", "2 words of features announced, 1 given"),
-        ("d0 0 1 1 1 error_reads drop_writes", "1 words of features announced, 2 given"),
+        ("d0 0 0 0", r"argument 4: up 0 \+ down 0 is not in 1\.\.4294967295 seconds"),
+        ("d0 0 4294967295 1", r"argument 4: up 4294967295 \+ down 1 is not in 1.*"),
+        ("d0 0 1 1 x", r"argument 5: features: 'x' is not a number of words"),
+        ("d0 0 1 1 12", r"argument 5: features: 12 is not in 0\.\.11 words"),
+        ("d0 0 1 1 2 error_reads", "argument 5: features 2: 2 words are announced, 1 follow"),
+        (
+            "d0 0 1 1 1 error_reads drop_writes",
+            "argument 5: features 1: 1 words are announced, 2 follow",
+        ),
         (
             "d0 0 1 1 1 lose_writes",
-            r"argument 6 \(feature\): 'lose_writes' is unknown: use error_reads, drop_writes, "
+            r"argument 6: 'lose_writes' is not one of its features: error_reads, drop_writes, "
             "error_writes, corrupt_bio_byte, random_read_corrupt, random_write_corrupt",
         ),
         (
             "d0 0 1 1 4 corrupt_bio_byte 32 r 1",
-            r"argument 6 \(feature\): corrupt_bio_byte takes 4 more words, 3 given",
+            r"argument 10: flags is missing: it takes dev offset up down .*",
         ),
         (
             "d0 0 1 1 1 random_read_corrupt",
-            r"argument 6 \(feature\): random_read_corrupt takes 1 more words, 0 given",
+            r"argument 7: random_read_corrupt is missing: it takes dev .*",
         ),
         (
             "d0 0 1 1 5 corrupt_bio_byte 0 r 1 0",
-            r"argument 7 \(byte\): 0 is not in 1\.\.42949672..",
+            r"argument 7: byte: 0 is not in 1\.\.42949672..",
         ),
-        ("d0 0 1 1 5 corrupt_bio_byte 1 x 1 0", r"argument 8 \(direction\): 'x' is not r or w"),
-        ("d0 0 1 1 5 corrupt_bio_byte 1 r 256 0", r"argument 9 \(value\): 256 is not in 0\.\.255"),
-        ("d0 0 1 1 5 corrupt_bio_byte 1 r 1 x", r"argument 10 \(flags\): 'x' is not a number"),
+        ("d0 0 1 1 5 corrupt_bio_byte 1 x 1 0", r"argument 8: direction: 'x' is not one of r, w"),
+        ("d0 0 1 1 5 corrupt_bio_byte 1 r 256 0", r"argument 9: value: 256 is not in 0\.\.255"),
+        ("d0 0 1 1 5 corrupt_bio_byte 1 r 1 x", r"argument 10: flags: 'x' is not a number"),
         (
             "d0 0 1 1 2 random_read_corrupt 1000000001",
-            r"argument 7 \(chance\): 1000000001 is not in 0\.\.1000000000",
+            r"argument 7: random_read_corrupt: 1000000001 is not in 0\.\.1000000000 in 10.9",
         ),
         (
             "d0 0 1 1 2 error_reads ERROR_READS",
-            r"argument 7 \(feature\): error_reads is given twice",
+            r"argument 7: error_reads is given twice",
         ),
         (
             "d0 0 1 1 10 corrupt_bio_byte 1 r 1 0 Corrupt_Bio_Byte 1 r 1 0",
-            r"argument 11 \(feature\): corrupt_bio_byte is given twice",
+            r"argument 11: corrupt_bio_byte is given twice",
         ),
     ],
 )

@@ -385,9 +385,9 @@ async def test_the_table_names_both_devices():
 @pytest.mark.parametrize(
     ("words", "number", "text"),
     [
-        ("d0 d0", errno.EINVAL, r"argument 2 \(logdev\): d0 is what is to be logged"),
-        ("d0 d9", errno.ENXIO, r"argument 2 \(logdev\): no device is named 'd9'"),
-        ("d9 d0", errno.ENXIO, r"argument 1 \(dev\): no device is named 'd9'"),
+        ("d0 d0", errno.EINVAL, r"argument 2: logdev: the log is written to dev 'd0' itself"),
+        ("d0 d9", errno.ENXIO, r"argument 2: logdev: no device is named 'd9'"),
+        ("d9 d0", errno.ENXIO, r"argument 1: dev: no device is named 'd9'"),
     ],
 )
 def test_bad_arguments_are_refused(words, number, text):

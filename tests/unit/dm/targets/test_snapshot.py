@@ -346,15 +346,21 @@ D = {"a": RecordingDevice("a", 4096), "b": RecordingDevice("b", 4096)}
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("a a P 8", "argument 2 (cow): a is the origin as well"),
-        ("a b Q 8", "argument 3 (P|PO|N): 'Q' is none of P, PO, N"),
-        ("a b P 9", "argument 4 (chunk): 9 is not a power of two"),
-        ("a b N 0", "argument 4 (chunk): 0 is for what tells its own chunk size: P or PO"),
-        ("a b P 8 1", "1 features announced, 0 given"),
-        ("a b P 8 1 what", "feature 'what' is unknown: use"),
-        ("a b P 8 1 discard_passdown_origin", "discard_passdown_origin needs discard_zeroes_cow"),
-        ("a b P 8 2 discard_zeroes_cow discard_zeroes_cow", "feature discard_zeroes_cow is given"),
-        ("a b P 8 3 a b c", "argument 5 (features): 3 is not in 0..2"),
+        ("a a P 8", "argument 2: cow: is the origin itself"),
+        ("a b Q 8", "argument 3: persistent: 'Q' is not one of P, PO, N"),
+        ("a b P 9", "argument 4: chunk: 9 is not a power of two"),
+        ("a b N 0", "argument 4: chunk 0: is for a store that tells its own, P or PO"),
+        ("a b P 8 1", "argument 5: features 1: 1 words are announced, 0 follow"),
+        ("a b P 8 1 what", "argument 6: 'what' is not one of its features: discard_zeroes_cow, "),
+        (
+            "a b P 8 1 discard_passdown_origin",
+            "argument 6: discard_passdown_origin needs ",
+        ),
+        (
+            "a b P 8 2 discard_zeroes_cow discard_zeroes_cow",
+            "argument 7: discard_zeroes_cow is ",
+        ),
+        ("a b P 8 3 a b c", "argument 5: features: 3 is not in 0..2"),
     ],
 )
 def test_wrong_arguments_are_named(words, text):

@@ -79,13 +79,13 @@ def test_the_best_io_is_a_row_and_the_least_a_chunk():
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("0 4", r"argument 1 \(stripes\): 0 is not in 1\.\."),
-        ("1 0 d0 0", r"argument 2 \(chunk\): 0 is not in 1\.\."),
-        ("2 4 d0 0", r"2 stripes take 4 more arguments \(dev offset of each\), 2 given"),
-        ("1 4 d0 0 d1 0", r"1 stripes take 2 more arguments \(dev offset of each\), 4 given"),
+        ("0 4", r"argument 1: stripes: 0 is not in 1\.\."),
+        ("1 0 d0 0", r"argument 2: chunk: 0 is not in 1\.\."),
+        ("2 4 d0 0", r"argument 1: stripes 2: 4 words should follow, 2 do"),
+        ("1 4 d0 0 d1 0", r"argument 1: stripes 1: 2 words should follow, 4 do"),
         ("2 5 d0 0 d1 0", r"length 24 is not a multiple of 2 stripes \* 5 sectors"),
-        ("2 4 d0 x d1 0", r"argument 4 \(offset\): 'x' is not a number"),
-        ("2 4 d0 0 d9 0", r"argument 5 \(dev\): no device is named 'd9'"),
+        ("2 4 d0 x d1 0", r"argument 4: offset: 'x' is not a number"),
+        ("2 4 d0 0 d9 0", r"argument 5: dev: no device is named 'd9'"),
         ("2 4 d0 0 d1 4090", r"4090 \+ 12 sectors ends past d1 \(4096 sectors\)"),
     ],
 )

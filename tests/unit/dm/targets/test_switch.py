@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from fusedm.block import FLUSH, Bio, Op
 from fusedm.block.errors import StackError, TableError
 from fusedm.dm import Many, MappedDevice, Remap, Target, format_status, parse_table
-from fusedm.dm.targets import switch
-from fusedm.dm.targets.switch import MAX_REGIONS, WINDOW
+from fusedm.dm.targets.switch import WINDOW
+from fusedm.tables.grammars import striped
 from tests.helpers.builders import make_disk, make_mapped, medium, pattern, read, write
 from tests.helpers.devices import RecordingDevice, lookup_in
 
@@ -204,12 +204,12 @@ async def test_status_says_nothing():
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("0 8 0", r"argument 1 \(paths\): 0 is not in 1\.\."),
-        ("1 0 0 d0 0", r"argument 2 \(region_size\): 0 is not in 1\.\."),
-        ("1 8 1 d0 0", r"argument 3 \(optional arguments\): 1 is not in 0\.\.0"),
-        ("2 8 0 d0 0", r"2 paths take 4 more arguments \(dev offset of each\), 2 given"),
-        ("1 8 0 d9 0", r"argument 4 \(dev\): no device is named 'd9'"),
-        ("1 8 0 d0 x", r"argument 5 \(offset\): 'x' is not a number"),
+        ("0 8 0", r"argument 1: paths: 0 is not in 1\.\."),
+        ("1 0 0 d0 0", r"argument 2: region_size: 0 is not in 1\.\."),
+        ("1 8 1 d0 0", r"argument 3: optional arguments: 1 is not in 0\.\.0"),
+        ("2 8 0 d0 0", r"argument 1: paths 2: 4 words should follow, 2 do"),
+        ("1 8 0 d9 0", r"argument 4: dev: no device is named 'd9'"),
+        ("1 8 0 d0 x", r"argument 5: offset: 'x' is not a number"),
     ],
 )
 def test_bad_arguments_are_refused(words, text):
@@ -218,7 +218,7 @@ def test_bad_arguments_are_refused(words, text):
 
 
 def test_more_regions_than_there_is_memory_for_are_refused(monkeypatch):
-    assert MAX_REGIONS == 1 << 27
-    monkeypatch.setattr(switch, "MAX_REGIONS", 7)
-    with pytest.raises(TableError, match="8 regions of 8 sectors: at most 7"):
+    assert striped.MAX_REGIONS == 1 << 27
+    monkeypatch.setattr(striped, "MAX_REGIONS", 7)
+    with pytest.raises(TableError, match="region_size 8: 8 regions, more than 7"):
         three()
