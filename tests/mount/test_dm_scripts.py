@@ -67,6 +67,13 @@ def test_a_snapshot_of_a_mounted_file_system_holds_until_it_is_full(
     run(dmsetup, "snapshot", fs)
 
 
+@on_every_file_system
+def test_a_pool_has_a_device_and_snapshots_of_snapshots_and_grows(
+    dmsetup: Dmsetup, fs: str
+) -> None:
+    run(dmsetup, "thin", fs)
+
+
 def test_what_table_shows_can_be_loaded_for_every_target(dmsetup: Dmsetup) -> None:
     run(dmsetup, "round-trip")
 

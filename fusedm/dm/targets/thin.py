@@ -86,7 +86,7 @@ class Thin(Target):
         yield from ()
 
     def stop(self) -> None:
-        if self.bios is not None:
-            self.bios.pool.close(self.bios.device)
-            self.bios.pool.room.notify()
+        assert self.bios is not None, "it has been started"
+        self.bios.pool.close(self.bios.device)
+        self.bios.pool.room.notify()
         self.bios = None

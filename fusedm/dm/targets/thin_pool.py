@@ -152,8 +152,6 @@ class ThinPool(PoolTarget):
 
     def resumed(self) -> None:
         assert self.pool is not None, "it has been opened"
-        if self.pool.owner is not self:  # The table that was to replace this one has failed.
-            self._bind(self.pool.mode)
         self.pool.note_resumed()
 
     def background(self) -> Iterable[Steps[None]]:

@@ -33,5 +33,4 @@ def pools_over(device: BlockDevice) -> Iterator[tuple[BlockDevice, Pool]]:
     """The pools that use a device, each with the device whose pool it is."""
     for holder in device.holders:
         for pool in pools_of(holder):
-            if device in (pool.metadata_device, pool.data_device):
-                yield holder, pool
+            yield holder, pool

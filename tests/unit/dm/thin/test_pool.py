@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from fusedm.block import FLUSH, FUA, Bio, Op
 from fusedm.block.errors import FusedmError, StackError
 from fusedm.crypto import start_using_key, submit_bio
-from fusedm.dm import MappedDevice, parse_table
+from fusedm.dm import MappedDevice, Wait, parse_table
 from fusedm.dm.thin.pool_target import live_pool
 from fusedm.stores import FailOp, FaultyStore
 from tests.helpers.builders import make_disk, make_key, pattern, read, write
@@ -259,3 +259,96 @@ def test_wrong_arguments_of_thin_are_refused(words):
     device = RecordingDevice("a", 4096)
     with pytest.raises(FusedmError, match="^table line 1: thin: "):
         parse_table(f"0 64 thin {words}", lookup_in(device), lambda: 0.0)
+
+
+async def test_a_pool_that_has_failed_goes_on_being_resumed_whatever_its_size():
+    stack = await Stack().make()
+    thin = await stack.thin(0)
+    await write(thin, 0, NEW)
+    mapped = thin.span(0)
+    stack.meta.store = FaultyStore(stack.meta.store, 0, [FailOp(op=Op.WRITE)])
+    await refused(errno.EIO, submit_bio(thin, FLUSH))
+    assert stack.status == "Fail"
+    assert not mapped.is_current()
+    assert not thin.span(0).ops
+    stack.meta.store = stack.meta.store.inner
+    await stack.load(stack.pool, f"0 1024 thin-pool meta data {BLOCK} 0")
+    assert stack.status == "Fail"
+    await stack.end()
+
+
+async def test_a_table_that_is_loaded_before_it_is_opened_can_be_dropped():
+    stack = Stack()
+    table = parse_table(stack.line, lookup_in(stack.meta, stack.data), lambda: 0.0)
+    stack.pool.load(table)
+    stack.pool.clear()
+    stack.pool.load(parse_table(stack.line, lookup_in(stack.meta, stack.data), lambda: 0.0))
+    await stack.pool.resume()
+    assert stack.mode == "rw"
+    await stack.end()
+
+
+async def test_other_devices_may_lie_over_those_of_a_pool():
+    stack = Stack()
+    stack.devices["over"] = over = MappedDevice("over")
+    await stack.load(over, "0 64 linear meta 0\n64 64 linear data 0")
+    await stack.make()
+    await stack.load(stack.pool, stack.line)
+    second = MappedDevice("second")
+    stack.devices["meta2"] = make_disk("meta2", 2048)
+    stack.devices["data2"] = make_disk("data2", 2048)
+    await stack.load(second, "0 2048 thin-pool meta2 data2 128 0")
+    await stack.load(over, "0 64 linear meta2 0\n64 64 linear meta 0")
+    await stack.load(second, "0 2048 thin-pool meta2 data2 128 0")
+    await second.end()
+    await stack.end()
+
+
+async def test_a_snapshot_of_a_device_that_was_forgotten_can_be_taken():
+    stack = await Stack().make()
+    thin = await stack.thin(0)
+    await thin.end()
+    await stack.say("create_snap 1 0")
+    assert stack.inside.metadata.has_device(1)
+    await stack.end()
+
+
+async def test_a_block_that_comes_for_a_write_that_was_cancelled_is_given_back():
+    stack = await Stack().make()
+    pool = stack.inside
+    taken = pool.requests
+    first, second = taken.ask(0, 0), taken.ask(0, 1)
+    for each in (first, second):
+        assert next(each) == next(each) == Wait(seconds=0)
+    # The first gives out for both; the second is cancelled before it looks.
+    (script,) = (next(first),)
+    assert list(script.steps()) == []
+    second.close()
+    with pytest.raises(StopIteration) as end:
+        first.send(None)
+    assert end.value.value == 0
+    pool.give_back(0, 1)
+    await stack.say("set_transaction_id 0 0")
+    assert stack.used == 0
+    await stack.end()
+
+
+async def test_a_block_is_given_back_if_its_write_is_cancelled_while_it_is_allocated(monkeypatch):
+    stack = await Stack().make()
+    pool = stack.inside
+    asked = pool.requests.ask(0, 0)
+    next(asked), next(asked)
+    script = next(asked)
+
+    def allocate():
+        yield Wait(seconds=1)
+        return pool.metadata.allocate()
+
+    monkeypatch.setattr(pool, "allocate", allocate)
+    giving = script.steps()
+    assert next(giving) == Wait(seconds=1)
+    asked.close()
+    assert list(giving) == []
+    await stack.say("set_transaction_id 0 0")
+    assert stack.used == 0
+    await stack.end()
