@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.block import Bio, Limits, Op
+from fusedm.block import FUA, Bio, Limits, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.dm.thin.pool_metadata import PoolMetadata
 
@@ -27,7 +27,8 @@ needs_tools = pytest.mark.skipif(
 class Medium:
     """A device of bytes that does the steps of metadata on the spot, and remembers writes.
 
-    writes: (offset, data) of each since the last flush; fails: which bio shall fail.
+    log: offset and data of each write, None where all before became durable. fails and fails_late
+    say which bios shall fail: before anything is done, or when it has been.
     """
 
     limits = Limits()
@@ -37,6 +38,7 @@ class Medium:
         self.image = bytearray(blocks * BLOCK) if image is None else bytearray(image)
         self.log: list[tuple[int, bytes] | None] = []
         self.fails: Callable[[Bio], bool] = lambda bio: False
+        self.fails_late: Callable[[Bio], bool] = lambda bio: False
 
     @property
     def sector_count(self) -> int:
@@ -70,6 +72,11 @@ class Medium:
         else:
             self.image[begin:end] = bio.data
             self.log.append((begin, bytes(bio.data)))
+            if bio.flags & FUA:
+                # Only the superblock, before which all has been flushed.
+                self.log.append(None)
+        if self.fails_late(bio):
+            raise BlockIOError(Status.IOERR, self.name, str(bio))
 
     def open(self, block_sectors: int = BLOCK_SECTORS, **options) -> PoolMetadata:
         return self.run(PoolMetadata.open(self, block_sectors, **options))

@@ -8,7 +8,7 @@ has changed that has not been moved; each is moved once at most, so that ends.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fusedm.block import FLUSH, Bio, BlockDevice
+from fusedm.block import FLUSH, FUA, Bio, BlockDevice
 from fusedm.dm.target import Many, Remap
 from fusedm.dm.thin.blocks import (
     BITMAPS,
@@ -136,8 +136,7 @@ def write_superblock(device: BlockDevice, superblock: Superblock) -> Steps[None]
 
     Raises: BlockIOError; then the old one or this one is there.
     """
-    yield Remap(device, Bio.write(0, memoryview(superblock.pack())))
-    yield Remap(device, FLUSH)
+    yield Remap(device, Bio.write(0, memoryview(superblock.pack()), flags=FUA))
 
 
 def _runs(blocks: dict[int, bytearray]) -> Iterator[tuple[int, bytes]]:
