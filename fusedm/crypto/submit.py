@@ -180,7 +180,8 @@ def check_wrapped_key(device: BlockDevice, key: CryptoKey) -> None:
     below = [device]
     for each in below:  # A leaf changes nothing when it readies a wrapped key, it only looks.
         below.extend(each.underlying())
-        if not list(each.underlying()):
+        # Where no bio with the key can come, as to metadata, an engine need not know it.
+        if not list(each.underlying()) and each.capabilities.supports(key.config):
             each.start_using_key(key)
 
 

@@ -61,7 +61,7 @@ from fusedm.dm.slots import TableSlots
 from fusedm.dm.spans import flush_through, span_through
 from fusedm.dm.stacking import all_below, check_superset, stack_capabilities, stack_limits
 from fusedm.dm.started_keys import StartedKeys
-from fusedm.dm.table import Table, check_table
+from fusedm.dm.table import Table, check_table, check_types
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ class MappedDevice(TableSlots):
         self.name = name
         self.uuid = uuid
         self.suspended = False
+        #: Whether it is only tried how a stack will be; its media are empty then.
+        self.is_dry = False
         self.stats = IoStats()
         self.fallback = Fallback(name)
         #: Whether the live table was loaded read-only.
@@ -186,7 +188,7 @@ class MappedDevice(TableSlots):
                 a key in use that could not be used on it. Nothing has changed then.
         """
         new = self.check_load(table, read_only)
-        self._keys.start_all(table.devices())
+        self._keys.start_all(table)
         start_targets(table, self)
         if self._fixed is not None:
             self._fixed.load(new)
@@ -200,6 +202,7 @@ class MappedDevice(TableSlots):
         """
         if self in all_below(table.devices()):
             raise TableError(0, "", f"{self.name} would lie below itself (a cycle)")
+        check_types(self.live, table, read_only)
         self._keys.check_wrapped(table)
         if self.live is not None and not self._takes_weaker:
             check_superset(self.name, self.live, table)
@@ -373,7 +376,7 @@ class MappedDevice(TableSlots):
     def start_using_key(self, key: CryptoKey) -> None:
         """Ready the fallback here and every software path below, in both tables."""
         self.fallback.start(key.config.mode)
-        self._keys.start(key, self.underlying())
+        self._keys.start(key, filter(None, (self.live, self.inactive)))
 
     def prepare_change(self) -> None:
         """Ready what every key here may need once less can be done natively below.

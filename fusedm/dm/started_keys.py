@@ -26,12 +26,12 @@ class StartedKeys:
         """Every key, oldest first."""
         return iter(self._devices)
 
-    def start(self, key: CryptoKey, devices: Iterable[BlockDevice]) -> None:
-        """Start a key on devices, on all or on none that is remembered here.
+    def start(self, key: CryptoKey, tables: Iterable[Table]) -> None:
+        """Start a key below some tables, on all devices or on none that is remembered here.
 
         Raises: CryptoError.
         """
-        self._start([key], list(devices))
+        self._start({key: [each for table in tables for each in table.devices_for(key)]})
 
     def check_wrapped(self, table: Table) -> None:
         """Refuse a table on which a wrapped key that is started could not be used all over.
@@ -50,19 +50,19 @@ class StartedKeys:
                 )
                 raise TableError(0, "", text)
 
-    def start_all(self, devices: Iterable[BlockDevice]) -> None:
-        """Start every key on further devices, likewise.
+    def start_all(self, table: Table) -> None:
+        """Start every key below a further table, likewise.
 
         Raises: CryptoError.
         """
-        self._start(list(self._devices), list(devices))
+        self._start({key: table.devices_for(key) for key in self._devices})
 
-    def _start(self, keys: list[CryptoKey], devices: list[BlockDevice]) -> None:
-        for key in keys:
+    def _start(self, wanted: dict[CryptoKey, list[BlockDevice]]) -> None:
+        for key, devices in wanted.items():
             for device in devices:
                 device.start_using_key(key)
         # Nothing below can fail.
-        for key in keys:
+        for key, devices in wanted.items():
             self._devices.setdefault(key, {}).update(dict.fromkeys(devices))
 
     def users(self, key: CryptoKey) -> Iterator[KeyHolder]:

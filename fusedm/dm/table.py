@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fusedm.block import BlockDevice, CryptoCounts, Limits
+from fusedm.block import BlockDevice, CryptoCounts, CryptoKey, Limits
 from fusedm.block.device_mapper import TargetLine
 from fusedm.block.errors import StackError, TableError
 from fusedm.block.limits import stack_all
@@ -79,6 +79,13 @@ class Table:
             own = [device for entry in self.entries for device in entry.target.own_devices()]
             self._devices = list(dict.fromkeys([*self.data_devices(), *own]))
         return self._devices
+
+    def devices_for(self, key: CryptoKey) -> list[BlockDevice]:
+        """Those that are to be made ready for a key.
+
+        A wrapped one is of no use on devices of a target's own: it is for engines only.
+        """
+        return self.data_devices() if key.config.is_wrapped else self.devices()
 
     def data_devices(self) -> list[BlockDevice]:
         """Each device below once that bios may be sent to."""
@@ -159,6 +166,22 @@ def check_table(table: Table) -> None:
     block = stack_all(limits).logical_block_size
     if table.sector_count % (block >> SECTOR_SHIFT):
         raise TableError(0, "", _not_aligned("length", table.sector_count, block))
+
+
+def check_types(live: Table | None, new: Table, read_only: bool) -> None:
+    """Refuse a table that cannot be read-only, or cannot take the place of a live one.
+
+    Raises: TableError(EINVAL).
+    Source: dm_table_add_target in the kernel's dm-table.c, table_load in dm-ioctl.c.
+    """
+    for entry in new.entries:
+        if read_only and entry.target.needs_writing:
+            raise TableError(entry.line, entry.target.name, "cannot be in a read-only table")
+    names = {entry.target.name for entry in new.entries}
+    for entry in live.entries if live is not None and "error" not in names else ():
+        if entry.target.is_immutable and entry.target.name not in names:
+            text = f"{', '.join(sorted(names))} cannot take the place of {entry.target.name}"
+            raise TableError(0, "", text)
 
 
 def _check_entry(entry: TableEntry, block: int) -> None:

@@ -191,6 +191,10 @@ class Target(Turns, ABC):
     #: Whether contexts go down unchanged. Only for a target that neither changes, stores nor looks
     #: at data, so plaintext and ciphertext are the same to it. No default: each must decide.
     passes_crypto: ClassVar[bool]
+    #: Whether no other type may take the place of a table with it, but one with error.
+    is_immutable: ClassVar[bool] = False
+    #: Whether its table cannot be read-only.
+    needs_writing: ClassVar[bool] = False
     #: Whether WRITE_ZEROES goes down, if all devices below take it; else the target gets none.
     passes_zeroes: ClassVar[bool] = False
     #: Whether it takes DISCARD although some device below may not.

@@ -21,6 +21,10 @@ class Host(Protocol):
     def name(self) -> str:
         """What it is called."""
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether it is only tried how a stack will be: media below are as empty as new ones."""
+
     def raise_event(self) -> None:
         """Count an event and wake those who wait for one."""
 
@@ -32,6 +36,7 @@ class _Nobody:
     """The host of a target that no device has yet."""
 
     name = ""
+    is_dry = False
 
     def raise_event(self) -> None:
         """Nobody waits for it."""

@@ -79,7 +79,7 @@ class Sight:
         if deaf:
             where = f"{_place(deaf[0])}{_and_more(deaf)} of {device.name}"
             yield Obstacle(device.name, "target", f"target {where} does not pass contexts")
-        below = table.devices()
+        below = table.data_devices()
         if not below and not deaf:
             yield Obstacle(device.name, "no device", f"nothing lies below {device.name}")
         for under in below:

@@ -116,7 +116,8 @@ def _refusal(system: System, device: MappedDevice, table: Table) -> str | None:
         device.check_load(table, device.is_table_read_only)
         for leaf in _below(table.devices()):
             for key in wrapped if isinstance(leaf, Disk) else ():
-                leaf.start_using_key(key)  # With a wrapped key a leaf only looks.
+                if leaf.capabilities.supports(key.config):
+                    leaf.start_using_key(key)  # With a wrapped key a leaf only looks.
     except (TableError, CryptoError) as error:
         return str(error)
     return None

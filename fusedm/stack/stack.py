@@ -146,8 +146,7 @@ class Stack:
 
         Raises: SpecError at the line of what cannot be built.
         """
-        scratch = Stack._dry(self._to_build, self._base_dir)
-        await _build(scratch, self._to_build, self._dry_store)
+        await _build(Stack._dry(self._to_build, self._base_dir), self._to_build, self._dry_store)
 
     # Verbs. Each does all of its work or changes nothing.
 
@@ -341,6 +340,7 @@ class Stack:
         dry = cls(replace(spec, keys=keys), base_dir)
         dry.system.read_table = partial(dry.system.read_table, read_keys=announced_keys)
         dry._secrets = EngineSecrets(None)
+        dry.system.is_dry = True
         return dry
 
     def _dry_store(self, spec: DiskSpec) -> Store:

@@ -35,6 +35,8 @@ class System:
     ) -> None:
         self.read_table = partial(read_table, clock=clock)
         self.strict = strict
+        #: Whether it is only tried how a stack will be, with empty media.
+        self.is_dry = False
         self._takes_weaker = not hot_add
         self.disks: dict[str, Disk] = {}
         self.mapped: dict[str, MappedDevice] = {}
@@ -110,6 +112,7 @@ class System:
         self.names.check_free("mapped device", name)
         self._check_uuid(uuid)
         mapped = MappedDevice(name, uuid, self.strict, self._takes_weaker)
+        mapped.is_dry = self.is_dry
         self.numbers.add(mapped, minor=minor)
         self.names.claim("mapped device", name)
         self.mapped[name] = mapped

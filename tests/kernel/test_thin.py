@@ -163,6 +163,16 @@ LIVES = {
         step("load", "other", POOL),
         *look("other"),
     ),
+    "another target in the place of a pool": (
+        *pool(),
+        step("load", "pool", "0 64 linear d2 0"),
+        step("load", "pool", "0 64 error\n64 64 linear d2 0"),
+        step("clear", "pool"),
+        step("load", "pool", POOL, True),
+        step("info", "pool"),
+        step("resume", "pool"),
+        *look("pool"),
+    ),
     "a smaller pool": (
         *pool(),
         step("load", "pool", "0 1024 thin-pool d0 d1 128 0"),

@@ -75,7 +75,8 @@ class Thin(Target):
         pool = live_pool(self.pool_device)
         if pool is None:
             raise StackError(f"{self.pool_device.name} is not a pool")
-        self.bios = ThinBios(pool, pool.open(self.number), self.pool_device, self.origin)
+        device = pool.open(self.number, self.host.is_dry)
+        self.bios = ThinBios(pool, device, self.pool_device, self.origin)
         self.max_io_sectors = pool.block_sectors
         shows_what_was = self.origin is not None and not self.pool_device.strict
         self.takes_discards = not (pool.features.ignore_discard or shows_what_was)

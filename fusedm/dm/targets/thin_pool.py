@@ -33,6 +33,8 @@ class ThinPool(PoolTarget):
     version = (1, 24, 0)
     passes_crypto = True
     discards_end_here = True
+    is_immutable = True
+    needs_writing = True
 
     sector_count: int
     metadata_device: BlockDevice

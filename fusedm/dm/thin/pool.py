@@ -98,13 +98,15 @@ class Pool:
 
     # Thin devices.
 
-    def open(self, number: int) -> OpenThin:
-        """One more target uses a thin device.
+    def open(self, number: int, is_dry: bool = False) -> OpenThin:
+        """One more target uses a thin device; where metadata are not the real ones, of any number.
 
         Raises: StackError: EINVAL if the pool fails or is suspended, ENODATA without such a device.
         """
         if self.mode is Mode.FAIL:
             raise StackError("the pool has failed")
+        if is_dry and not self.metadata.has_device(number):
+            self.metadata.create_thin(number)
         if not self.metadata.has_device(number):
             raise StackError(f"the pool has no thin device {number}", errno.ENODATA)
         if self.is_suspended:

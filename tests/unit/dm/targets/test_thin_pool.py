@@ -257,3 +257,24 @@ D = {"a": RecordingDevice("a", 4096), "b": RecordingDevice("b", 4096)}
 def test_wrong_arguments_are_refused(words):
     with pytest.raises(TableError, match="^table line 1: thin-pool: "):
         parse_table(f"0 2048 thin-pool {words}", lookup_in(*D.values()), lambda: 0.0)
+
+
+# What a pool's table may be.
+
+
+async def test_only_a_pool_or_errors_may_take_the_place_of_a_pool():
+    stack = await Stack().make()
+    with pytest.raises(TableError, match="linear cannot take the place of thin-pool") as caught:
+        await stack.only_load(stack.pool, "0 64 linear data 0")
+    assert caught.value.errno == errno.EINVAL
+    await stack.only_load(stack.pool, "0 64 error\n64 64 linear data 0")
+    await stack.only_load(stack.pool, stack.line)
+    await stack.end()
+
+
+async def test_a_pool_cannot_be_read_only():
+    stack = Stack()
+    table = parse_table(stack.line, lookup_in(stack.meta, stack.data), lambda: 0.0)
+    with pytest.raises(TableError, match="thin-pool: cannot be in a read-only table") as caught:
+        stack.pool.load(table, read_only=True)
+    assert caught.value.errno == errno.EINVAL

@@ -2,10 +2,11 @@
 
 import pytest
 
-from fusedm.block import Bio, CryptContext
-from fusedm.crypto import start_using_key, submit_bio
+from fusedm.block import Bio, Capabilities, CryptContext, CryptoConfig, CryptoKey, KeyType
+from fusedm.block.errors import BlockIOError
+from fusedm.crypto import InlineEngine, start_using_key, submit_bio
 from fusedm.crypto.ciphers import make_cipher
-from tests.helpers.builders import make_disk, make_key, medium, pattern, read, write
+from tests.helpers.builders import MODE, make_disk, make_key, medium, pattern, read, write
 from tests.helpers.thin_stack import BLOCK, BLOCK_BYTES, Stack
 
 NEW = bytes(pattern(2 * BLOCK_BYTES, 7))
@@ -102,4 +103,25 @@ async def test_an_external_origin_is_read_under_the_same_contexts():
     assert ciphertext(whole)[-4096:] == bytes(4096)
     await write(thin, 8, NEW[:4096], KEY, 1)
     assert (await read(thin, 0, len(NEW) - 4096, KEY, 0))[4096:] == NEW[:4096] + NEW[8192:-4096]
+    await stack.end()
+
+
+async def test_a_wrapped_key_is_for_the_engine_of_the_data_and_no_other():
+    stack = Stack()
+    data = stack.data
+    stack.devices["base"] = make_disk("base", 4 * BLOCK)
+    data.engine = InlineEngine(Capabilities.of({MODE: [4096]}, 8, [KeyType.HW_WRAPPED]), 1)
+    manager = data.engine.key_manager
+    thin = await (await stack.make()).thin(0)
+    config = CryptoConfig(MODE, 4096, 8, KeyType.HW_WRAPPED)
+    key = CryptoKey("w", config, manager.prepare_key(manager.generate_key()))
+    start_using_key(thin, key)
+    await write(thin, 0, NEW[:4096], key)
+    assert await read(thin, 0, 4096, key) == NEW[:4096]
+    assert await read(thin, 2 * BLOCK, 4096, key) == bytes(4096)
+    # With an origin, too: it is read where nothing was written, if it can.
+    await stack.say("create_thin 1")
+    await stack.load(thin, f"0 {4 * BLOCK} thin pool 1 base")
+    with pytest.raises(BlockIOError):
+        await read(thin, 0, 4096, key)
     await stack.end()
