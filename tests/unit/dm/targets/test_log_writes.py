@@ -11,7 +11,7 @@ from fusedm.block import FLUSH, Bio, Op
 from fusedm.block.errors import BlockIOError, StackError, TableError
 from fusedm.crypto import submit_bio, submit_bio_nowait
 from fusedm.disk import Disk
-from fusedm.dm import MappedDevice, format_status, format_table, parse_table
+from fusedm.dm import MappedDevice, format_table, parse_table
 from fusedm.dm.targets import log_writes
 from tests.helpers import write_log
 from tests.helpers.builders import (
@@ -25,38 +25,8 @@ from tests.helpers.builders import (
     write,
 )
 from tests.helpers.devices import RecordingDevice, lookup_in
+from tests.helpers.logged_device import entries, flush, kinds, logged, mark, status
 from tests.helpers.write_log import Entry, replayed
-
-
-async def logged(
-    sectors: int = 64, log: int = 4096, block: int = 512
-) -> tuple[MappedDevice, Disk, Disk]:
-    """A mapped device that logs, its device, and its log."""
-    disk, log_disk = make_disk("d0", 64, block=block), make_disk("d1", log)
-    return await make_mapped(f"0 {sectors} log-writes d0 d1", disk, log_disk), disk, log_disk
-
-
-def entries(log: Disk) -> list[Entry]:
-    return list(write_log.entries(medium(log)))
-
-
-def kinds(log: Disk) -> list[str]:
-    return [
-        f"{each.kind} {each.offset // 512}" if each.length else each.text or each.kind
-        for each in entries(log)
-    ]
-
-
-async def flush(mapped: MappedDevice) -> None:
-    await submit_bio(mapped, FLUSH)
-
-
-async def mark(mapped: MappedDevice, text: str) -> None:
-    assert await mapped.message(0, ["mark", text]) == ""
-
-
-def status(mapped: MappedDevice) -> str:
-    return format_status(mapped.live).removeprefix(f"0 {mapped.sector_count} log-writes ")
 
 
 async def test_nothing_is_logged_before_the_first_flush():
@@ -266,8 +236,8 @@ async def test_when_too_much_is_not_flushed_it_is_logged_before_the_next_write(m
     target = mapped.live.entries[0].target
     for sector in range(20):
         await write(mapped, sector, pattern(512, sector))
-        assert target.unflushed_bytes <= 5120
-    assert target.entry_count == 18
+        assert target.log.unflushed_bytes <= 5120
+    assert target.log.entry_count == 18
     await flush(mapped)
     assert kinds(log) == [*(f"write {sector}" for sector in range(19)), "durable 19", "flush"]
     assert replayed(bytes(64 * 512), entries(log)) == medium(disk)
