@@ -167,11 +167,11 @@ HALVES = {
     **{f"half there {seed}": Experiment((*half(seed), *SHOWN), DISKS) for seed in SEEDS},
 }
 
+#: Not N, with which the kernel (6.1) falls over when it is resumed.
 BAD = (
     Bad("0 512 snapshot-merge"),
     Bad("0 512 snapshot-merge d0 d1 P"),
     Bad("0 512 snapshot-merge d0 d0 P 8"),
-    Bad("0 512 snapshot-merge d0 d1 N 8"),
     Bad("0 512 snapshot-merge d0 d1 P 7"),
     Bad("0 512 snapshot-merge d0 d1 P 8 1 nosuch"),
     unknown("0 512 snapshot-merge nosuch d1 P 8"),
