@@ -17,7 +17,7 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/crypto/cipher_spec.py \
 	fusedm/crypto/engine_profiles.py fusedm/crypto/engine_faults.py fusedm/stack/engine_spec.py \
 	fusedm/dm/table.py fusedm/dm/mapping.py fusedm/dm/stacking.py fusedm/dm/registry.py \
-	fusedm/dm/target.py fusedm/dm/targets/*.py fusedm/dm/spans.py fusedm/dm/snapshot/*.py fusedm/dm/write_log.py \
+	fusedm/dm/target.py fusedm/dm/targets/*.py fusedm/dm/spans.py fusedm/dm/snapshot/*.py fusedm/dm/write_log.py fusedm/dm/bad_blocks.py fusedm/dm/damage.py \
 	fusedm/dm/thin/blocks.py fusedm/dm/thin/committing.py fusedm/dm/thin/loading.py \
 	fusedm/dm/thin/node_store.py fusedm/dm/thin/pool_metadata.py fusedm/dm/thin/pool_state.py \
 	fusedm/dm/thin/bios.py fusedm/dm/thin/messages.py fusedm/dm/thin/mode.py \

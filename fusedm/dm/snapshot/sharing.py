@@ -103,8 +103,10 @@ class OnCow(OverOrigin):
         return cls(line.sector_count, origin, cow, line.text("persistent"), chunk, features)
 
     def params(self) -> list[Word]:
-        chunk = str(self.copy.chunk_sectors if self.copy.is_open else self.chunk_sectors)
-        words: list[Word] = [self.origin, self.cow, self.kind, chunk]
+        chunk = self.copy.chunk_sectors if self.copy.is_open else self.chunk_sectors
+        if self.is_taken:
+            chunk = 0  # The kernel's has none any more.
+        words: list[Word] = [self.origin, self.cow, self.kind, str(chunk)]
         return [*words, str(len(self.features)), *self.features] if self.features else words
 
     def devices(self) -> Iterable[Segment]:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
-from random import Random
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.dm.arguments import Arguments
+from fusedm.dm.damage import damage_to
 from fusedm.dm.target import (
     ALWAYS,
     NEVER,
@@ -25,12 +25,6 @@ _PLAIN = ("error_reads", "drop_writes", "error_writes")
 
 #: In the order `table` prints them.
 FEATURES = (*_PLAIN, "corrupt_bio_byte", "random_read_corrupt", "random_write_corrupt")
-
-#: A chance is so many in this many.
-CHANCES = 10**9
-
-#: The kernel's flags of our bios: the operation, and nothing else.
-_FLAGS = {Op.READ: 0, Op.WRITE: 1}
 
 
 def examples() -> list[str]:
@@ -132,18 +126,8 @@ class Flakey(Target):
         return Bio(bio.op, bio.sector, bio.sector_count, memoryview(copy), bio.crypt)
 
     def _damage(self, bio: Bio) -> list[tuple[int, int]]:
-        """Which bytes of a READ or WRITE to set to what; the same until another bio has ended."""
-        damage = []
-        number, direction, value, flags = self.features.get("corrupt_bio_byte", (0, 0, 0, 0))
-        own = _FLAGS[bio.op]
-        if direction == own and own & flags == flags and 0 < number <= len(bio.data):
-            damage.append((number - 1, value))
-        chance = self.features.get(("random_read_corrupt", "random_write_corrupt")[own], (0,))[0]
-        if chance:
-            draw = Random(f"{self.params()[1:]} {self.ended} {bio}")
-            if draw.randrange(CHANCES) < chance:
-                damage.append((draw.randrange(len(bio.data)), draw.randrange(256)))
-        return damage
+        """What to damage in a READ or WRITE; the same until another bio has ended."""
+        return damage_to(bio, self.features, f"{self.params()[1:]} {self.ended} {bio}")
 
 
 def _features(line: Arguments) -> dict[str, tuple[int, ...]]:

@@ -218,6 +218,7 @@ async def test_the_snapshot_that_was_taken_over_is_invalid_and_its_bios_fail():
     await stack.begin()
     await stack.snap.resume()
     assert stack.status == "Invalid"
+    assert format_table(stack.snap.live) == "0 128 snapshot base cow P 0"
     with pytest.raises(BlockIOError):
         await read(stack.snap, 0, 512)
     await stack.snap.end()
