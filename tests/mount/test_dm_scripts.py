@@ -67,6 +67,11 @@ def test_a_snapshot_of_a_mounted_file_system_holds_until_it_is_full(
     run(dmsetup, "snapshot", fs)
 
 
+def test_a_file_system_becomes_what_its_snapshot_was_while_it_is_in_use(dmsetup: Dmsetup) -> None:
+    run(dmsetup, "merge", "ext4")
+
+
+
 @on_every_file_system
 def test_a_pool_has_a_device_and_snapshots_of_snapshots_and_grows(
     dmsetup: Dmsetup, fs: str
