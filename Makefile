@@ -24,6 +24,10 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/thin/open_thin.py fusedm/dm/thin/pool.py fusedm/dm/thin/pool_target.py fusedm/dm/thin/requests.py \
 	fusedm/dm/thin/space_map.py fusedm/dm/thin/superblock.py fusedm/dm/thin/tree.py \
 	fusedm/dm/arguments.py fusedm/dm/crypt_lines.py fusedm/dm/context_target.py \
+	fusedm/dm/raid/superblock.py fusedm/dm/raid/bitmap.py fusedm/dm/raid/assembly.py \
+	fusedm/dm/raid/commit.py fusedm/dm/raid/members.py fusedm/dm/raid/array.py \
+	fusedm/dm/raid/actions.py fusedm/dm/raid/reading.py fusedm/dm/raid/mirrored.py \
+	fusedm/dm/raid/raid0.py fusedm/dm/raid/raid1.py fusedm/dm/raid/raid10.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \
 	fusedm/system/name_table.py fusedm/system/device_numbers.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \

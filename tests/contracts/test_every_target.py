@@ -20,6 +20,7 @@ from fusedm.dm import (
     Action,
     Complete,
     Defer,
+    Each,
     Fail,
     Many,
     Remap,
@@ -47,6 +48,9 @@ UNIT_TESTS = Path(__file__).parents[1] / "unit" / "dm" / "targets"
 TAKES_ANY_ARGUMENTS = {"error"}
 TAKES_MORE_ARGUMENTS = {"log-writes"}
 
+#: Targets whose last argument may be left out.
+MAY_BE_SHORTER = {"ebs"}
+
 #: A word of the arguments of targets that change data by their place in the bio as it was split.
 CHANGES_DATA = "corrupt"
 
@@ -73,6 +77,8 @@ WRONG_COUNTS = [
     for changed in (
         [words.split()[0]]
         if name in TAKES_MORE_ARGUMENTS
+        else [f"{words} extra", words.split()[0]]
+        if name in MAY_BE_SHORTER
         else [f"{words} extra", words.rpartition(" ")[0]]
         if words
         else ["extra"]
@@ -136,7 +142,7 @@ def remaps(action: Action) -> Iterator[Remap]:
             yield action
         case Defer(_, then) | Transform(_, _, then):
             yield from remaps(then)
-        case Many(actions):
+        case Many(actions) | Each(actions):
             for one in actions:
                 yield from remaps(one)
 
@@ -154,9 +160,9 @@ def halves(action: Action, sector_count: int) -> tuple[Action, Action]:
             first, second = halves(then, sector_count)
             number = action.number + sector_count
             return replace(action, then=first), replace(action, number=number, then=second)
-        case Many(actions):
+        case Many(actions) | Each(actions):
             pairs = [halves(one, sector_count) for one in actions]
-            return Many(tuple(a for a, _ in pairs)), Many(tuple(b for _, b in pairs))
+            return tuple(replace(action, actions=tuple(half)) for half in zip(*pairs, strict=True))
         case Complete() | Fail():
             return action, action
 
@@ -171,6 +177,11 @@ def without_data(action: Action) -> Action:
         case Many(actions):
             return Many(tuple(without_data(one) for one in actions))
     return action
+
+
+def without_then(action: Action) -> Action:
+    """The action without what it does about the outcome of each leg, which no two say alike."""
+    return replace(action, then=None) if isinstance(action, Each) else action
 
 
 def assert_inside_segments(target: Target, action: Action) -> None:
@@ -270,6 +281,7 @@ def test_mapping_a_split_bio_is_splitting_the_mapped_bio(name, words, data, op, 
     middle = block * data.draw(st.integers(1, (end - begin) // block - 1))
     bio = data_bio(target, op, begin, end)
     mapped = [*map(target.map, bio.split(middle)), *halves(target.map(bio), middle)]
+    mapped = [without_then(action) for action in mapped]
     if CHANGES_DATA in words:
         mapped = [without_data(action) for action in mapped]
     assert mapped[:2] == mapped[2:]
@@ -296,7 +308,7 @@ def test_a_bio_that_is_mapped_and_not_sent_changes_nothing(name, words, data, op
         make(name, words).status(),
     )
     if not isinstance(first, Script):
-        assert target.map(bio) == first
+        assert without_then(target.map(bio)) == without_then(first)
 
 
 @pytest.mark.parametrize(("name", "words"), WRONG_COUNTS)

@@ -1,10 +1,12 @@
 """raid: the kernel's md personalities."""
 
+import errno
 from dataclasses import dataclass, replace
 
+from fusedm.tables.finding import Fusedm
 from fusedm.tables.grammar import Grammar
 from fusedm.tables.pieces import Choice, Device, Feature, Group, Number, Repeat
-from fusedm.tables.reader import Reader
+from fusedm.tables.reader import Field, Reader
 from fusedm.tables.words import whole_number
 
 _TYPES = (
@@ -16,6 +18,9 @@ _TYPES = (
 _MIN_CHUNK = 8
 _MAX_REGIONS = 1 << 21
 _PARITY = ("raid4", "raid5", "raid6")
+
+#: How many devices' worth of sectors are not for data.
+_PARITY_DEVICES = {"raid4": 1, "raid5": 1, "raid6": 2}
 
 #: How many devices may be lost.
 _REDUNDANCY = {"raid0": 0, "raid4": 1, "raid5": 1, "raid6": 2}
@@ -134,6 +139,53 @@ def _devices_fit(line: Reader) -> None:
         )
 
 
+def _copies_fit(line: Reader) -> None:
+    copies, count = line.number("raid10_copies", 2), line.number("devices")
+    if not 2 <= copies <= count:
+        at = line.get("raid10_copies")
+        line.error(f"raid10_copies {copies}: is not in 2..{count}, the number of devices", at)
+
+
+def _length_fits(line: Reader) -> None:
+    """Each device takes the same share, in whole chunks."""
+    level, count, chunk = _level(line), line.number("devices"), line.number("chunk")
+    if level == "raid1" or line.has_errors:
+        return
+    copies = line.number("raid10_copies", 2) if level == "raid10" else 1
+    holders = count - _PARITY_DEVICES.get(level, 0)
+    share, rest = divmod(line.sector_count * copies, holders)
+    if rest:
+        line.error(f"length {line.sector_count}: does not divide evenly between the devices")
+    elif share % chunk:
+        line.warn(
+            f"length {line.sector_count}: takes {share} sectors of each device, which are no whole "
+            f"chunks of {chunk}",
+            fusedm=Fusedm(errno.EINVAL, "the last of them would be out of reach"),
+        )
+
+
+def _is_run(line: Reader) -> None:
+    if line.has_errors:
+        return
+    kind = line.text("type")
+    layout = line.text("raid10_format") or kind.partition("_")[2]
+    if _level(line) == "raid10" and layout in ("far", "offset"):
+        at = line.get("raid10_format") or line.get("type")
+        _not_run(line, f"raid10: its layout {layout} is run by the kernel only", at)
+        return
+    for name in ("delta_disks", "data_offset", "journal_dev", "journal_mode"):
+        at = line.get(name)
+        if at is not None and at.value != 0:
+            _not_run(line, f"{name}: is run by the kernel only", at)
+            return
+    if _level(line) in _PARITY:
+        _not_run(line, f"type: {kind} is run by the kernel only", line.get("type"))
+
+
+def _not_run(line: Reader, text: str, at: Field | None) -> None:
+    line.warn(text, at, fusedm=Fusedm(errno.EOPNOTSUPP, "it neither reshapes nor keeps a journal"))
+
+
 def _printed(line: Reader) -> list[str] | None:
     if line.features:
         return None  # Several of them are done with when the array has been made.
@@ -159,7 +211,7 @@ GRAMMARS = [
             Number("devices", minimum=1),
             Repeat("devices", (Device("meta", none=True), Device("data", none=True)), words=2),
         ),
-        (_parameters_fit, _devices_fit),
+        (_parameters_fit, _devices_fit, _copies_fit, _length_fits, _is_run),
         _printed,
     )
 ]

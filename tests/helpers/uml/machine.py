@@ -31,7 +31,8 @@ MODULES = (
         "dm-log-writes",
         "dm-snapshot",
     ),
-    *("dm-crypt", "dm-switch", "dm-unstripe", "dm-mirror", "dm-raid", "raid0", "raid1", "raid456"),
+    *("dm-crypt", "dm-switch", "dm-unstripe", "dm-mirror", "dm-raid", "raid0", "raid1"),
+    *("raid10", "raid456"),
     *("dm-thin-pool", "dm-cache", "dm-cache-smq", "dm-clone", "dm-era", "dm-writecache"),
     *("dm-integrity",),
 )
