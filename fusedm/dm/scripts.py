@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from fusedm.block import FLUSH
-from fusedm.block.errors import BlockIOError
+from fusedm.block.errors import BlockIOError, DeviceSuspended
 from fusedm.block.plan import Route, Scripted
 from fusedm.crypto import carry_out_locked, do_all, raise_first, submit_bio
 from fusedm.dm.target import Action, Each, Many, Remap, Script, Step, Wait
@@ -62,7 +62,7 @@ async def take_step(step: Step, route: Route = (), waits: bool = True) -> Any:
         case Wait():
             return await wait(step)
         case Script():
-            return await _run_locked(step, partial(take_step, route=route, waits=waits))
+            return await _run_step(step, route, waits)
         case _:
             raise AssertionError(f"{step} is for scripts in the background")
 
@@ -121,6 +121,19 @@ async def _submit_all(
         assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
         works.append(partial(submit_bio, remap.device, remap.bio, route, waits))
     return await do_all(works, at_once=len(works) > 1)
+
+
+async def _run_step(script: Script, route: Route, waits: bool) -> Any:
+    """Run a script that is a step of another, again if it is given up and that one waits."""
+    own_waits = waits if script.is_repeatable is None else not script.is_repeatable
+    while True:
+        try:
+            return await _run_locked(script, partial(take_step, route=route, waits=own_waits))
+        except DeviceSuspended as suspended:
+            if not waits:
+                raise
+            wait = suspended.wait
+        await wait()
 
 
 async def _run_locked(script: Script, take: Callable[[Step], Awaitable[Any]]) -> Any:

@@ -117,8 +117,9 @@ class Quiesce:
 class Script:
     """Do several things for one bio, one after the other, as copying before a write.
 
-    is_repeatable: where a step comes to a suspended device the script is given up, and the whole
-    bio planned anew later; else it waits there, and so does all that waits for what it holds.
+    is_repeatable: where a step comes to a suspended device the script is given up with its locks
+    and begun anew later, a bio's by planning the whole bio anew; else it waits there, and so does
+    all that waits for what it holds. None: as the script whose step it is, and a bio's waits.
 
     locks are held throughout: ranges of sectors of whatever they are of. As a step, in the script
     of something else, it is answered with what its steps return.
@@ -126,7 +127,7 @@ class Script:
 
     steps: Callable[[], Steps[Any]]
     locks: tuple[Extent, ...] = ()
-    is_repeatable: bool = False
+    is_repeatable: bool | None = None
 
 
 Action = Remap | Transform | Complete | Fail | Defer | Many | Each | Script

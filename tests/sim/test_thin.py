@@ -46,9 +46,11 @@ class Run:
         features = self.random.choice(["", "no_discard_passdown", "error_if_no_space"])
         # Room for three devices written all over, or for less.
         self.blocks = self.random.choice([12, 19, 30])
-        data = make_disk("data", store=SlowStore(40 * BLOCK * 512))
+        self.disk = make_disk("disk", store=SlowStore(40 * BLOCK * 512))
         meta = make_disk("meta", store=SlowStore(METADATA_SECTORS * 512))
-        self.stack = Stack(features, blocks=self.blocks, meta=meta, data=data)
+        self.stack = Stack(features, blocks=self.blocks, meta=meta)
+        self.data = MappedDevice("data")
+        self.stack.devices |= {"disk": self.disk, "data": self.data}
         self.models: dict[MappedDevice, bytearray] = {}
         self.by_span = 0
         self.is_over = False
@@ -106,7 +108,12 @@ class Run:
         thins = list(self.models)
         for turn in range(12):
             await trio.sleep(self.random.choice([0.01, 0.4, 2]))
-            match self.random.choice(["pool", "thin", "reload", "reload thin"]):
+            match self.random.choice(["pool", "thin", "data", "reload", "reload thin"]):
+                case "data":
+                    await self.data.suspend()
+                    await self.pause()
+                    await self.stack.only_load(self.data, self.line)
+                    await self.data.resume()
                 case "pool":
                     await self.stack.pool.suspend()
                     await self.pause()
@@ -125,7 +132,10 @@ class Run:
         self.stack.blocks = 40
         await self.stack.load(self.stack.pool, self.stack.line)
 
+    line = f"0 {40 * BLOCK} linear disk 0"
+
     async def main(self) -> None:
+        await self.stack.load(self.data, self.line)
         await self.stack.make()
         first = await self.stack.thin(0, SIZE)
         self.models[first] = bytearray(SIZE * 512)
@@ -143,12 +153,14 @@ class Run:
                 await first.resume()
                 snap = await self.stack.thin(number + 1, SIZE, new=False)
                 self.models[snap] = bytearray(self.models[first])
-        assert_nothing_is_held(self.stack.data, self.stack.meta, self.stack.pool, *self.models)
+        assert_nothing_is_held(self.disk, self.stack.meta, self.stack.pool, *self.models)
         await self.stack.end()
         await self.look_again()
 
     async def look_again(self) -> None:
-        again = Stack(blocks=40, meta=self.stack.meta, data=self.stack.data)
+        again = Stack(blocks=40, meta=self.stack.meta)
+        again.devices |= {"disk": self.disk, "data": MappedDevice("data")}
+        await again.load(again.devices["data"], self.line)
         await again.make()
         for number, model in enumerate(self.models.values()):
             thin = await again.thin(number, SIZE, new=False)

@@ -33,7 +33,9 @@ def carry_out(pool: Pool, words: list[str]) -> Steps[str]:
         wanted = " ".join((verb, *names))
         raise StackError(f"message {wanted}: takes {len(names)} numbers, {len(arguments)} given")
     numbers = [_number(*pair) for pair in zip(names, arguments, strict=True)]
-    yield Script(lambda: _do(pool, steps, numbers), pool.lock)
+    yield Script(lambda: steps(pool, numbers), pool.lock, is_repeatable=True)
+    # One that fails makes the pool read-only, and the message has been carried out.
+    yield Script(pool.commit, pool.lock, is_repeatable=True)
     return ""
 
 
@@ -47,12 +49,6 @@ def _number(name: str, word: str) -> int:
 
 
 Do = Callable[[Pool, list[int]], Steps[None]]
-
-
-def _do(pool: Pool, do: Do, numbers: list[int]) -> Steps[None]:
-    yield from do(pool, numbers)
-    # One that fails makes the pool read-only, and the message has been carried out.
-    yield from pool.commit()
 
 
 def _create_thin(pool: Pool, numbers: list[int]) -> Steps[None]:

@@ -4,6 +4,8 @@ Rules:
 
     Metadata change within one step, while nobody commits: a commit holds `lock`, and whoever finds
     it free may change them until it yields.
+    A commit that comes to a suspended data device is given up, before it has changed anything: the
+    suspend may wait for a plan that waits for `lock`.
     Who holds `lock` sends bios to the data and metadata devices only, never to the pool's device:
     that may be suspended, and its suspend ends with a commit.
     Who finds no room lets go of everything and is planned anew when there may be some (Requeue):
@@ -66,9 +68,7 @@ class Pool:
         self._lock = RangeLocks()
         #: Who found no room may find some.
         self.room = Signal()
-        self._dirty = Signal()
-        self._has_freed = Signal()
-        self._mode_changed = Signal()
+        self._dirty, self._has_freed, self._mode_changed = Signal(), Signal(), Signal()
         self._devices: dict[int, OpenThin] = {}
         self.requests = Requests(self)
         self._unused: list[tuple[int, int]] = []
@@ -225,10 +225,11 @@ class Pool:
         self._take_back()
         if not self.metadata.has_changes:
             return True
-        self._is_committing = True
         try:
             yield Remap(self.data_device, FLUSH)
-            yield from self.metadata.commit()
+            # From here on it cannot be given up: what is written would be neither old nor new.
+            self._is_committing = True
+            yield Script(self.metadata.commit, is_repeatable=False)
         except (BlockIOError, StackError) as error:
             yield from self._fail(error)
             return False
@@ -267,7 +268,7 @@ class Pool:
         self._is_committing = False
         for undo in (self.metadata.abort, self.metadata.set_needs_check):
             try:
-                yield from undo()
+                yield Script(undo, is_repeatable=False)
             except (BlockIOError, StackError) as failed:
                 log.error("%s: %s", self.metadata_device.name, failed)
                 self.set_mode(Mode.FAIL)
@@ -369,7 +370,7 @@ class Pool:
             if not self.metadata.has_changes or self.mode >= Mode.OUT_OF_METADATA_SPACE:
                 yield Wait(self._dirty)
             yield Wait(seconds=COMMIT_SECONDS)
-            yield Script(self.commit, self.lock)
+            yield Script(self.commit, self.lock, is_repeatable=True)
 
     def _give_up_waiting(self) -> Steps[None]:
         """After a time without room bios fail at once.

@@ -60,9 +60,16 @@ class Requests:
 
     def _give_out(self) -> Steps[None]:
         wanted, self._wanted = self._wanted, []
-        for request in sorted(wanted, key=lambda one: (one.number, one.block)):
-            if not request.is_over:
-                request.data = yield from self._pool.allocate()
-                if request.is_over and request.data is not None:
-                    self._pool.give_back(request.data, request.data + 1)
-            request.is_answered = True
+        wanted.sort(key=lambda one: (one.number, one.block))
+        try:
+            while wanted:
+                request = wanted[0]
+                if not request.is_over:
+                    request.data = yield from self._pool.allocate()
+                    if request.is_over and request.data is not None:
+                        self._pool.give_back(request.data, request.data + 1)
+                request.is_answered = True
+                del wanted[0]
+        finally:
+            # Who has been given up leaves them to the next.
+            self._wanted += wanted

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fusedm.block import Bio, BlockDevice, CryptContext, KeyType, Op
+from fusedm.block import Bio, BlockDevice, CryptContext, KeyType, Op, RangeLocks
 from fusedm.block.errors import Requeue
 from fusedm.crypto import start_using_key, submit_bio
 from fusedm.dm import (
@@ -20,6 +20,7 @@ from fusedm.dm import (
     Signal,
     Steps,
 )
+from fusedm.dm.scripts import run_script
 from fusedm.dm.stacking import stack_capabilities
 from tests.helpers.builders import make_disk, make_key, make_mapped, medium, pattern, read, write
 from tests.helpers.copier import Copier, table_of
@@ -145,6 +146,49 @@ async def test_a_suspend_does_not_wait_for_what_waits_for_it():
             assert below.suspended
             await below.resume()
     assert medium(disk, 0, len(DATA)) == DATA
+
+
+async def test_a_step_that_is_repeatable_is_begun_anew_where_its_script_waits():
+    below = await make_mapped("0 64 linear d0 0", make_disk("d0", 64), name="below")
+    locks, tries = RangeLocks(), []
+
+    def inner() -> Steps[str]:
+        tries.append("begun")
+        yield Remap(below, Bio.write(0, memoryview(DATA[:512])))
+        return "done"
+
+    def outer() -> Steps[str]:
+        return (yield Script(inner, ((locks, 0, 1),), is_repeatable=True))
+
+    await below.suspend()
+    results = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: _keep(results, run_script(outer())))
+        await wait_all_tasks_blocked()
+        assert locks.is_free(0, 1)
+        await below.resume()
+    assert (tries, results) == (["begun", "begun"], ["done"])
+
+
+async def test_a_step_that_is_not_repeatable_waits_within_a_script_that_is():
+    mapped, patient, below = await make()
+
+    def steps() -> Steps[None]:
+        patient.begun += 1
+        yield Script(lambda: patient._pass_on(Bio.write(0, memoryview(DATA))), (), False)
+
+    patient.map = lambda bio: Script(steps, (), True)
+    await below.suspend()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, mapped, 0, DATA)
+        await wait_all_tasks_blocked()
+        assert mapped.stats.in_flight == 1
+        await below.resume()
+    assert patient.begun == 1
+
+
+async def _keep(results, work) -> None:
+    results.append(await work)
 
 
 # What is read from no device.

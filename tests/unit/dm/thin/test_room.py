@@ -7,6 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import FLUSH, Bio, Op
 from fusedm.crypto import submit_bio
+from fusedm.dm import MappedDevice
 from tests.helpers.builders import make_disk, pattern, read, write
 from tests.helpers.thin_stack import BLOCK, BLOCK_BYTES, Stack, refused
 
@@ -100,6 +101,35 @@ async def test_what_is_freed_is_not_given_out_while_a_bio_is_on_its_way_to_it(au
     stack.pool.stats.end(Op.READ, 8, began)
     await trio.sleep(3)
     assert pool.metadata.can_allocate
+    await stack.end()
+
+
+async def test_a_data_device_can_be_suspended_under_writes_that_allocate(autojump_clock):
+    """Bios in flight on it wait for who commits, and that comes to it while it is closed."""
+    stack = Stack(blocks=60)
+    stack.devices["disk"] = make_disk("disk", 60 * BLOCK)
+    stack.devices["data"] = data = MappedDevice("data")
+    await stack.load(data, f"0 {60 * BLOCK} linear disk 0")
+    thin = await (await stack.make()).thin(0, 50 * BLOCK)
+    await write(thin, 0, DATA)
+    # The commit comes to the data device when that is closed, and a write needs the next block.
+    disk = stack.devices["disk"]
+    hold = disk.range_locks.take(((0, 8),))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, thin, 0, DATA + DATA)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(data.suspend)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(submit_bio, thin, FLUSH)
+            nursery.start_soon(write, thin, 4 * BLOCK, DATA + DATA)
+            await wait_all_tasks_blocked()
+            disk.range_locks.release(hold)
+            await wait_all_tasks_blocked()
+            assert data.suspended
+            await trio.sleep(5)
+            await data.resume()
+    assert await read(thin, 0, 4 * BLOCK_BYTES) == DATA[: 4 * BLOCK_BYTES]
     await stack.end()
 
 
