@@ -38,6 +38,9 @@ BLKDISCARD = 0x1277
 BLKZEROOUT = 0x127F
 POWER_OFF = 0x4321FEDC
 
+#: How long a thread of the kernel's may take to do what it was woken for.
+WAIT_SECONDS = 20.0
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 Answer = dict[str, Any]
@@ -206,6 +209,13 @@ class Bench:
             return {}
         finally:
             os.close(fd)
+
+    def status_when(self, name: str, wanted: str) -> Answer:
+        """The status as soon as it is what is wanted; what it is, if that takes too long."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (told := self.dm.status(name)) != {"text": wanted} and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return told
 
     def sleep(self, seconds: float) -> Answer:
         """Let time go by."""

@@ -90,6 +90,10 @@ class Twin:
         live = self.system.mapped_device(name).live
         return {"text": format_status(live) if live else ""}
 
+    async def status_when(self, name: str, wanted: str) -> Answer:
+        """The same: what the kernel leaves to a thread has been done here."""
+        return await self.status(name)
+
     async def info(self, name: str) -> Answer:
         """State, tables and targets."""
         mapped = self.system.mapped_device(name)
