@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -25,18 +24,13 @@ main(["demo"])
 """
 
 
-def folders() -> set[Path]:
-    """Where demos are at work or have been."""
-    return set(Path("/tmp").glob("fusedm-demo-*"))
-
-
 @pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch):
-    monkeypatch.setenv("TMPDIR", "/tmp")
-    before = folders()
+def nothing_is_left(monkeypatch, tmp_path):
+    """Where demos are at work is this test's own, and empty in the end."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     yield
-    left = folders() - before
-    assert left == set(), [left_behind(str(folder)) for folder in left]
+    left = [str(folder) for folder in tmp_path.glob("fusedm-demo-*")]
+    assert left == [], list(map(left_behind, left))
 
 
 def test_the_demo_shows_its_five_steps_and_leaves_nothing():
