@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fusedm.host import mounts
 from tests.helpers import write_log
+from tests.helpers.dm_scripts import FILE_SYSTEMS, run_script
 from tests.helpers.dmsetup import Dmsetup, dmsetup_in
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
-SCRIPTS = Path(__file__).parent / "scripts"
-FILE_SYSTEMS = ["ext4", "xfs", "btrfs"]
-SCRIPT_SECONDS = 100
 POINTS = 12
 
 on_every_file_system = pytest.mark.parametrize("fs", FILE_SYSTEMS)
@@ -27,44 +24,32 @@ def dmsetup(tmp_path: Path) -> Iterator[Dmsetup]:
         yield dmsetup
 
 
-def run(dmsetup: Dmsetup, script: str, *words: str) -> None:
-    """Run a script, which must succeed and leave neither a mount nor a loop device."""
-    done = subprocess.run(
-        ["sh", str(SCRIPTS / f"{script}.sh"), *words], env=dmsetup.environ, cwd=dmsetup.folder,
-        capture_output=True, text=True, timeout=SCRIPT_SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{script} {words}\n{done.stdout}\n{done.stderr}"
-    folder = str(dmsetup.folder)
-    assert [m.mount_point for m in mounts.read_mounts() if m.mount_point.startswith(folder)] == []
-    assert folder not in dmsetup.program("losetup", "--list", "-O", "BACK-FILE", "-n").stdout
-
-
 @on_every_file_system
 def test_what_was_durable_before_a_disk_lost_writes_is_there_after(
     dmsetup: Dmsetup, fs: str
 ) -> None:
-    run(dmsetup, "flakey", fs)
+    run_script(dmsetup, "flakey", fs)
 
 
 @pytest.mark.parametrize("fs", ["ext4", "xfs"])
 def test_a_file_system_survives_a_disk_that_was_gone(dmsetup: Dmsetup, fs: str) -> None:
-    run(dmsetup, "error", fs)
+    run_script(dmsetup, "error", fs)
 
 
 @on_every_file_system
 def test_bad_blocks_are_met_and_healed_through_files_too(dmsetup: Dmsetup, fs: str) -> None:
-    run(dmsetup, "dust", fs)
+    run_script(dmsetup, "dust", fs)
 
 
 def test_a_slow_disk_is_as_slow_as_its_table_says(dmsetup: Dmsetup) -> None:
-    run(dmsetup, "delay", "ext4")
+    run_script(dmsetup, "delay", "ext4")
 
 
 @on_every_file_system
 def test_a_snapshot_of_a_mounted_file_system_holds_until_it_is_full(
     dmsetup: Dmsetup, fs: str
 ) -> None:
-    run(dmsetup, "snapshot", fs)
+    run_script(dmsetup, "snapshot", fs)
 
 
 def test_a_file_system_becomes_what_its_snapshot_was_while_it_is_in_use(dmsetup: Dmsetup) -> None:
@@ -80,12 +65,12 @@ def test_a_pool_has_a_device_and_snapshots_of_snapshots_and_grows(
 
 
 def test_what_table_shows_can_be_loaded_for_every_target(dmsetup: Dmsetup) -> None:
-    run(dmsetup, "round-trip")
+    run_script(dmsetup, "round-trip")
 
 
 @on_every_file_system
 def test_every_point_of_a_log_can_be_recovered_to(dmsetup: Dmsetup, fs: str) -> None:
-    run(dmsetup, "log-writes", fs)
+    run_script(dmsetup, "log-writes", fs)
     disk, log = dmsetup.folder / "disk.img", dmsetup.folder / "log.img"
     entries = list(write_log.entries(log.read_bytes()))
     marks = [entry.text for entry in entries if entry.kind == "mark"]
@@ -105,5 +90,5 @@ def test_every_point_of_a_log_can_be_recovered_to(dmsetup: Dmsetup, fs: str) -> 
             durable += entry.text in files
             if index in points:
                 subprocess.run(["cp", "--sparse=always", image, point], check=True, timeout=60)
-                run(dmsetup, "recover", fs, str(point), str(durable))
+                run_script(dmsetup, "recover", fs, str(point), str(durable))
     assert image.read_bytes() == disk.read_bytes()

@@ -45,11 +45,22 @@ xfs) mib=320 ;;
 esac
 sectors=$((mib * 2048))
 
-# new_loop FILE MIB: a file of holes on a loop device, whose name is in $loop.
+# attach_loop FILE: a loop device over it, whose name is in $loop.
+attach_loop() {
+    # Others may take the free one first, or just be letting go of it.
+    tries=0
+    until loop=$(losetup -f --show "$1"); do
+        tries=$((tries + 1))
+        [ $tries -lt 20 ] || fail "no loop device for $1"
+        sleep 0.2
+    done
+    loops="$loops $loop"
+}
+
+# new_loop FILE MIB: a file of holes on a loop device.
 new_loop() {
     truncate -s "$2M" "$1"
-    loop=$(losetup -f --show "$1")
-    loops="$loops $loop"
+    attach_loop "$1"
 }
 
 make_fs() {
@@ -66,7 +77,20 @@ mount_fs() {
     mount -t "$fs" -o "${3:-rw}" "$1" "$2"
 }
 
+# A file system is closed with the last mount of it, in whatever namespace that is.
+until_closed() {
+    timeout 30 python3 - "$1" <<'PYTHON'
+import os, sys, time
+while True:
+    try:
+        sys.exit(os.close(os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)))
+    except OSError:
+        time.sleep(0.1)
+PYTHON
+}
+
 check_fs() {
+    until_closed "$1" || fail "$1 is still in use"
     case $fs in
     ext4) e2fsck -fn "$1" ;;
     xfs) xfs_repair -n "$1" ;;

@@ -2,8 +2,7 @@
 # to COUNT must be there, and the file system must be clean.
 . "$(dirname "$0")/common.sh"
 
-loop=$(losetup -f --show "$2")
-loops=$loop
+attach_loop "$2"
 if [ "$fs" = btrfs ]; then btrfs device scan --forget "$loop" >/dev/null 2>&1 || true; fi
 mount_fs "$loop" mnt
 number=1
