@@ -41,11 +41,11 @@ def check_superset(name: str, live: Table, new: Table) -> None:
     name is that of the mapped device.
     Raises: TableError(EINVAL) naming what it lacks.
     """
-    kept = [device for device in live.devices() if device in new.devices()]
+    kept = [device for device in live.data_devices() if device in new.data_devices()]
     if not kept or not all(entry.target.passes_crypto for entry in new.entries):
         return
     shared = reduce(Capabilities.intersect, (device.capabilities for device in kept))
-    for added in new.devices():
+    for added in new.data_devices():
         if added in kept or added.capabilities.covers(shared):
             continue
         lacks = missing(added.capabilities, shared)
