@@ -56,7 +56,6 @@ def test_a_file_system_becomes_what_its_snapshot_was_while_it_is_in_use(dmsetup:
     run(dmsetup, "merge", "ext4")
 
 
-
 @on_every_file_system
 def test_a_pool_has_a_device_and_snapshots_of_snapshots_and_grows(
     dmsetup: Dmsetup, fs: str
