@@ -14,12 +14,15 @@ def read_table(
     clock: Callable[[], float],
     is_checked: bool = True,
     read_keys: Callable[[Iterable[str]], KeyRing] = read_keys,
+    read_only: bool | None = None,
 ) -> Table:
     """parse_table, with the keys read before that the text names; by read_keys, given their words.
 
+    read_only: whether it is loaded so, None if that is not known.
+
     Raises: TableError.
     """
-    lines = read_lines(text, limits=is_checked)
+    lines = read_lines(text, is_checked, read_only)
     ring = read_keys(key_references(lines))
     try:
         return make_table(lines, lookup, clock, is_checked, ring)

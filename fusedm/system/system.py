@@ -193,7 +193,7 @@ class System:
 
         Raises: TableError; StackError(ENXIO).
         """
-        table = self.read_table(table_text, self.device)
+        table = self.read_table(table_text, self.device, read_only=read_only)
         with on_trial(table):
             self.mapped_device(name).load(table, read_only)
         self._remove_deferred()
@@ -207,7 +207,9 @@ class System:
         """
         mapped = self.mapped_device(name)
         must_fit = not self.strict or (mapped.live is None and mapped.inactive is None)
-        table = self.read_table(table_text, lookup or self.device, is_checked=must_fit)
+        table = self.read_table(
+            table_text, lookup or self.device, is_checked=must_fit, read_only=read_only
+        )
         with on_trial(table):
             mapped.check_load(table, read_only)
             await open_targets(table, mapped)

@@ -21,16 +21,17 @@ _GAP = Kernel(why="Gap in table")
 _INVALID_FORMAT = Kernel(when=When.DMSETUP, why="Invalid format on line")
 
 
-def read_lines(text: str, limits: bool = True) -> list[Reader]:
+def read_lines(text: str, limits: bool = True, read_only: bool | None = None) -> list[Reader]:
     """The lines of a table that is to be loaded, each read by the grammar of its target.
 
-    Without limits, what the kernel looks at with them is let pass.
+    Without limits, what the kernel looks at with them is let pass. read_only: None if not known.
     Raises: TableError, for the first thing that fusedm refuses.
     """
     readers: list[Reader] = []
     end = 0
     for line in table_lines(text):
-        reader = read_place(line, end)
+        reader = read_place(line, end, is_loading=True)
+        reader.read_only = read_only
         if len(readers) == MAX_TABLE_TARGETS:
             _too_many(reader)
         reader.refuse(limits)
@@ -40,13 +41,13 @@ def read_lines(text: str, limits: bool = True) -> list[Reader]:
             reader.refuse(limits)
         end = reader.start_sector + reader.sector_count
         readers.append(reader)
-    check_company(readers, None)
+    check_company(readers, read_only)
     for reader in readers:
         reader.refuse(limits)
     return readers
 
 
-def read_place(line: Line, end_before: int | None) -> Reader:
+def read_place(line: Line, end_before: int | None, is_loading: bool = False) -> Reader:
     """Start, length and type of a line, as far as they are there.
 
     Units:  end_before is the end of the line before in sectors, None if that is not known.
@@ -57,6 +58,7 @@ def read_place(line: Line, end_before: int | None) -> Reader:
     usage = grammar.usage if grammar else ""
     known = target if grammar or target in UNDESCRIBED else ""
     reader = Reader(line, known, usage)
+    reader.is_loading = is_loading
     if len(words) < 3:
         text = f"{reader.quote(reader.span(words))} is not `start length type arguments`"
         reader.error(text, kernel=_INVALID_FORMAT)

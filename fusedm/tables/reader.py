@@ -39,6 +39,7 @@ class Reader:
         self.first = first
         self.start_sector = self.sector_count = 0
         self.read_only: bool | None = None
+        self.is_loading = False
         self.arguments = list(line.words[first:])
         self.position = 0
         self.end = len(self.arguments)
@@ -136,7 +137,9 @@ class Reader:
         kernel: Kernel = TAKES,
         fusedm: Fusedm | None = None,
     ) -> None:
-        """Something is accepted that may not be meant."""
+        """Something is accepted that may not be meant; where a table is loaded nobody is told."""
+        if self.is_loading and fusedm is None:
+            return
         self._found(Severity.WARNING, text, at, kernel, fusedm)
 
     def _found(

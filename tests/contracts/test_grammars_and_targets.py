@@ -1,4 +1,4 @@
-"""The checker of tables and fusedm's own parser agree on every target that fusedm runs.
+"""Targets take what their grammars let pass, and look up, print and document what they say.
 
 A new file in targets/ is taken up by itself, and needs a grammar in tables/grammars/.
 """
@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from fusedm.block.errors import FusedmError
 from fusedm.block.units import MAX_SECTORS
 from fusedm.dm import format_table, parse_table, target_class, target_doc, target_names
-from fusedm.tables import all_grammars, check_text, devices_named
+from fusedm.tables import (
+    DEVICE,
+    NO_DEVICE,
+    all_grammars,
+    check_text,
+    devices_named,
+    read_lines,
+)
 from tests.helpers.devices import RecordingDevice
 from tests.helpers.table_lines import GOOD, KERNEL_ONLY
 from tests.helpers.table_lint import errors, findings, with_keys
@@ -36,6 +43,14 @@ def examples_of(name: str) -> list[str]:
     examples: list[str] = import_module(target_class(name).__module__).examples()
     return examples
 
+
+#: What pages call the units of fields.
+UNITS = {
+    **{unit: (unit,) for unit in ("sectors", "bytes", "blocks", "seconds")},
+    "ms": ("ms", "milliseconds"),
+    DEVICE: ("device name",),
+    NO_DEVICE: ("device name",),
+}
 
 EXAMPLES = [(name, words) for name in target_names() for words in examples_of(name)]
 every_target = pytest.mark.parametrize("name", target_names())
@@ -92,6 +107,18 @@ def test_every_table_of_a_doc_is_in_order_for_both(name):
     for text in re.findall(r"^```\n(.*?)^```$", target_doc(name), re.MULTILINE | re.DOTALL):
         assert refusal(text) == ""
         assert [told for told in findings(text) if told.startswith("error")] == []
+
+
+@every_target
+def test_every_field_of_a_line_is_on_the_page_with_its_unit(name):
+    page, _, examples = target_doc(name).partition("## Example")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE))
+    tables = re.findall(r"^```\n(.*?)^```$", examples, re.MULTILINE | re.DOTALL)
+    tables += [f"0 {LENGTH} {name} {words}" for words in examples_of(name)]
+    lines = [line for text in tables for line in read_lines(text) if line.target == name]
+    for field in (field for line in lines for field in line.fields if not field.is_secret):
+        told = f"`{field.name}:" in page or rows.get(field.name)
+        assert field.unit not in UNITS or told in (True, *UNITS[field.unit]), field
 
 
 @every_example
