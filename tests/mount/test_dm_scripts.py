@@ -53,14 +53,14 @@ def test_a_snapshot_of_a_mounted_file_system_holds_until_it_is_full(
 
 
 def test_a_file_system_becomes_what_its_snapshot_was_while_it_is_in_use(dmsetup: Dmsetup) -> None:
-    run(dmsetup, "merge", "ext4")
+    run_script(dmsetup, "merge", "ext4")
 
 
 @on_every_file_system
 def test_a_pool_has_a_device_and_snapshots_of_snapshots_and_grows(
     dmsetup: Dmsetup, fs: str
 ) -> None:
-    run(dmsetup, "thin", fs)
+    run_script(dmsetup, "thin", fs)
 
 
 def test_what_table_shows_can_be_loaded_for_every_target(dmsetup: Dmsetup) -> None:
