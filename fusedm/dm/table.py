@@ -217,9 +217,12 @@ def target_limits(target: Target) -> Limits:
 
     Source: dm_table_supports_discards, dm_table_supports_write_zeroes in the kernel's dm-table.c.
     """
-    limits = stack_all([target.limits(), *(part.device.limits for part in target.devices())])
+    own = target.limits()
+    limits = stack_all([own, *(part.device.limits for part in target.devices())])
+    block = own.logical_block_size if target.hides_blocks else limits.logical_block_size
     return replace(
         limits,
+        logical_block_size=block,
         discard=target.takes_discards and (target.discards_end_here or limits.discard),
         write_zeroes=target.passes_zeroes and limits.write_zeroes,
     )

@@ -200,6 +200,8 @@ class Target(Turns, ABC):
     passes_zeroes: ClassVar[bool] = False
     #: Whether it takes DISCARD although some device below may not.
     discards_end_here: ClassVar[bool] = False
+    #: Whether its logical block is that of its own limits, though those of devices may be larger.
+    hides_blocks: ClassVar[bool] = False
 
     #: Length of the target.
     sector_count: int

@@ -175,6 +175,8 @@ ODD = [
     ("log-writes d0 d0", ["error at 'd0': logdev: the log is written to dev 'd0' itself"]),
     ("ebs d0 0 4096",
      ["error at '4096': emulated: 4096 is not in 1..8 sectors (4096 bytes are 8 sectors)"]),
+    ("ebs d0 0 1 65536", ["error at '65536': underlying: 65536 is not in 1..32768 sectors"]),
+    ("ebs d0 8192 1", ["error at '8192': offset 8192: is not below the length of 8192 sectors"]),
     ("ebs d0 4 1 8",
      ["warning at '4': offset 4: is not a multiple of 8 sectors (2 KiB)",
       "error at '4': offset 4: is not a multiple of the underlying block of 8 sectors"]),
