@@ -23,7 +23,7 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/thin/bios.py fusedm/dm/thin/messages.py fusedm/dm/thin/mode.py \
 	fusedm/dm/thin/open_thin.py fusedm/dm/thin/pool.py fusedm/dm/thin/pool_target.py fusedm/dm/thin/requests.py \
 	fusedm/dm/thin/space_map.py fusedm/dm/thin/superblock.py fusedm/dm/thin/tree.py \
-	fusedm/dm/arguments.py fusedm/dm/crypt_lines.py fusedm/dm/context_target.py \
+	fusedm/dm/arguments.py fusedm/dm/crypt_lines.py fusedm/dm/context_target.py fusedm/dm/mirror/*.py \
 	fusedm/dm/raid/superblock.py fusedm/dm/raid/bitmap.py fusedm/dm/raid/assembly.py \
 	fusedm/dm/raid/commit.py fusedm/dm/raid/members.py fusedm/dm/raid/array.py \
 	fusedm/dm/raid/actions.py fusedm/dm/raid/reading.py fusedm/dm/raid/mirrored.py \
@@ -103,7 +103,7 @@ lint: setup ## Check with ruff
 types: setup ## Check the types
 	$(PY) -m mypy
 
-new-target: ## Write a new device-mapper target to start from: make new-target NAME=mirror
+new-target: ## Write a new device-mapper target to start from: make new-target NAME=era
 	@scripts/new-target.sh '$(NAME)'
 
 ci: ## What CI runs

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Writes a new device-mapper target, its doc and its test, to start from: a linear without crypto;
 # and the grammar of its lines, if there is none.
-# Usage: scripts/new-target.sh NAME, as in `make new-target NAME=mirror`.
+# Usage: scripts/new-target.sh NAME, as in `make new-target NAME=era`.
 set -euo pipefail
 
 name=${1-}
 if [[ $# -ne 1 || ! $name =~ ^[a-z][a-z0-9]*(-[a-z0-9]+)*$ ]]; then
-    echo "new-target: give one name of small letters, digits and dashes, such as mirror" >&2
+    echo "new-target: give one name of small letters, digits and dashes, such as era" >&2
     exit 2
 fi
 cd "$(dirname "$0")/.."

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fusedm.block import Bio, Limits, Op, RangeLocks
-from fusedm.block.units import SECTOR_SIZE, is_power_of_two, sectors_to_bytes
+from fusedm.block.units import SECTOR_SIZE, sectors_to_bytes
+from fusedm.dm.arguments import Arguments
 from fusedm.dm.target import (
     ALWAYS,
     Action,
     Complete,
     Many,
-    Params,
     Remap,
     Script,
     Segment,
@@ -19,10 +19,6 @@ from fusedm.dm.target import (
     Word,
 )
 from fusedm.dm.turns import Steps
-
-#: The kernel's limits: a page, and a number of 16 bits.
-MAX_EMULATED_SECTORS = 4096 // SECTOR_SIZE
-MAX_UNDERLYING_SECTORS = 1 << 15
 
 
 def examples() -> list[str]:
@@ -42,7 +38,6 @@ class Ebs(Target):
     version = (1, 0, 1)
     passes_crypto = False
     hides_blocks = True
-    usage = "dev offset emulated [underlying]"
 
     sector_count: int
     #: Up to the end of the last block below that the target is a part of.
@@ -53,23 +48,19 @@ class Ebs(Target):
     locks: RangeLocks = field(default_factory=RangeLocks, compare=False)
 
     @classmethod
-    def parse(cls, params: Params) -> "Ebs":
-        device = params.device("dev")
-        start = params.integer("offset")
-        emulated = _block(params, "emulated", MAX_EMULATED_SECTORS)
+    def make(cls, line: Arguments) -> "Ebs":
+        device, start = line.device(), line.number("offset")
         least = device.limits.logical_block_size // SECTOR_SIZE
-        is_given = bool(params.left)
-        underlying = _block(params, "underlying", MAX_UNDERLYING_SECTORS) if is_given else least
+        underlying = line.number("underlying", least)
         if underlying < least:
             text = f"{underlying} is less than {least} sectors, the block of {device.name}"
-            raise params.argument_error("underlying", text)
+            line.refuse("underlying", text)
         if start % underlying:
-            raise params.error(
-                f"offset {start} is not a multiple of the underlying block of {underlying} sectors"
-            )
-        whole = -(-params.sector_count // underlying) * underlying
-        segment = Segment(device, start, whole)
-        return cls(params.sector_count, segment, emulated, underlying, is_given)
+            text = f"{start} is not a multiple of the underlying block of {underlying} sectors"
+            line.refuse("offset", text)
+        segment = line.segment(-(-line.sector_count // underlying) * underlying)
+        is_given = line.number("underlying") > 0
+        return cls(line.sector_count, segment, line.number("emulated"), underlying, is_given)
 
     def params(self) -> list[Word]:
         blocks = (self.emulated_sectors, self.underlying_sectors)
@@ -173,10 +164,3 @@ class Ebs(Target):
 def _one_step(step: Remap) -> Steps[None]:
     """A script of one step."""
     yield step
-
-
-def _block(params: Params, name: str, most: int) -> int:
-    sectors = params.integer(name, minimum=1, maximum=most)
-    if not is_power_of_two(sectors):
-        raise params.argument_error(name, f"{sectors} is not a power of two")
-    return sectors

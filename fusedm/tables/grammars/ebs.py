@@ -1,10 +1,10 @@
 """ebs: a smaller logical block than the device has."""
 
+from fusedm.tables.finding import TAKES_IT
 from fusedm.tables.grammar import Grammar
 from fusedm.tables.pieces import (
     LIMITS_REFUSE,
     SECTORS_OF_4096,
-    TAKES_IT,
     Device,
     Maybe,
     Number,

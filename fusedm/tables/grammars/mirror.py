@@ -1,5 +1,6 @@
 """mirror: the same data on several devices, with a log of what is in sync."""
 
+from fusedm.tables.finding import REFUSES_IT, Kernel
 from fusedm.tables.grammar import Grammar
 from fusedm.tables.pieces import (
     Choice,
@@ -16,12 +17,27 @@ from fusedm.tables.reader import Reader
 
 _SYNC = ("sync", "nosync")
 
+#: As many as fusedm has memory for, in bits; the kernel takes what fits into its own.
+MAX_REGIONS = 1 << 26
+
+#: Logs that a daemon keeps, of LVM's clusters.
+_OF_DAEMONS = ("userspace", "clustered-core", "clustered-disk", "clustered_core", "clustered_disk")
+
 
 class _Log:
     """core REGION [sync|nosync], or disk LOGDEV REGION [sync|nosync], counted."""
 
     def read(self, line: Reader) -> bool:
         """Read the log and its arguments."""
+        if line.peek() in _OF_DAEMONS:
+            word = line.take("log")
+            line.error(
+                "log: a daemon in userspace keeps it, there is none here",
+                word,
+                Kernel(0, why="if there is such a daemon"),
+                REFUSES_IT,
+            )
+            return False
         if not read_all((Choice("log", ("core", "disk")), Number("log arguments")), line):
             return False
         kind, counted = line.text("log"), line.get("log arguments")
@@ -34,12 +50,30 @@ class _Log:
                 counted,
             )
             return False
-        pieces: list[Piece] = [Number("region", "sectors", minimum=1, power_of_two=True)]
+        region = Number("region", "sectors", minimum=2, power_of_two=True)
+        pieces: list[Piece] = [region]
         if kind == "disk":
             pieces.insert(0, Device("logdev"))
         if counted.value > least:
             pieces.append(Choice("sync", _SYNC))
         return read_all(pieces, line)
+
+
+def _regions(line: Reader) -> None:
+    region = line.number("region")
+    count = -(-line.sector_count // region)
+    if count > MAX_REGIONS:
+        line.error(
+            f"region {region}: {count} regions, more than {MAX_REGIONS}",
+            line.get("region"),
+            Kernel(0, why="if there is memory for its log"),
+            REFUSES_IT,
+        )
+    if region > line.sector_count:
+        line.error(
+            f"region {region}: is larger than the {line.sector_count} sectors of the target",
+            line.get("region"),
+        )
 
 
 def _keep_log(line: Reader) -> None:
@@ -65,9 +99,15 @@ GRAMMARS = [
             _Log(),
             Number("mirrors", minimum=2, maximum=9),
             Repeat("mirrors", (Device(), Offset()), words=2, to_the_end=False),
-            Group((Feature("handle_errors"), Feature("keep_log")), maximum=2),
+            Group(
+                (
+                    Feature("handle_errors", repeatable=True),
+                    Feature("keep_log", repeatable=True),
+                ),
+                maximum=2,
+            ),
         ),
-        (_keep_log,),
+        (_regions, _keep_log),
         _printed,
     )
 ]

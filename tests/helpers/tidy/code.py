@@ -15,6 +15,9 @@ PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
 COPIES = {
     ("crypto/carry_out.py", "carry_out"): "zeros for a READ that no device answers",
     ("crypto/luks_keys.py", "derive"): "a passphrase: the library takes nothing else",
+    ("dm/mirror/log.py", "RegionLog._block_write"): "marks may change while they are written",
+    ("dm/mirror/regions.py", "Regions.missing"): "what is asked for is what is there now",
+    ("dm/mirror/regions.py", "Regions.cut"): "zeros after the last region",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",
     ("files/device_file.py", ""): "zeros to be written, once for all",
 }

@@ -109,7 +109,7 @@ def test_new_target_refuses_a_name_that_is_none(tmp_path, words):
 
 
 def test_new_target_overwrites_nothing(tmp_path):
-    assert run_new_target(tmp_path, "mirror").returncode == 0
-    done = run_new_target(tmp_path, "mirror")
+    assert run_new_target(tmp_path, "era").returncode == 0
+    done = run_new_target(tmp_path, "era")
     assert done.returncode == 1
-    assert done.stderr == "new-target: fusedm/dm/targets/mirror.py exists already\n"
+    assert done.stderr == "new-target: fusedm/dm/targets/era.py exists already\n"

@@ -200,13 +200,19 @@ async def test_a_bio_that_is_not_aligned_to_the_emulated_block_is_refused():
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("d0 0 0", r"argument 3 \(emulated\): 0 is not in 1\.\.8"),
-        ("d0 0 16", r"argument 3 \(emulated\): 16 is not in 1\.\.8"),
-        ("d0 0 3", r"argument 3 \(emulated\): 3 is not a power of two"),
-        ("d0 0 1 3", r"argument 4 \(underlying\): 3 is not a power of two"),
-        ("b4 0 1 4", r"argument 4 \(underlying\): 4 is less than 8 sectors, the block of b4"),
-        ("d0 4 1 8", r"offset 4 is not a multiple of the underlying block of 8 sectors"),
-        ("b4 4 1", r"offset 4 is not a multiple of the underlying block of 8 sectors"),
+        ("d0 0 0", r"argument 3: emulated: 0 is not in 1\.\.8"),
+        ("d0 0 16", r"argument 3: emulated: 16 is not in 1\.\.8"),
+        ("d0 0 3", r"argument 3: emulated: 3 is not a power of two"),
+        ("d0 0 1 3", r"argument 4: underlying: 3 is not a power of two"),
+        ("b4 0 1 4", r"argument 4: underlying: 4 is less than 8 sectors, the block of b4"),
+        (
+            "d0 4 1 8",
+            r"argument 2: offset:? 4:? is not a multiple of the underlying block of 8 sectors",
+        ),
+        (
+            "b4 4 1",
+            r"argument 2: offset:? 4:? is not a multiple of the underlying block of 8 sectors",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(words, text):
