@@ -1,0 +1,31 @@
+"""Arrays that lose disks under file systems that are in use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.dm_scripts import FILE_SYSTEMS, run_script
+from tests.helpers.dmsetup import Dmsetup, dmsetup_in
+
+pytestmark = [pytest.mark.fuse, pytest.mark.loop]
+
+
+@pytest.fixture
+def dmsetup(tmp_path: Path) -> Iterator[Dmsetup]:
+    with dmsetup_in(tmp_path) as dmsetup:
+        yield dmsetup
+
+
+#: Kinds of arrays, and file systems on them.
+ARRAYS = [
+    *(("raid1", fs) for fs in FILE_SYSTEMS),
+    *(("raid10", fs) for fs in ("xfs", "btrfs")),
+]
+
+
+@pytest.mark.parametrize(("kind", "fs"), ARRAYS, ids="-".join)
+def test_a_disk_that_is_pulled_in_use_is_replaced_and_rebuilt_and_then_another_may_go(
+    dmsetup: Dmsetup, kind: str, fs: str
+) -> None:
+    run_script(dmsetup, "array", fs, kind)
