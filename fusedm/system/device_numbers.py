@@ -30,6 +30,8 @@ class DeviceNumbers:
         self._own: dict[BlockDevice, Number] = {}
         self._shown: dict[BlockDevice, Number] = {}
         self._devices: dict[Number, BlockDevice] = {}
+        # Where minors were looked for, by where that began: below it none is free.
+        self._looked_to: dict[int, int] = {}
 
     def add(self, device: "BlockDevice", first: int = 0, minor: int | None = None) -> None:
         """Give a device a minor, or the lowest free one from first on.
@@ -37,7 +39,9 @@ class DeviceNumbers:
         Raises: StackError: EINVAL for a minor that cannot be, EBUSY for one that is taken.
         """
         if minor is None:
-            minor = next(n for n in count(first) if (MAPPED_MAJOR, n) not in self._devices)
+            begin = self._looked_to.get(first, first)
+            minor = next(n for n in count(begin) if (MAPPED_MAJOR, n) not in self._devices)
+            self._looked_to[first] = minor
         if not 0 <= minor < MINOR_LIMIT:
             raise StackError(f"minor {minor} is not in 0..{MINOR_LIMIT - 1}")
         number = (MAPPED_MAJOR, minor)
@@ -50,16 +54,22 @@ class DeviceNumbers:
     def remove(self, device: "BlockDevice") -> None:
         """Forget a device."""
         self.show(device, None)
-        del self._devices[self._own.pop(device)]
+        self._free(self._own.pop(device))
 
     def show(self, device: "BlockDevice", number: Number | None) -> None:
         """Have a device known by the number of a block device that stands for it, or no more."""
         old = self._shown.pop(device, None)
         if old is not None and self._devices.get(old) is device:
-            del self._devices[old]
+            self._free(old)
         if number is not None:
             self._shown[device] = number
             self._devices[number] = device
+
+    def _free(self, number: Number) -> None:
+        del self._devices[number]
+        for first, end in self._looked_to.items():
+            if first <= number[1] < end:
+                self._looked_to[first] = number[1]
 
     def of(self, device: "BlockDevice") -> Number:
         """The number a device is known by."""
