@@ -34,6 +34,7 @@ EVERY_KEY = [key for some in KEYS.values() for key in some]
 
 
 KINDS = ("linear", "striped", "striped", "delay", "flakey", "dust", "crypt", "zero")
+KINDS += ("mirror", "switch", "unstriped", "ebs")
 
 
 @st.composite
@@ -56,6 +57,14 @@ def targets(draw, length, names):
             words = f"crypt aes-cbc-plain64 {'5a' * 32} {start} {first} {start} 1 allow_discards"
         elif kind == "zero":
             words = "zero"
+        elif kind == "mirror" and count > 1:  # Of its legs the other has a disk of its own.
+            words = f"mirror core 2 2 nosync 2 {first} {start} d4 {start}"
+        elif kind == "switch":
+            words = f"switch 2 5 0 {first} {start} {first} {start}"
+        elif kind == "unstriped" and count % 3 == 0:
+            words = f"unstriped 2 3 1 d4 {SIZE + 2 * start}"
+        elif kind == "ebs" and start % 4 == 0:
+            words = f"ebs {first} {start} 1 4"
         else:
             words = f"linear {first} {start}"
         lines.append(f"{start} {count} {words}")
@@ -80,7 +89,11 @@ def accesses(draw):
 slot_counts = st.sampled_from([None, 0, 1, 2])
 
 #: The lowest device, over d0; those that copy keep that on d3.
-LOWEST = ["linear d0 0", "snapshot d0 d3 N 8", "snapshot d0 d3 P 2"]
+LOWEST = [
+    *("linear d0 0", "snapshot d0 d3 N 8", "snapshot d0 d3 P 2"),
+    *("mirror disk 3 d3 16 nosync 2 d0 0 d3 64", "ebs d0 0 1 8", "switch 2 7 0 d0 0 d3 0"),
+    "raid raid1 2 0 nosync 2 - d0 - d3",
+]
 lowest = st.sampled_from(LOWEST)
 
 
@@ -101,9 +114,9 @@ async def run(lines, slots, some, way, lowest=LOWEST[0]):
         make_disk(f"d{index}", SIZE * 2, slots=count, latency=0.001)
         for index, count in enumerate(slots)
     ]
-    disks.append(make_disk("d3", SIZE * 6))
+    disks += [make_disk("d3", SIZE * 6), make_disk("d4", SIZE * 4)]
     lower = await make_mapped(f"0 {SIZE * 2} {lowest}", *disks, name="lower")
-    device = await make_mapped("\n".join(lines), lower, disks[1], disks[2])
+    device = await make_mapped("\n".join(lines), lower, *disks[1:])
     model = FlatModel(SIZE)
     for entry in device.live.entries:
         if entry.target.name == "zero":
@@ -162,6 +175,7 @@ def test_another_key_or_dun_base_does_not_read_what_was_written(lines, slots, ac
 
     async def main():
         disks = [make_disk(f"d{i}", SIZE * 2, slots=n) for i, n in enumerate(slots)]
+        disks.append(make_disk("d4", SIZE * 4))
         lower = await make_mapped(f"0 {SIZE * 2} linear d0 0", *disks, name="lower")
         device = await make_mapped("\n".join(lines), lower, *disks[1:], keys=EVERY_KEY)
         text = bytes(pattern(length))

@@ -47,6 +47,7 @@ class Run:
         self.block = self.random.choice([512, 512, 4096])
         self.faulty = self.random.random() < 0.5
         self.disks = [self.make_disk(index) for index in range(self.random.choice([2, 3]))]
+        self.spare = make_disk("spare", store=MemoryStore(SIZE * 512, self.block))
         self.model = FlatModel(SIZE)
         self.failures = 0
 
@@ -89,7 +90,10 @@ class Run:
                 cut = self.random.randrange(0, length, step)
                 for begin, count in [(start, cut), (start + cut, length - cut)]:
                     kinds = ["linear {}", "delay {} 2", "delay {} 0", "flakey {} 1 0"]
-                    how = self.random.choice([*kinds, f"dust {{}} {self.block}"])
+                    kinds += [f"dust {{}} {self.block}", f"switch 1 {3 * step} 0 {{}}"]
+                    if count >= 8 and not self.faulty:  # What differs is on the other leg only.
+                        kinds.append(f"mirror core 2 8 nosync 2 {{}} spare {begin}")
+                    how = self.random.choice(kinds)
                     if count:
                         lines.append(f"{begin} {count} {how.format(f'{first} {begin}')}")
         return "\n".join(lines)
@@ -158,7 +162,7 @@ class Run:
     async def change_tables(self, parts):
         while True:
             await trio.sleep(self.random.choice([0.001, 0.004]))
-            await load(self.device, self.table(parts), *self.disks)
+            await load(self.device, self.table(parts), *self.disks, self.spare)
             if self.random.random() < 0.5:
                 await self.device.suspend()
                 await trio.sleep(self.random.choice([0.0, 0.003]))
@@ -177,7 +181,7 @@ class Run:
 
     async def main(self):
         parts = self.layout()
-        self.device = await make_mapped(self.table(parts), *self.disks)
+        self.device = await make_mapped(self.table(parts), *self.disks, self.spare)
         self.top = self.device
         if self.random.random() < 0.5:
             self.top = await make_mapped(f"0 {SIZE} linear dm0 0", self.device, name="top")
