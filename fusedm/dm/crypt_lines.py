@@ -108,9 +108,6 @@ def format_line(
 def make_context_key(line: Arguments, key: TargetKey, mode: str, key_type: KeyType) -> CryptoKey:
     """The key of the contexts that a line's bios get, with just as many DUN bytes as they need.
 
-    The line's own is overwritten if it is refused.
-
-    Raises: TableError for a key that cannot be.
     Source: inlinecrypt_ctr in Linux 7.2, which computes 0 bytes where the highest number is 0, and
             is refused by blk_crypto_init_key.
     """
@@ -118,11 +115,7 @@ def make_context_key(line: Arguments, key: TargetKey, mode: str, key_type: KeyTy
     highest = (line.number("iv_offset") + line.sector_count - 1) * SECTOR_SIZE // size
     needed = (highest.bit_length() + 7) // 8
     config = CryptoConfig(mode, size, max(needed, 1), key_type)
-    try:
-        return CryptoKey(f"{line.target} on {device.name}", config, key.raw)
-    except CryptoError as error:
-        key.wipe()
-        line.refuse("key", str(error), error.errno)
+    return CryptoKey(f"{line.target} on {device.name}", config, key.raw)
 
 
 def refuse_message(name: str, words: list[str]) -> NoReturn:

@@ -21,6 +21,8 @@ from fusedm.tables.words import Word, whole_number
 _KEY_SIZES = {"aes-xts-plain64": 64, "xchacha12,aes-adiantum-plain64": 32}
 
 _MAX_KEY_BYTES = 128
+#: What a wrapped key protects is no shorter.
+_MIN_WRAPPED_BYTES = 32
 
 #: The numbers by which the kernel prints key types.
 _KEY_TYPE_NUMBERS = {"raw": "1", "hw-wrapped": "2"}
@@ -60,6 +62,9 @@ def _key_fits(line: Reader) -> None:
     is_wrapped = line.text("keytype") == "hw-wrapped" or _has(line, "wrappedkey_v0")
     if not is_wrapped and size != wanted:
         line.error(f"key: {size} bytes: {line.text('cipher')} takes a raw key of {wanted}", key)
+    elif size < _MIN_WRAPPED_BYTES:
+        least = _MIN_WRAPPED_BYTES
+        line.error(f"key: {size} bytes: a wrapped key has at least {least}", key)
     elif is_wrapped and has_digits(line) and size == wanted:
         line.warn(f"key: {size} bytes are the size of a raw key, but it is said to be wrapped", key)
     elif not is_wrapped and has_equal_halves(line):

@@ -101,6 +101,13 @@ def test_an_unknown_device_has_the_errno_of_the_target_where_the_kernels_has_one
     assert caught.value.errno == errno.EINVAL
 
 
+def test_where_limits_are_put_off_a_strict_device_does_not_refuse_what_belongs_to_them():
+    strict = RecordingDevice("d0", 4096)
+    strict.strict = True
+    lines = read_lines("0 8 linear d0 18014398509481983", limits=False)
+    assert Arguments(lines[0], lookup_in(strict), lambda: 0.0).device() is strict
+
+
 def test_what_only_strict_mode_refuses_is_refused_where_a_device_is_strict():
     words = f"inlinecrypt aes-xts-plain64 {bytes(range(64)).hex()} 0 d0 0"
     strict = RecordingDevice("d0", 4096)

@@ -4,11 +4,13 @@ import errno
 
 import pytest
 
-from fusedm.block.errors import CryptoError
+from fusedm.block.errors import CryptoError, TableError
+from fusedm.dm import parse_table
 from fusedm.dm.crypt_lines import TargetKey, make_key
 from fusedm.dm.key_rings import announced_keys, read_keys, wipe_keys
 from fusedm.dm.table import key_references
 from fusedm.tables import CRYPT_KEY, read_key_word, read_lines
+from tests.helpers.devices import RecordingDevice, lookup_in
 from tests.helpers.keyring import Keyring
 
 RAW = bytes(range(7, 71))
@@ -136,6 +138,14 @@ def test_what_a_table_names_in_keyrings_is_known_before_it_is_parsed():
     24 8 linear d0 0
     """
     assert key_references(read_lines(table)) == [":64:user:a", ":32:user:b"]
+
+
+def test_a_key_that_was_not_there_is_refused_as_the_argument_it_is():
+    line = "0 8 crypt aes-xts-plain64 :64:user:fusedm-test:crypt:h 0 d0 0"
+    text = "^table line 1: crypt: argument 2: key: key 'fusedm-test:crypt:h' has not been read$"
+    with pytest.raises(TableError, match=text) as caught:
+        parse_table(line, lookup_in(RecordingDevice("d0", 64)), lambda: 0.0)
+    assert caught.value.errno == errno.ENOKEY
 
 
 def test_a_key_of_chance_stands_for_one_that_is_not_to_be_read():

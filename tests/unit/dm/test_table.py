@@ -109,6 +109,10 @@ def test_any_words_are_the_same_after_formatting_and_parsing(given):
             "table line 1: target type 'linaer' is unknown: linear may be meant",
         ),
         (
+            "0 64 multipath 0 0",
+            "table line 1: target type 'multipath' is unknown: use " + ", ".join(target_names()),
+        ),
+        (
             "0 64 era d0 d1 8",
             "table line 1: target type 'era' is unknown: use " + ", ".join(target_names()),
         ),

@@ -5,8 +5,9 @@ import errno
 import pytest
 
 from fusedm.block import FLUSH, Bio, Op
-from fusedm.block.errors import StackError, Status, TableError
+from fusedm.block.errors import CryptoError, StackError, Status, TableError
 from fusedm.dm import Fail, Remap, Target, Transform, format_table, parse_table
+from fusedm.dm.targets import crypt
 from tests.helpers.devices import RecordingDevice, lookup_in
 
 D0 = RecordingDevice("d0", 4096)
@@ -80,6 +81,19 @@ def test_half_a_byte_at_the_end_of_a_key_is_not_looked_at(half):
     list(target.postsuspend())
     target.message(["key", "set", OTHER + half])
     assert words(target, show_keys=True) == f"{XTS} {OTHER} 0 d0 16"
+
+
+def test_a_key_that_no_cipher_can_be_made_of_is_refused_and_overwritten(monkeypatch):
+    keys = []
+
+    def fail(spec, raw, *args, **options):
+        keys.append(raw)
+        raise CryptoError("not in this library", errno.ENOPKG)
+
+    monkeypatch.setattr(crypt, "make_sector_cipher", fail)
+    error = refused()
+    assert str(error) == "table line 1: crypt: argument 2: key: not in this library"
+    assert (error.errno, bytes(keys[0])) == (errno.ENOPKG, bytes(64))
 
 
 def test_a_masked_key_is_refused_when_it_is_loaded():

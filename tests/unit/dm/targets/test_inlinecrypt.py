@@ -107,6 +107,7 @@ def test_the_printed_table_hides_the_key_and_the_shown_one_loads_back():
         (f"{XTS} {KEY} 0 d0 0 1 keytype:gold", "keytype: 'gold' is not one of raw, hw-wrapped"),
         (f"{XTS} {KEY[:64]} 0 d0 0", "key: 32 bytes: aes-xts-plain64 takes a raw key of 64"),
         (f"{XTS} {KEY * 3} 0 d0 0 1 keytype:hw-wrapped", "key: 192 bytes is more than 128"),
+        (f"{XTS} {KEY[:16]} 0 d0 0 1 keytype:hw-wrapped", "8 bytes: a wrapped key has at least 32"),
         (f"{XTS} {'0' * 128} 0 d0 0", "the key is all zeros"),
     ],
 )
