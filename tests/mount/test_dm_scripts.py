@@ -63,6 +63,10 @@ def test_a_pool_has_a_device_and_snapshots_of_snapshots_and_grows(
     run_script(dmsetup, "thin", fs)
 
 
+def test_a_file_system_waits_for_room_in_its_pool_and_goes_on(dmsetup: Dmsetup) -> None:
+    run_script(dmsetup, "thin-full", "ext4")
+
+
 def test_what_table_shows_can_be_loaded_for_every_target(dmsetup: Dmsetup) -> None:
     run_script(dmsetup, "round-trip")
 

@@ -278,3 +278,16 @@ async def test_a_pool_cannot_be_read_only():
     with pytest.raises(TableError, match="thin-pool: cannot be in a read-only table") as caught:
         stack.pool.load(table, read_only=True)
     assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("thin-pool a other 128 0", "data: a is the metadata device as well"),
+        ("thin a 0 other", "external_origin: a is the pool itself"),
+    ],
+)
+def test_one_device_by_two_names_is_one_device(line, text):
+    device = RecordingDevice("a", 4096)
+    with pytest.raises(TableError, match=text):
+        parse_table(f"0 2048 {line}", lambda name: device, lambda: 0.0)
