@@ -257,14 +257,13 @@ class Run:
     is_new: bool
 
     def apply(self, change: Bio | None) -> None:
-        """Do to the data what a write does to them."""
+        """Do to the data what a write does to them, which touches each run that it needs."""
         if change is None:
             return
         end = self.begin + len(self.data) // SECTOR_SIZE
         first, last = max(self.begin, change.sector), min(end, change.end_sector)
-        if first < last:
-            part = change.slice(first - change.sector, last - change.sector)
-            self.data[(first - self.begin) * SECTOR_SIZE :][: len(part.data)] = part.data
+        part = change.slice(first - change.sector, last - change.sector)
+        self.data[(first - self.begin) * SECTOR_SIZE :][: len(part.data)] = part.data
 
 
 def consecutive(pairs: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:

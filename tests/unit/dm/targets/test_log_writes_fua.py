@@ -5,9 +5,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fusedm.block import FUA, PREFLUSH, Bio
-from fusedm.block.errors import BlockIOError
+from fusedm.block.errors import BlockIOError, TableError
 from fusedm.crypto import submit_bio
+from fusedm.dm import parse_table
 from tests.helpers.builders import load, make_mapped, medium, pattern, write
+from tests.helpers.devices import RecordingDevice
 from tests.helpers.logged_device import entries, flush, kinds, logged, status
 from tests.helpers.write_log import Entry
 
@@ -61,3 +63,9 @@ async def test_the_last_words_of_a_log_are_written_before_the_next_table_is_read
     assert data == medium(log, 0, 512)
     assert int.from_bytes(data[16:24], "little") == 2
     assert kinds(log) == ["write 1", "dm-log-writes-end"]
+
+
+def test_what_is_logged_by_another_name_is_no_log():
+    device = RecordingDevice("d0", 64)
+    with pytest.raises(TableError, match="argument 2: logdev: d0 is what is to be logged"):
+        parse_table("0 64 log-writes d0 other", lambda name: device, lambda: 0.0)

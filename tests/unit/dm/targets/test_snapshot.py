@@ -373,3 +373,8 @@ def test_a_chunk_smaller_than_a_block_below_is_refused():
     coarse = make_disk("coarse", 4096, block=4096)
     with pytest.raises(TableError, match="4 is not a multiple of 8 sectors, the block of coarse"):
         parse_table("0 64 snapshot a coarse P 4", lookup_in(D["a"], coarse), lambda: 0.0)
+
+
+def test_an_origin_by_another_name_is_no_cow_device():
+    with pytest.raises(TableError, match="argument 2: cow: a is the origin as well"):
+        parse_table("0 64 snapshot a other P 8", lambda name: D["a"], lambda: 0.0)

@@ -108,6 +108,20 @@ async def test_a_write_that_is_given_up_while_it_copies_keeps_no_other_waiting()
     assert list(stack.snap.live.entries[0].target.copy.store.chunks) == [1]
 
 
+async def test_a_snapshot_that_several_writes_find_full_says_so_once():
+    store = SlowStore(32 * 512)
+    stack = await Stack("PO", cow=make_disk("cow", 32, store=store)).make()
+
+    async def refused(sector: int) -> None:
+        with pytest.raises(BlockIOError):
+            await write(stack.snap, sector, NEW[: 24 * 512])
+
+    async with trio.open_nursery() as nursery:
+        for sector in (0, 40, 80):
+            nursery.start_soon(refused, sector)
+    assert (stack.status, stack.snap.event_number) == ("Overflow", 1)
+
+
 async def test_a_write_with_fua_to_a_snapshot_that_is_not_kept_is_durable():
     store = VolatileCacheStore(MemoryStore(400 * 512), seed=1)
     stack = await Stack("N", cow=make_disk("cow", 400, store=store)).make()

@@ -273,6 +273,17 @@ async def test_an_invalid_snapshot_is_not_merged_and_the_origin_goes_on():
     assert stack.origin.span(0).ops == {Op.READ, Op.WRITE}
 
 
+async def test_a_merge_goes_on_when_it_is_loaded_again():
+    stack, want = await written()
+    await held_at_run(stack, 1)
+    await stack.close()
+    again = Merging(cow=stack.cow, origin=stack.base)
+    await again.load(again.origin, f"snapshot-merge {again.words}")
+    await again.finish()
+    assert again.merge_status == "16/400 16"
+    assert medium(stack.base, 0, SECTORS * 512) == want
+
+
 async def test_a_snapshot_may_take_over_what_is_left_of_a_merge():
     stack, want = await written()
     await held_at_run(stack, 1)
