@@ -28,6 +28,9 @@ PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py 
 	fusedm/dm/raid/commit.py fusedm/dm/raid/members.py fusedm/dm/raid/array.py \
 	fusedm/dm/raid/actions.py fusedm/dm/raid/reading.py fusedm/dm/raid/mirrored.py \
 	fusedm/dm/raid/raid0.py fusedm/dm/raid/raid1.py fusedm/dm/raid/raid10.py \
+	fusedm/dm/raid/changes.py fusedm/dm/raid/columns.py fusedm/dm/raid/layouts.py \
+	fusedm/dm/raid/parity.py fusedm/dm/raid/scratch.py fusedm/dm/raid/stripes.py \
+	fusedm/dm/raid/syndromes.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \
 	fusedm/system/name_table.py fusedm/system/device_numbers.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \

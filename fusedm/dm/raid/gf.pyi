@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 Source = bytes | bytearray | memoryview
 
-def add_products(
+def sum_products(
     targets: Sequence[bytearray | memoryview],
     sources: Sequence[Source],
     factors: Sequence[bytes],

@@ -11,7 +11,7 @@ from cpython.buffer cimport (
 from libc.stdlib cimport calloc, free
 
 cdef extern from "gf_core.h" nogil:
-    void c_add_products "add_products"(
+    void c_sum_products "sum_products"(
         unsigned char **targets, size_t target_count, const unsigned char **sources,
         size_t source_count, const unsigned char *factors, size_t length)
     void choose_code(int for_any)
@@ -21,8 +21,8 @@ cdef enum:
     WITHOUT_GIL = 1 << 16
 
 
-def add_products(targets, sources, factors):
-    """Add to each target the sum of all sources, each times a factor.
+def sum_products(targets, sources, factors):
+    """Make each target the sum of all sources, each times a factor.
 
     Shapes: all buffers are of one length, and no target overlaps another buffer; for each target
             factors has bytes, one of each source.
@@ -71,7 +71,7 @@ cdef void run(
     void **places, Py_ssize_t target_count, Py_ssize_t source_count, const unsigned char *factors,
     Py_ssize_t length,
 ) noexcept nogil:
-    c_add_products(
+    c_sum_products(
         <unsigned char **>places, target_count, <const unsigned char **>(places + target_count),
         source_count, factors, length,
     )

@@ -110,13 +110,15 @@ static void choose_code(int for_any)
 #endif
 }
 
-/* Add to each target each source times its factor; those of a target stand together. */
-static void add_products(
+/* Make each target the sum of all sources times its factors; those of a target stand together. */
+static void sum_products(
     unsigned char **targets, size_t target_count, const unsigned char **sources,
     size_t source_count, const unsigned char *factors, size_t length)
 {
     for (size_t at = 0; at < length; at += PIECE) {
         size_t part = length - at < PIECE ? length - at : PIECE;
+        for (size_t to = 0; to < target_count; to++)
+            memset(targets[to] + at, 0, part);
         for (size_t index = 0; index < source_count; index++)
             for (size_t to = 0; to < target_count; to++) {
                 unsigned factor = factors[to * source_count + index];

@@ -10,7 +10,9 @@ from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE, sectors_to_bytes
 from fusedm.dm.arguments import Arguments
 from fusedm.dm.raid.actions import CHECK, IDLE, REPAIR, RESYNC, Actions
 from fusedm.dm.raid.array import Array, Options
+from fusedm.dm.raid.layouts import LAYOUTS
 from fusedm.dm.raid.members import Member
+from fusedm.dm.raid.parity import Parity
 from fusedm.dm.raid.personality import ArrayView, Personality, Shape
 from fusedm.dm.raid.raid0 import Raid0
 from fusedm.dm.raid.raid1 import Raid1
@@ -25,6 +27,7 @@ LEVELS: Mapping[str, Callable[[Shape, ArrayView], Personality]] = {
     "raid1": Raid1,
     "raid10": Raid10,
     "raid10_near": Raid10,
+    **dict.fromkeys(LAYOUTS, Parity),
 }
 
 #: What messages ask for that is done whenever there is something to do.
@@ -39,6 +42,9 @@ def examples() -> list[str]:
         "raid1 4 0 nosync region_size 64 3 - d0 - d1 - d2",
         "raid10 1 8 2 - d0 - d1",
         "raid10_near 3 8 raid10_copies 2 3 - d0 - d1 - d2",
+        "raid4 1 16 3 - d0 - d1 - d2",
+        "raid5_ls 2 8 nosync 3 - d0 - d1 - d2",
+        "raid5_ra 2 32 nosync 3 - d0 - d1 - -",
     ]
 
 

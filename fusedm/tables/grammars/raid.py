@@ -17,6 +17,7 @@ _TYPES = (
 
 _MIN_CHUNK = 8
 _MAX_REGIONS = 1 << 21
+_MAX_DEVICES = 253
 _PARITY = ("raid4", "raid5", "raid6")
 
 #: How many devices' worth of sectors are not for data.
@@ -178,8 +179,6 @@ def _is_run(line: Reader) -> None:
         if at is not None and at.value != 0:
             _not_run(line, f"{name}: is run by the kernel only", at)
             return
-    if _level(line) in _PARITY:
-        _not_run(line, f"type: {kind} is run by the kernel only", line.get("type"))
 
 
 def _not_run(line: Reader, text: str, at: Field | None) -> None:
@@ -208,7 +207,7 @@ GRAMMARS = [
                 ends=False,
                 minimum=1,
             ),
-            Number("devices", minimum=1),
+            Number("devices", minimum=1, maximum=_MAX_DEVICES),
             Repeat("devices", (Device("meta", none=True), Device("data", none=True)), words=2),
         ),
         (_parameters_fit, _devices_fit, _copies_fit, _length_fits, _is_run),

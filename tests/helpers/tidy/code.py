@@ -18,6 +18,9 @@ COPIES = {
     ("dm/mirror/log.py", "RegionLog._block_write"): "marks may change while they are written",
     ("dm/mirror/regions.py", "Regions.missing"): "what is asked for is what is there now",
     ("dm/mirror/regions.py", "Regions.cut"): "zeros after the last region",
+    ("dm/raid/changes.py", "_change"): "a factor for each source",
+    ("dm/raid/changes.py", "_together"): "a factor for each source",
+    ("dm/raid/parity.py", "_differences"): "zeros to compare with",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",
     ("files/device_file.py", ""): "zeros to be written, once for all",
 }
