@@ -78,6 +78,12 @@ mount_fs() {
 }
 
 # A file system is closed with the last mount of it, in whatever namespace that is.
+umount() {
+    source=$(findmnt -n -o SOURCE "$1") || source=
+    timeout -k 5 40 umount "$@"
+    [ -z "$source" ] || until_closed "$source" || fail "$source is still in use"
+}
+
 until_closed() {
     timeout 30 python3 - "$1" <<'PYTHON'
 import os, sys, time
