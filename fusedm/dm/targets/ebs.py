@@ -157,7 +157,10 @@ class Ebs(Target):
         for at, block in blocks.items():
             new, old = self._shared(bio, at, block)
             old[:] = new
-        writes = [self.segment.remap(Bio.write(at, block)) for at, block in blocks.items()]
+        writes = [
+            self.segment.remap(Bio.write(at, block, flags=bio.flags))
+            for at, block in blocks.items()
+        ]
         yield Many((*writes, *self._whole(bio)))
 
 

@@ -8,7 +8,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedm.block import FLUSH, Bio, Op
+from fusedm.block import FLUSH, FUA, Bio, Op
 from fusedm.block.errors import BlockIOError, TableError
 from fusedm.crypto import submit_bio
 from fusedm.dm import Complete, MappedDevice, Remap, Script, Target, parse_table
@@ -100,6 +100,12 @@ def test_only_blocks_that_are_partly_written_are_read_before(sector, count, read
         for step in target.map(bio).steps()
     ]
     assert steps == ([reads] if reads else []) + [writes]
+
+
+def test_what_is_to_be_durable_at_once_is_so_in_every_block():
+    bio = Bio.write(6, memoryview(bytes(20 * 512)), flags=FUA)
+    _, writes = make("d0 8 1 8").map(bio).steps()
+    assert [remap.bio.flags for remap in writes.actions] == [FUA] * 3
 
 
 def test_a_read_of_parts_reads_the_rest_of_its_data_in_place():
