@@ -141,8 +141,11 @@ def _step(step: Told, stores: Mapping[str, str]) -> str:
             return "its target looks at the end"
         case "completed":
             return "zeros, without a medium" if step["op"] == "read" else "dropped"
-        case _:
+        case "script":
+            return "its target reads and writes on its own, step by step"
+        case "failed":
             return f"fails: {step['text']}"
+    raise AssertionError(f"there are no words for the step {step['step']}")
 
 
 def _io(step: Told) -> str:

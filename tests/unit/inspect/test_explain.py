@@ -113,6 +113,8 @@ async def test_a_data_unit_that_is_cut_goes_through_the_fallback_above_the_split
         ("0 1024 zero", True, "dropped"),
         ("0 1024 error", False, "fails: dm0: read of sectors 0..8: Input/output error"),
         ("0 1024 striped 1 8 d0 0", False, "its target looks at the end"),
+        ("0 1024 snapshot d0 d1 N 8", True, "its target reads and writes on its own, step by step"),
+        ("0 1024 raid raid1 2 0 nosync 2 - d0 - d1", False, "d0: read of sectors 0..8, DUN 100"),
     ],
 )
 async def test_what_a_target_does_is_said(table, write, line):
