@@ -34,8 +34,9 @@ from fusedm.dm.thin.open_thin import OpenThin
 from fusedm.dm.thin.pool import Pool
 from fusedm.dm.turns import Steps
 
-#: Blocks that may be told of as one: looking at so many takes as long as planning a bio.
-WINDOW = 64
+#: Blocks that may be told of as one: looking at so many takes as long as planning a few bios, and a
+#: file has a path for each.
+WINDOW = 1024
 #: The most that is copied or zeroed in one go: 1 MiB. Blocks may be of 1 GiB.
 MAX_COPY_SECTORS = 2048
 #: The most blocks that are unmapped in one go: some milliseconds, in which nobody else runs.
