@@ -251,6 +251,9 @@ def test_a_discard_reaches_what_writes_of_its_sectors_reach(name, words, data, n
     if not takes(target, Op.DISCARD):
         return
     discarded = target.map(Bio(Op.DISCARD, begin, end - begin))
+    if name == "snapshot-merge":  # It drops them, as the kernel's.
+        assert discarded == Complete()
+        return
     sent = list(remaps(discarded))
     reached = [
         (remap.device.name, sector)
