@@ -31,12 +31,8 @@ class _Log:
         """Read the log and its arguments."""
         if line.peek() in _OF_DAEMONS:
             word = line.take("log")
-            line.error(
-                "log: a daemon in userspace keeps it, there is none here",
-                word,
-                Kernel(0, why="if there is such a daemon"),
-                REFUSES_IT,
-            )
+            kernel = Kernel(why="unless there is such a daemon")
+            line.error("log: a daemon in userspace keeps it, there is none here", word, kernel)
             return False
         if not read_all((Choice("log", ("core", "disk")), Number("log arguments")), line):
             return False
