@@ -20,6 +20,7 @@ def dmsetup(tmp_path: Path) -> Iterator[Dmsetup]:
 #: Kinds of arrays, and file systems on them.
 ARRAYS = [
     *(("raid1", fs) for fs in FILE_SYSTEMS),
+    *(("raid5_ls", fs) for fs in FILE_SYSTEMS),
     *(("raid10", fs) for fs in ("xfs", "btrfs")),
     *(("mirror", fs) for fs in ("ext4", "xfs")),
 ]
