@@ -59,6 +59,7 @@ GOOD = [
     ("raid raid10_near 1 64 2 - d0 - d1", ""),
     ("raid raid5_ls 5 128 region_size 1024 rebuild 0 3 d0 d1 d2 d3 - d5", NOT_KNOWN),
     ("raid raid6_nc 1 16 4 - d0 - d1 - d2 - d3", ""),
+    ("raid raid1 1 0 1 d2 d0", ""),
     ("thin-pool d0 d1 128 4", "thin-pool d0 d1 128 4 0"),
     ("thin-pool d0 d1 128 4 1 skip_block_zeroing", ""),
     ("thin d0 1", ""),

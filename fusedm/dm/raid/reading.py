@@ -46,7 +46,8 @@ def _begin_bitmap(array: Array, found: Found, known: Sequence[Superblock | None]
         raise StackError("nosync: a new raid6 is made alike first")
     if array.level.is_redundant and not array.options.nosync:
         if found.is_new:
-            if array.options.sync or array.has_metadata:
+            is_told_of = array.options.sync or array.has_metadata
+            if is_told_of and len(array.members) > 1:
                 array.bitmap.need(0, end)
             return
         assert found.freshest is not None, "somebody has told of it"

@@ -102,7 +102,12 @@ class Raid(Target):
         )
         write_mostly = frozenset(line.numbers("write_mostly"))
         words = _parameters(line)
-        return cls(line.sector_count, shape, pairs, options, write_mostly, words, line.clock)
+        made = cls(line.sector_count, shape, pairs, options, write_mostly, words, line.clock)
+        for part in made.devices():
+            if part.device.sector_count < part.sector_count:
+                name, size = part.device.name, part.device.sector_count
+                line.refuse("data", f"{name} has {size} sectors, {part.sector_count} are used")
+        return made
 
     @property
     def passes_crypto(self) -> bool:  # type: ignore[override]  # as the level does
@@ -182,7 +187,9 @@ class Raid(Target):
         health = "".join(self._health(member, action) for member in self.array.members)
         mismatches = str(self.actions.shown_mismatches)
         count = str(len(self.pairs))
-        return [self.shape.type, count, health, progress, action, mismatches, "0", "-"]
+        # The kernel finds the name anew from md's numbers, and there near is just raid10.
+        kind = "raid10" if self.level.level == 10 else self.shape.type
+        return [kind, count, health, progress, action, mismatches, "0", "-"]
 
     @property
     def _is_frozen(self) -> bool:

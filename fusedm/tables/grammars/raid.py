@@ -20,6 +20,8 @@ _MAX_REGIONS = 1 << 21
 _MAX_DEVICES = 253
 _PARITY = ("raid4", "raid5", "raid6")
 
+_FEWEST = {"raid0": 1, "raid1": 1, "raid6": 4}
+
 #: How many devices' worth of sectors are not for data.
 _PARITY_DEVICES = {"raid4": 1, "raid5": 1, "raid6": 2}
 
@@ -121,7 +123,7 @@ def _parameters_fit(line: Reader) -> None:
 
 def _devices_fit(line: Reader) -> None:
     level, count = _level(line), line.number("devices")
-    least = 4 if level == "raid6" else 2
+    least = _FEWEST.get(level, 2)
     if count < least:
         line.error(f"devices {count}: {level} takes at least {least}", line.get("devices"))
         return
@@ -141,6 +143,8 @@ def _devices_fit(line: Reader) -> None:
 
 
 def _copies_fit(line: Reader) -> None:
+    if _level(line) != "raid10":
+        return
     copies, count = line.number("raid10_copies", 2), line.number("devices")
     if not 2 <= copies <= count:
         at = line.get("raid10_copies")

@@ -52,6 +52,13 @@ async def test_a_new_array_is_made_alike_from_its_first_member(autojump_clock):
     assert mirror.device.event_number == 1
 
 
+async def test_one_member_alone_is_alike(autojump_clock):
+    mirror = await Mirror(1).start()
+    assert said(mirror.device) == ["raid1", "1", "A", "2048/2048", "idle", "0", "0", "-"]
+    await mirror.settle()
+    assert mirror.device.event_number == 0
+
+
 async def test_nosync_leaves_members_as_they_are(autojump_clock):
     mirror = Mirror()
     mirror.datas[0].store.pwrite(0, memoryview(pattern(SIZE * 512)))

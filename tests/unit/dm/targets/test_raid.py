@@ -88,8 +88,13 @@ def test_a_data_offset_of_0_is_no_offset():
 
 
 def test_data_devices_that_are_too_small_are_refused():
-    with pytest.raises(TableError, match="d0"):
+    with pytest.raises(TableError, match="data: d0 has 4096 sectors, 8192 are used"):
         parse("raid1 1 0 2 - d0 - d1", 8192)
+
+
+def test_an_array_of_one_device_is_one():
+    assert parse("raid1 1 0 1 m0 d0")
+    assert parse("raid0 1 64 1 - d0")
 
 
 def test_all_devices_are_told():
