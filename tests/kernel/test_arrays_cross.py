@@ -1,40 +1,21 @@
-"""Images of arrays that cross over to the kernel and back: whole, degraded and half rebuilt."""
+"""Images of arrays that cross over to the kernel and back, whole and degraded."""
 
-import base64
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
 
 import pytest
 
-from fusedm.dm.raid.superblock import parse
-from tests.helpers.uml import twin
-from tests.helpers.uml.arrays import (
-    LARGE,
-    LOOK,
-    MEMBER,
-    SECONDS,
-    WRITES,
-    disks,
-    once,
-    sectors,
-    spare,
-    table,
-    used,
-)
-from tests.helpers.uml.compare import compare
-from tests.helpers.uml.crossing import images_of, images_shown, peeks
-from tests.helpers.uml.experiment import (
-    DiskSpec,
-    Experiment,
-    Outcome,
-    Step,
-    departing,
-    step,
-)
-from tests.helpers.uml.traffic import reads, traffic
+from tests.helpers.uml.array_stories import Story
+from tests.helpers.uml.arrays import LOOK, SECONDS, once, sectors, spare, table, used
+from tests.helpers.uml.experiment import Outcome, Step, step
+from tests.helpers.uml.traffic import reads
 
 pytestmark = pytest.mark.kernel
+
+#: One of each way to turn, where test_parity_layouts.py tells of all, and copies.
+KINDS = (
+    *(("raid4", 3), ("raid5_ls", 4), ("raid6_zr", 5), ("raid6_ls_6", 5)),
+    *(("raid1", 2), ("raid10", 4), ("raid10", 3)),
+)
 
 
 def made(kind: str, count: int) -> tuple[Step, ...]:
@@ -54,98 +35,36 @@ def look(kind: str, count: int) -> tuple[Step, ...]:
 
 
 def rebuilt(kind: str, count: int) -> tuple[Step, ...]:
-    """Read without the lost member, then rebuild it, and read without others."""
+    """Read without the lost member, then rebuild it, and read without others.
+
+    Events are not counted: what has its bit set is gone through here, which is one.
+    """
     last, size = count - 1, sectors(kind, count)
-    looked = departing(LOOK, {"info": "stripes whose bits are set are gone through here"})
     return (
-        *once(table(kind, count, lost=(last,)), *looked, *reads("x", size)),
+        *once(table(kind, count, lost=(last,)), step("status", "x"), *reads("x", size)),
         *once(table(kind, count, f"rebuild {last}"), step("status", "x"), *reads("x", size)),
         *once(table(kind, count, lost=spare(kind)), step("status", "x"), *reads("x", size)),
     )
 
 
-def half(kind: str, count: int) -> tuple[Step, ...]:
-    """A member is rebuilt so slowly that the array goes before it is done."""
-    rates = "rebuild 1 min_recovery_rate 50 max_recovery_rate 1500"
-    return (
-        *once(table(kind, count, member=LARGE), *traffic(5, "x", 2048, count=6, verbs=WRITES)),
-        *once(table(kind, count, rates, member=LARGE), seconds=1.5),
-    )
+STORIES = (Story("whole", made, look), Story("degraded", degraded, rebuilt))
+EXPERIMENTS = STORIES[0].experiments(KINDS) | STORIES[1].experiments(KINDS)
+
+every_story = pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+every_kind = pytest.mark.parametrize(("kind", "count"), KINDS)
 
 
-def other_half(kind: str, count: int) -> tuple[Step, ...]:
-    """The rebuild goes on by itself; what comes of it is read without another member."""
-    size = sectors(kind, count, LARGE)
-    return (
-        *once(table(kind, count, member=LARGE), step("status", "x"), seconds=2.0),
-        *once(table(kind, count, lost=(0,), member=LARGE), step("status", "x"), *reads("x", size)),
-    )
-
-
-STORIES = {"whole": (made, look), "degraded": (degraded, rebuilt), "half": (half, other_half)}
-#: One of each way to turn: where chunks and parity lie test_parity_layouts.py tells of all.
-TURNS = (("raid4", 3), ("raid5_ls", 4), ("raid6_zr", 5), ("raid6_ls_6", 5))
-COPIES = (("raid1", 2), ("raid10", 4), ("raid10", 3))
-SMALL = [*TURNS, *COPIES]
-HALF = [("raid5_ls", 3), ("raid6_nr", 4), ("raid1", 2)]
-CROSSING = [
-    *((story, *each) for story in ("whole", "degraded") for each in SMALL),
-    *(("half", *each) for each in HALF),
-]
-
-
-def begin_of(story: str, count: int) -> dict[str, DiskSpec]:
-    return disks(count, LARGE if story == "half" else MEMBER)
-
-
-def there(story: str, kind: str, count: int) -> Experiment:
-    """What the kernel leaves behind."""
-    begin = begin_of(story, count)
-    shown = [each for name, spec in begin.items() for each in peeks(name, spec.sectors)]
-    return Experiment((*STORIES[story][0](kind, count), *shown), begin)
-
-
-@cache
-def here(story: str, kind: str, count: int) -> Experiment:
-    """What is found in what fusedm leaves behind."""
-    first, then = STORIES[story]
-    begun = Experiment(first(kind, count), begin_of(story, count))
-    return Experiment(then(kind, count), images_of(begun))
-
-
-EXPERIMENTS = {
-    **{
-        f"there {story} {kind} {count}": there(story, kind, count)
-        for story, kind, count in CROSSING
-    },
-    **{f"here {story} {kind} {count}": here(story, kind, count) for story, kind, count in CROSSING},
-}
-
-
-@pytest.mark.parametrize(("story", "kind", "count"), CROSSING)
+@every_story
+@every_kind
 def test_the_kernel_goes_on_with_what_was_left_here(
-    kernel: Mapping[str, Outcome], story: str, kind: str, count: int
+    kernel: Mapping[str, Outcome], story: Story, kind: str, count: int
 ) -> None:
-    compare(here(story, kind, count), kernel[f"here {story} {kind} {count}"])
+    story.compare_here_to_there(kernel, kind, count)
 
 
-@pytest.mark.parametrize(("story", "kind", "count"), CROSSING)
+@every_story
+@every_kind
 def test_what_the_kernel_left_is_gone_on_with_here(
-    kernel: Mapping[str, Outcome], story: str, kind: str, count: int
+    kernel: Mapping[str, Outcome], story: Story, kind: str, count: int
 ) -> None:
-    """The same is found as in what fusedm leaves behind after the same steps."""
-    experiment = there(story, kind, count)
-    theirs = images_shown(experiment.steps, kernel[f"there {story} {kind} {count}"])
-    found = twin.carry_out(replace(here(story, kind, count), disks=theirs))
-    assert found.answers == twin.carry_out(here(story, kind, count)).answers
-    assert not [answer for answer in found.answers if "errno" in answer]
-
-
-@pytest.mark.parametrize(("kind", "count"), HALF)
-def test_images_were_half_rebuilt(kernel: Mapping[str, Outcome], kind: str, count: int) -> None:
-    steps = there("half", kind, count).steps
-    theirs = images_shown(steps, kernel[f"there half {kind} {count}"])
-    for left in (theirs, here("half", kind, count).disks):
-        found = parse(base64.b64decode(left["m1"].begins))
-        assert found is not None
-        assert 0 < found.recovery_offset < LARGE
+    story.compare_there_to_here(kernel, kind, count)

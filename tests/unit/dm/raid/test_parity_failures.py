@@ -5,7 +5,7 @@ import pytest
 from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import SECTOR_SIZE
-from fusedm.dm import Wait
+from fusedm.dm import Each, Wait
 from tests.helpers.parity_arrays import (
     CHUNK,
     LOSSES,
@@ -219,3 +219,18 @@ def test_what_is_rebuilt_while_others_are_read_is_not_taken_for_read():
     made.array.members[row.data[0]].recovery_offset = CHUNK
     made.runner.finish(steps, outcomes)
     assert data == made.model[: len(data)]
+
+
+def test_what_a_member_could_not_read_before_it_failed_is_not_written_anew():
+    made = Arranged("raid6_ls_6", seed=21).fill()
+    member = made.parity.geometry.row(0).data[0]
+    made.array.devices[member].bad_sectors = {3}
+    data = bytearray(8 * SECTOR_SIZE)
+    action = made.parity.map(Bio.read(0, memoryview(data)))
+    (error,) = made.runner.answer(Each(action.actions))
+    steps = action.then([error])
+    outcomes = made.runner.answer(next(steps))
+    made.fail(member)
+    made.runner.finish(steps, outcomes)
+    assert data == made.model[: len(data)]
+    assert made.array.repairs == []
