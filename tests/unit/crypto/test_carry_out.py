@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import threading
 import weakref
 
 import pytest
@@ -213,15 +214,13 @@ def no_search_for_circles():
 @waiting_or_not
 async def test_what_fails_lets_go_of_its_buffer_at_once(table, waiting, no_search_for_circles):
     mapped = await make_mapped(table, faulty_disk(FailOp(), waiting=waiting))
-    buffer = Buffer(8192)
-    gone = weakref.ref(buffer)
+    buffer, gone = Buffer(8192), threading.Event()
+    weakref.finalize(buffer, gone.set)
     with pytest.raises(BlockIOError):
         await submit_bio(mapped, Bio.read(0, memoryview(buffer)))
     del buffer
-    with trio.move_on_after(5):  # A thread that did the I/O may still be about to let go of it.
-        while gone() is not None:
-            await trio.sleep(0.01)
-    assert gone() is None, "an error is held by what it went through"
+    # A thread that did the I/O may still be about to let go of it.
+    assert gone.wait(5), "an error is held by what it went through"
 
 
 async def test_a_write_never_changes_its_buffer_wherever_it_is_transformed():
