@@ -154,9 +154,9 @@ class Mirrored(Personality):
             good = [fast[turn], *(copy for copy in good if copy is not fast[turn])]
         return good
 
+    @abstractmethod
     def turn(self, sector: int) -> int:
         """Which of several good copies is read, modulo their number."""
-        return 0
 
     # In the background.
 

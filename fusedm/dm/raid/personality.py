@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 from fusedm.block import Bio, RangeLocks
 from fusedm.block.errors import BlockIOError
 from fusedm.dm.raid.members import Member
-from fusedm.dm.target import NEVER, Action, Steady
+from fusedm.dm.target import Action, Steady
 from fusedm.dm.turns import Steps
 
 #: How much a step in the background does of each member, in sectors: enough that the time it takes
@@ -95,9 +95,9 @@ class Personality(ABC):
     def map(self, bio: Bio) -> Action:
         """As Target.map."""
 
+    @abstractmethod
     def steady(self, sector: int) -> Steady:
         """As Target.steady."""
-        return NEVER
 
     @abstractmethod
     def resync(self, begin: int, end: int) -> Steps[None]:

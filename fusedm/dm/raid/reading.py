@@ -67,8 +67,7 @@ def _take_bitmap(
         array.bitmap.need(0 if header is not None else found.resync_offset, end)
         return
     for begin, stop in bitmaps.set_ranges(header, bits):
-        if begin < end:
-            array.bitmap.need(begin, min(stop, end))
+        array.bitmap.need(begin, min(stop, end))
     if header.sync_sectors < end:
         array.bitmap.need(header.sync_sectors, end)
     for each in array.members:

@@ -228,9 +228,9 @@ class Stripes:
 
     def mend(self, bad: Iterable[Spot]) -> None:
         """Have it written anew what could not be read."""
-        for column, member in bad:
-            if self.array.members[member].holds(column.end):
-                self.array.repair_read(member, column.begin, column.end)
+        members = self.array.members
+        for column, member in (spot for spot in bad if members[spot[1]].holds(spot[0].end)):
+            self.array.repair_read(member, column.begin, column.end)
 
     # Reading without a lock.
 

@@ -9,6 +9,7 @@ from fusedm.block import Op
 from fusedm.block.errors import BlockIOError, StackError
 from fusedm.dm.raid.array import MAX_REPAIRS
 from fusedm.dm.raid.superblock import DONE
+from fusedm.dm.scripts import run_script
 from tests.helpers.arrays import (
     EVERYTHING,
     Mirror,
@@ -267,3 +268,50 @@ async def test_an_array_that_cannot_be_written_down_does_not_begin(autojump_cloc
         store_of(meta).fails = failing(Op.WRITE)
     with pytest.raises(BlockIOError, match="m0"):
         await mirror.start()
+
+
+async def test_a_member_fails_once_however_often_it_is_said(autojump_clock):
+    mirror = await synced()
+    array = target_of_device(mirror.device).array
+    errors = {1: BlockIOError(5, "d1", "told to fail")}
+    await run_script(array.fail(errors))
+    await run_script(array.fail(errors))
+    assert mirror.device.event_number == 1
+
+
+async def test_what_could_not_be_written_down_is_by_the_next(autojump_clock):
+    mirror = await synced()
+    writing = store_of(mirror.metas[1]).pwrite
+
+    def refuse(offset, data, durably=False):
+        raise OSError(22, "this says nothing of the disk")
+
+    store_of(mirror.metas[1]).pwrite = refuse
+    with pytest.raises(BlockIOError, match="m1"):
+        await write(mirror.device, 8, TEXT)
+    store_of(mirror.metas[1]).pwrite = writing
+    await write(mirror.device, 8, TEXT)
+    assert superblock(mirror.metas[1]).resync_offset == 0
+    await mirror.settle()
+    assert health(mirror.device) == "AA"
+    assert mirror.alike()
+
+
+async def test_bits_are_cleared_one_by_one(autojump_clock):
+    mirror = await synced(daemon_sleep_ms=1000)
+    await write(mirror.device, 8, TEXT)
+    await trio.sleep(1.5)
+    await write(mirror.device, 72, TEXT)
+    await trio.sleep(1)
+    assert mirror.bits()[0] == 2
+    assert superblock(mirror.metas[0]).resync_offset == 0
+    await mirror.settle()
+    assert superblock(mirror.metas[0]).resync_offset == DONE
+
+
+async def test_nothing_is_written_to_a_member_that_has_failed_meanwhile(autojump_clock):
+    mirror = await synced()
+    target = target_of_device(mirror.device)
+    target.array.members[1].is_failed = True
+    await run_script(target.level.recover(0, 8, {1}))
+    assert not any(name == "d1" for name, _ in mirror.order)
