@@ -115,7 +115,7 @@ class DeviceSuspended(WouldBlock):
         self.wait = wait
 
 
-class Requeue(Exception):
+class Requeue(WouldBlock):
     """Raised by a script: give it up, and plan the whole bio anew when signal is notified.
 
     Without a signal, once the device has been resumed: only for one that a suspend finds waiting;
