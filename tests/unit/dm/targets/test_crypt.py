@@ -227,6 +227,14 @@ def test_a_key_that_does_not_fit_leaves_the_old_one(key, says):
     assert words(target, show_keys=True) == words(make(), show_keys=True)
 
 
+def test_a_key_that_no_keyring_has_leaves_the_old_one():
+    target = suspended(make())
+    with pytest.raises(StackError, match="^crypt: key: "):
+        target.message(["key", "set", ":64:user:fusedm-test:nobody-added-it"])
+    list(target.preresume())
+    assert words(target, show_keys=True) == words(make(), show_keys=True)
+
+
 @pytest.mark.parametrize(
     "message", [["key"], ["key", "set"], ["key", "wipe", "it"], ["key", "sett", OTHER], ["x", "y"]]
 )
