@@ -90,6 +90,8 @@ import os, sys, time
 while True:
     try:
         sys.exit(os.close(os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)))
+    except FileNotFoundError:
+        sys.exit()  # It was to go with its last user.
     except OSError:
         time.sleep(0.1)
 PYTHON
