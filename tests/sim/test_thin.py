@@ -171,8 +171,10 @@ class Run:
         await again.end()
 
 
-@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + RUNS))
-def test_thin_devices_hold_what_was_written_whatever_happens_to_their_pool(seed: int) -> None:
+@pytest.mark.parametrize("number", range(RUNS))
+def test_thin_devices_hold_what_was_written_whatever_happens_to_their_pool(number: int) -> None:
+    seed = (FIRST_SEED + number) % (1 << 32)
+    print(f"SEED: FUSEDM_SIM_SEED={seed} FUSEDM_SIM_N=1")
     run = Run(seed)
     run_seeded(seed, run.main)
     assert run.by_span
