@@ -52,7 +52,7 @@ check_wheel() {
     (
         cd "$base/source"
         find fusedm -name '*.py' -o -name '*.pyi' -o -name '*.md' -o -name '*.toml' -o -name '*.fio' \
-            -o -name '*.pyx' -o -name client.c
+            -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name client.c
         find fusedm -name '*.pyx' | sed 's/pyx$/so/'
         echo fusedm/dmsetup/client.bin
     ) | sort >"$base/wanted"
