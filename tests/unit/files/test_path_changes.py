@@ -150,10 +150,12 @@ def test_what_is_used_is_opened_again_with_the_gate_and_what_is_not_for_some_tim
     assert paths.find(unused, READ, 0, 512)
     has_unused = []
     for seconds in (1000.0, 0.0, 0.0):
-        monkeypatch.setattr(paths_module, "KEEP_SECONDS", seconds)
+        # Kept until its worker has come to it, on however busy a machine.
+        monkeypatch.setattr(paths_module, "KEEP_SECONDS", 1000.0)
         assert loop.reads(used, 0, 512) is not None
+        monkeypatch.setattr(paths_module, "KEEP_SECONDS", seconds)
         paths.open()
-        assert paths.gate.serves(used, READ, 0, 512) or not seconds
+        assert paths.gate.serves(used, READ, 0, 512)
         has_unused.append(paths.gate.serves(unused, READ, 0, 512) is not None)
         paths.close()
     assert has_unused[0]
