@@ -13,7 +13,7 @@ packages=(python3 python3-venv python3-dev gcc pkg-config libfuse3-dev libssl-de
 # What tests compare with: a Linux kernel that runs as a process, which not every system has, others'
 # readers of images, and what copies and cuts them.
 peer_packages=(user-mode-linux dmsetup qemu-utils qemu-system-common rsync fdisk procps
-    thin-provisioning-tools)
+    thin-provisioning-tools nbdkit libnbd-bin python3-libnbd qemu-block-extra)
 stamp=.venv/set-up-stamp
 compiled_stamp=.venv/compiled-stamp
 
