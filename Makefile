@@ -13,7 +13,7 @@ PARALLEL := $(PYTEST) --numprocesses=$(JOBS)
 unexport PYTHONDONTWRITEBYTECODE
 
 # Modules without I/O or waiting: their tests must take every branch.
-PURE := fusedm/block/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py \
+PURE := fusedm/block/*.py fusedm/nbd/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py \
 	fusedm/crypto/cipher_spec.py \
 	fusedm/crypto/engine_profiles.py fusedm/crypto/engine_faults.py fusedm/stack/engine_spec.py \
 	fusedm/dm/table.py fusedm/dm/mapping.py fusedm/dm/stacking.py fusedm/dm/registry.py \

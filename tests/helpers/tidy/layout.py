@@ -12,6 +12,7 @@ from tests.helpers.tidy.project import Function, Module, Project, Rule
 #: Rooms from the ground up; a room imports from lower levels only.
 LEVELS = {
     "block": 0,
+    "nbd": 0,
     "crypto": 1,
     "stores": 1,
     "host": 1,
