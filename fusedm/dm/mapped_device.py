@@ -47,7 +47,6 @@ from fusedm.crypto import Fallback, not_native, plan_bio
 from fusedm.dm.admission import Admission
 from fusedm.dm.fixed_profile import FixedProfile, check_writable
 from fusedm.dm.lifecycle import (
-    must_be_ended,
     open_targets,
     postsuspend_targets,
     preresume_targets,
@@ -193,7 +192,7 @@ class MappedDevice(TableSlots):
         if self._fixed is not None:
             self._fixed.load(new)
         self._inactive_read_only = read_only
-        self._set_tables(self.live, table)
+        self._set_inactive(table)
 
     def check_load(self, table: Table, read_only: bool = False) -> Capabilities:
         """Refuse a table that load would, as far as one can tell; what its capabilities are.
@@ -211,15 +210,6 @@ class MappedDevice(TableSlots):
         if not read_only:
             check_writable(table)
         return self._fixed.check(table)
-
-    @property
-    def must_settle(self) -> bool:
-        """Whether a target has something to write below before it may go, or is at work."""
-        return self.live is not None and must_be_ended(self.live)
-
-    def clear(self) -> None:
-        """Drop the inactive table, if there is one."""
-        self._set_tables(self.live, None)
 
     async def prepare_suspend(self) -> None:
         """Have what a suspend would wait for go on, and nothing more be delayed.
@@ -260,9 +250,15 @@ class MappedDevice(TableSlots):
                 on, after which the device stays suspended.
         """
         async with self._changing:
+            was_suspended = self.suspended
             if self.inactive is not None:
-                await self._suspend_and_swap()
+                await self._suspend()
+            # Another table may have been loaded meanwhile, or this one cleared.
+            if self.inactive is not None:
+                await self._swap(self.inactive, was_suspended)
             elif self.live is None:
+                if not was_suspended:
+                    self._let_bios_in()
                 raise StackError(f"{self.name} has no table: load one before resume")
             elif self.suspended:
                 await preresume_targets(self.live)
@@ -304,37 +300,45 @@ class MappedDevice(TableSlots):
         try:
             await self.prepare_suspend()
             await self._admission.close()
-            if self.live is not None:
-                await postsuspend_targets(self.live)
         except BaseException:
             self._let_bios_in()
             raise
+        try:
+            if self.live is not None:
+                await postsuspend_targets(self.live)
+        except BaseException:
+            await self._go_on(self.live)
+            raise
         self.suspended = True
 
-    async def _suspend_and_swap(self) -> None:
-        was_suspended = self.suspended
-        await self._suspend()
-        # Another table may have been loaded meanwhile, or this one cleared.
-        new, old = self.inactive, self.live
-        if new is None:
-            return
+    async def _go_on(self, live: Table | None) -> None:
+        """Let bios in again although a change was to be made; it was cancelled perhaps.
+
+        Raises: FusedmError of a target that cannot go on: the device stays suspended.
+        """
+        self.suspended = True
+        if live is not None:
+            with trio.CancelScope(shield=True):
+                await preresume_targets(live)
+        self._let_bios_in()
+
+    async def _swap(self, new: Table, was_suspended: bool) -> None:
+        old, read_only, self._incoming = self.live, self._inactive_read_only, new
         try:
             check_table(new)
             self._keys.check_wrapped(new)
             await open_targets(new, self)
             if not self.strict:
                 await preresume_targets(new)
-        except FusedmError:
-            self._set_tables(old, None)
+        except BaseException:
+            self._end_swap(old)
             # The kernel leaves the device suspended: a further resume brings the old table back.
             if not was_suspended and not self.strict:
-                if old is not None:
-                    await preresume_targets(old)
-                self._let_bios_in()
+                await self._go_on(old)
             await self.settle()
             raise
-        self.is_table_read_only = self._inactive_read_only
-        self._set_tables(new, None)
+        self.is_table_read_only = read_only
+        self._end_swap(new)
         if self._fixed is not None:
             self._fixed.swap()
         self.refresh()
@@ -376,7 +380,7 @@ class MappedDevice(TableSlots):
     def start_using_key(self, key: CryptoKey) -> None:
         """Ready the fallback here and every software path below, in both tables."""
         self.fallback.start(key.config.mode)
-        self._keys.start(key, filter(None, (self.live, self.inactive)))
+        self._keys.start(key, self._held_tables())
 
     def prepare_change(self) -> None:
         """Ready what every key here may need once less can be done natively below.
