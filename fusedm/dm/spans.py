@@ -27,7 +27,7 @@ def span_through(entry: TableEntry, sector: int, device: Span) -> Span:
     said = target.steady(own)
     span = None
     if said.stripes > 1 and target.passes_crypto:
-        span = _striped(target, own, said.stripes)
+        span = _striped(target, own, said)
     if span is None:
         span = _one_way(target, own, said)
     ops = span.ops & device.ops
@@ -116,9 +116,9 @@ def _place(action: Action) -> tuple[BlockDevice, int, SpanCipher | None] | None:
     return None
 
 
-def _striped(target: Target, own: int, count: int) -> Span | None:
+def _striped(target: Target, own: int, said: Steady) -> Span | None:
     """Rows of chunks that go to one leaf each, in the target's sectors; None where they do not."""
-    chunk = _chunk(target)
+    chunk, count = _chunk(target), said.stripes
     row = own // (chunk * count)
     first, last = 0, target.sector_count // (chunk * count)
     legs: list[Leg] = []
@@ -141,7 +141,7 @@ def _striped(target: Target, own: int, count: int) -> Span | None:
         end=last * chunk * count,
         legs=tuple(legs),
         chunk=chunk,
-        ops=frozenset.intersection(*(span.ops for span in spans)),
+        ops=said.ops.intersection(*(span.ops for span in spans)),
         guards=tuple(guard for span in spans for guard in span.guards),
         until=min(span.until for span in spans),
         native=_native(spans),

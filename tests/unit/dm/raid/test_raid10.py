@@ -17,6 +17,7 @@ from tests.helpers.arrays import (
     target_of_device,
 )
 from tests.helpers.builders import medium, pattern, read, write
+from tests.helpers.by_span import carry_out_by_span
 
 MEMBER = 256
 CHUNK = 16
@@ -163,3 +164,16 @@ async def test_reads_are_steady_as_far_as_they_go_the_same_way(autojump_clock):
     assert (odd.level.steady(20).begin, odd.level.steady(20).end) == (16, 32)
     target_of_device(odd.device).array.need(0, 8)
     assert not odd.level.steady(0).ops
+
+
+async def test_only_reads_go_by_stripes_and_writes_reach_all_copies(autojump_clock):
+    case = await Case(4).start()
+    span = case.device.span(100)
+    assert (len(span.legs), span.ops) == (2, {Op.READ})
+    data = pattern(case.size * 512)
+    bio = Bio.write(0, memoryview(data[:512]))
+    assert not carry_out_by_span(case.device, bio)
+    await write(case.device, 0, data)
+    assert carry_out_by_span(case.device, Bio.read(0, memoryview(bytearray(512))))
+    assert medium(case.datas[0]) == medium(case.datas[1])
+    assert medium(case.datas[2]) == medium(case.datas[3])
