@@ -48,9 +48,9 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount interrupts storms test-kernel test-roots cover sim fmt fmt-check \
+.PHONY: help setup demo test test-fast test-mount interrupts storms test-kernel test-ceph test-roots cover sim fmt fmt-check \
 	lint types \
-	check ci new-target lock clean
+	check ci ceph new-target lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,7 +58,7 @@ help: ## Print this list
 demo: setup ## Set up, then show encrypted views with real filesystems on loop devices
 	@$(SUDO) .venv/bin/fusedm demo
 
-test: check test-mount test-kernel ## Set up, then run every check and every test
+test: check test-mount test-kernel test-ceph ## Set up, then run every check and every test
 
 setup: ## Install system packages and make .venv, unless that is done
 	@scripts/setup.sh
@@ -66,7 +66,7 @@ setup: ## Install system packages and make .venv, unless that is done
 check: fmt-check lint types test-fast ## All but mounts and the kernel: before every commit
 
 test-fast: setup ## Tests without FUSE and loop devices; pure modules must be covered whole
-	$(PARALLEL) $(patsubst %,--ignore=tests/%,mount kernel property sim) --cov --cov-report=
+	$(PARALLEL) $(patsubst %,--ignore=tests/%,mount kernel ceph property sim) --cov --cov-report=
 	$(PY) -m coverage report --include='$(PURE_LIST)' -m --skip-covered --fail-under=100
 	$(PARALLEL) tests/property tests/sim
 
@@ -76,6 +76,14 @@ test-mount: setup ## Tests on real mounts and loop devices
 
 test-kernel: setup ## Tests that boot a Linux kernel and compare its answers with ours
 	$(PARALLEL) --dist=loadfile tests/kernel
+
+# Without them its tests are skipped, and say so.
+test-ceph: setup ## Tests on a cluster of Ceph, which is started for them
+	-scripts/ceph.sh fetch
+	$(PYTEST) tests/ceph
+
+ceph: setup ## Start a small cluster of Ceph to try things on; Ctrl-C stops it
+	scripts/ceph.sh run
 
 test-roots: ## Both commands of the README in fresh systems, as root: make test-roots ROOTS=debian13
 	@scripts/test-roots.sh $(ROOTS)

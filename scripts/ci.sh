@@ -3,7 +3,7 @@
 # behind and whether the wheel is whole.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
-export CI=true FUSEDM_REQUIRE=fuse,loop,kernel
+export CI=true FUSEDM_REQUIRE=fuse,loop,kernel,ceph
 
 fail() {
     printf 'ci: %s\n' "$@" >&2

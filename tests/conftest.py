@@ -16,7 +16,8 @@ settings.load_profile("ci" if "CI" in os.environ else "default")
 PROBLEMS = problems()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ceph: uses a cluster of Ceph, one for each session")
     # Under nohup or in the background of a shell they are ignored, and every program inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -7,10 +7,11 @@ from pathlib import Path
 from fusedm.host import doctor
 from fusedm.host.loop import attached
 from fusedm.host.mounts import holders_of, lies_under, read_mounts
+from tests.helpers.ceph import cluster
 from tests.helpers.uml import machine
 
 #: What users need too, which the doctor looks at, and what only tests need.
-TIERS = (*doctor.TIERS, "kernel")
+TIERS = (*doctor.TIERS, "kernel", "ceph")
 
 
 def required_tiers(words: str) -> set[str]:
@@ -26,6 +27,7 @@ def problems() -> dict[str, str]:
     """The tiers that cannot run here, and why."""
     why = {tier: doctor.tier_problem(tier) for tier in doctor.TIERS}
     why["kernel"] = machine.problem()
+    why["ceph"] = cluster.problem()
     return {tier: text for tier, text in why.items() if text is not None}
 
 
