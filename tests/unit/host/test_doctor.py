@@ -192,6 +192,7 @@ def test_the_header_says_loudly_what_is_skipped_and_why() -> None:
         "FUSE TESTS: run",
         "LOOP TESTS: SKIPPED - no losetup",
         "KERNEL TESTS: run",
+        "CEPH TESTS: run",
     ]
 
 
