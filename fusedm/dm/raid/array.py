@@ -165,7 +165,10 @@ class Array:
         return Each(tuple(member.place.remap(FLUSH) for member in members), then)
 
     def _give_up(self, indices: set[int], errors: Mapping[int, BlockIOError]) -> None:
-        if not self.level.survives(self.lost | indices):
+        """They have failed; but not who alone has what others are being rebuilt from."""
+        good = {member.index for member in self.members if member.in_sync}
+        gone = set(range(len(self.members))) - (good - indices)
+        if good & indices and not self.level.survives(gone):
             raise next(errors[index] for index in sorted(indices) if index in errors)
         self._is_superblock_due = True
         for index in indices:

@@ -106,6 +106,33 @@ async def test_the_last_member_does_not_fail(autojump_clock):
     assert await read(mirror.device, 8, 4096) == TEXT
 
 
+async def test_the_only_member_that_another_is_rebuilt_from_does_not_fail(autojump_clock):
+    mirror = await synced()
+    await mirror.device.end()
+    (mirror.metas[0],), (mirror.datas[0],) = disks(1, SIZE)
+    await mirror.start(rebuild=frozenset({0}), max_rate=1)
+    mirror.datas[1].store.fails = failing(Op.WRITE)
+    with pytest.raises(BlockIOError, match="d1"):
+        await write(mirror.device, 8, TEXT)
+    assert health(mirror.device) == "aA"
+    mirror.datas[1].store.fails = failing()
+    await mirror.restart()
+    await mirror.settle()
+    assert health(mirror.device) == "AA"
+    assert mirror.alike()
+
+
+async def test_a_member_that_is_being_rebuilt_may_fail(autojump_clock):
+    mirror = await synced()
+    await mirror.device.end()
+    (mirror.metas[0],), (mirror.datas[0],) = disks(1, SIZE)
+    await mirror.start(rebuild=frozenset({0}), max_rate=1)
+    mirror.datas[0].store.fails = failing(Op.WRITE)
+    await write(mirror.device, 8, TEXT)
+    assert health(mirror.device) == "DA"
+    assert superblock(mirror.metas[1]).failed == {0}
+
+
 async def test_writes_that_nobody_can_be_told_of_fail(autojump_clock):
     mirror = await synced()
     mirror.metas[0].store.fails = mirror.metas[1].store.fails = failing(Op.WRITE)
