@@ -5,8 +5,50 @@ from typing import TYPE_CHECKING
 from fusedm import door
 
 if TYPE_CHECKING:
-    from fusedm.nbd.words import errno_of_wire, wire_of_errno
+    from fusedm.nbd import words
+    from fusedm.nbd.handshake import Export, Receive, Send, StartTls, broken, negotiate
+    from fusedm.nbd.transmission import Request, Transmission
+    from fusedm.nbd.unflushed import Unflushed, is_change
+    from fusedm.nbd.uri import SCHEMES, Address, parse_uri
+    from fusedm.nbd.words import (
+        Command,
+        CommandFlag,
+        ExportFlag,
+        ExtentFlag,
+        errno_of_wire,
+        wire_of_errno,
+    )
 
-__all__ = ["errno_of_wire", "wire_of_errno", "words"]
+__all__ = [
+    "SCHEMES",
+    "Address",
+    "Command",
+    "CommandFlag",
+    "Export",
+    "ExportFlag",
+    "ExtentFlag",
+    "Receive",
+    "Request",
+    "Send",
+    "StartTls",
+    "Transmission",
+    "Unflushed",
+    "broken",
+    "errno_of_wire",
+    "is_change",
+    "negotiate",
+    "parse_uri",
+    "wire_of_errno",
+    "words",
+]
 
-__getattr__ = door(__name__, {"words": "errno_of_wire wire_of_errno"})
+__getattr__ = door(
+    __name__,
+    {
+        "handshake": "Export Receive Send StartTls broken negotiate",
+        "transmission": "Request Transmission",
+        "unflushed": "Unflushed is_change",
+        "uri": "SCHEMES Address parse_uri",
+        "words": "Command CommandFlag ExportFlag ExtentFlag errno_of_wire wire_of_errno",
+    },
+)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from fusedm.stores.file import FileStore
     from fusedm.stores.memory import MemoryStore
+    from fusedm.stores.nbd.store import open_nbd
     from fusedm.stores.opening import (
         open_store,
         prefixed_store,
@@ -43,6 +44,7 @@ __all__ = [
     "TornWrite",
     "VolatileCacheStore",
     "prefixed_store",
+    "open_nbd",
     "open_store",
     "remove_created",
     "store_path",
@@ -59,6 +61,7 @@ __getattr__ = door(
         ),
         "file": "FileStore",
         "memory": "MemoryStore",
+        "nbd.store": "open_nbd",
         "opening": "prefixed_store open_store remove_created store_path store_size",
         "volatile_cache": "VolatileCacheStore",
     },

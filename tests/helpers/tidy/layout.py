@@ -46,6 +46,7 @@ ONLY_IN = {
         "dm/mapped_device.py",
         "dm/scripts.py",
         "disk.py",
+        "stores/nbd/*.py",
         "stack/stack.py",
         "stack/engine_secrets.py",
         "stack/device_mapper.py",
@@ -91,6 +92,7 @@ ONLY_IN = {
     ),
     "matplotlib": ("bench/plot.py",),
     "socket": (
+        "stores/nbd/transport.py",
         "host/doctor.py",
         "host/kernel_mount.py",
         "fuse/lane.py",

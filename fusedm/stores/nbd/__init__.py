@@ -1,0 +1,1 @@
+"""A store that is an export of an NBD server, and what it takes to reach one."""
