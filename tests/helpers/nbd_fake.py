@@ -1,5 +1,6 @@
 """An NBD server that does what a test says: in this process, over a unix socket."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,7 +100,7 @@ class FakeServer:
         """End as if killed; with_loss, with what was not flushed."""
         self._scope.cancel()
         self.cut()
-        await trio.Path(self.path).unlink()
+        os.unlink(self.path)
         if with_loss:
             self.memory[:] = self.durable
 

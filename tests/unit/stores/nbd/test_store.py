@@ -1,9 +1,6 @@
 """An NBD store over a server that does as it is told: what is asked of the server, and when."""
 
 import errno
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -11,32 +8,9 @@ import trio
 from fusedm.block.errors import StoreError
 from fusedm.nbd.words import Command, CommandFlag, ExportFlag
 from fusedm.stores import open_nbd
-from fusedm.stores.nbd.store import NbdStore
 from tests.helpers import nbd_replies as replies
-from tests.helpers.nbd_fake import ALL, SIZE, Conversation, FakeServer, Got, fake_server
-
-
-@asynccontextmanager
-async def opened(
-    server: FakeServer, more: str = "", read_only: bool = False
-) -> AsyncIterator[NbdStore]:
-    with trio.fail_after(30):
-        store = await open_nbd(server.uri + more, None, read_only)
-    try:
-        yield store
-    finally:
-        with trio.fail_after(30):
-            await store.aclose()
-
-
-async def content(store: NbdStore, offset: int, length: int) -> bytes:
-    buffer = bytearray(b"\xee" * length)
-    await store.read_into(offset, memoryview(buffer))
-    return bytes(buffer)
-
-
-def some(length: int) -> memoryview:
-    return memoryview(os.urandom(length))
+from tests.helpers.nbd_fake import ALL, SIZE, Conversation, Got, fake_server
+from tests.helpers.nbd_store import content, opened, some
 
 
 async def test_a_store_is_what_the_server_says() -> None:
