@@ -9,7 +9,7 @@ effect: which devices the bio passes, and which leaf sectors will be written.
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from fusedm.block.bio import Bio, Op
 from fusedm.block.capabilities import Capabilities
@@ -18,8 +18,6 @@ from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.range_locks import Extent, RangeLocks
 from fusedm.block.stats import CryptoCounts, IoStats
 from fusedm.block.value import value
-
-T = TypeVar("T")
 
 #: The extents a bio has passed on its way down, whose counters learn how it was encrypted.
 Route = tuple[CryptoCounts, ...]
@@ -81,7 +79,8 @@ class Leaf(Protocol):
     engine_slots are those of the engine it has now, engine_stats counts the bios on it. direct_fd
     is a descriptor of the medium, at its own offsets, if one may be used instead of perform. seek
     finds where data begin, or what is none, at a byte offset or after it.
-    perform may block its thread where may_block says so; then it runs in a worker thread.
+    perform is for where may_block says that there is nothing to wait for; else perform_waiting is,
+    which waits for what waits_on says.
     """
 
     @property
@@ -99,11 +98,13 @@ class Leaf(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    @property
+    def waits_on(self) -> str: ...
     def may_block(self, op: Op) -> bool: ...
     def direct_fd(self) -> int | None: ...
     def seek(self, offset: int, for_data: bool) -> Awaitable[int]: ...
     def perform(self, bio: Bio, cipher: Cipher | None) -> None: ...
-    def run_in_thread(self, work: Callable[[], T]) -> Awaitable[T]: ...
+    def perform_waiting(self, bio: Bio, cipher: Cipher | None) -> Awaitable[None]: ...
 
 
 @value

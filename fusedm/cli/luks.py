@@ -19,7 +19,7 @@ from fusedm.control import which_stack
 from fusedm.host import loop
 from fusedm.host.interrupts import hold
 from fusedm.host.luks import MAX_PASSPHRASE_BYTES, Volume, read_volume, unlock
-from fusedm.stores import open_store
+from fusedm.stores import FileStore
 
 #: How cryptsetup begins the UUID of a mapped device that is a volume; the volume's own follows.
 _UUID = "CRYPT-LUKS"
@@ -250,8 +250,7 @@ def _check_unused(
     if name in [each["name"] for each in files]:
         raise StackError(f"name {name!r} is taken", errno.EEXIST)
     if not place.device:
-        store = f"file:{place.path.absolute()}"
-        open_store(store, None, "/", read_only=read_only, create=False).close()
+        FileStore.open(place.path.absolute(), read_only=read_only).close()
         return
     for each in files:
         if place.device in each["below"] and each["kind"] == "mapped":

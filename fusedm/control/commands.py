@@ -22,6 +22,7 @@ from fusedm.control.telling import Telling
 from fusedm.control.wire import decode_arguments
 from fusedm.host.mounts import mount_at
 from fusedm.stack import Stack, format_spec
+from fusedm.stores import WaitingStore
 
 Json = dict[str, Any]
 
@@ -95,6 +96,8 @@ class StackVerbs:
         """What is running and how much of it."""
         system = self._system
         devices: Iterable[BlockDevice] = chain(system.disks.values(), system.mapped.values())
+        stores = {name: disk.store for name, disk in system.disks.items()}
+        states = [f"{n}: {s.state}" for n, s in stores.items() if isinstance(s, WaitingStore)]
         return {
             "mount_point": str(self._mount_point),
             "device": self._device,
@@ -106,7 +109,7 @@ class StackVerbs:
             "views": len(system.views),
             "suspended": [name for name, mapped in system.mapped.items() if mapped.suspended],
             "in_flight": sum(device.stats.in_flight for device in devices),
-        }
+        } | ({"stores": states} if states else {})
 
     def save(self, folder: str | None = None) -> str:
         """The stack file that brings up the stack as it is now, to be kept in a folder.

@@ -10,6 +10,7 @@ from fusedm.block.capabilities import data_unit_sizes
 from fusedm.block.errors import StackError
 from fusedm.dm import MappedDevice
 from fusedm.fuse import crypto_extents, keyslot_count, keyslots
+from fusedm.stores import WaitingStore
 from fusedm.system import System, View
 
 Json = dict[str, Any]
@@ -36,7 +37,9 @@ class Telling:
 
     def disk(self, name: str) -> Json:
         """All about a disk."""
-        return self._describe(self._system.disk(name))
+        disk = self._system.disk(name)
+        told = self._describe(disk)
+        return told | {"store": disk.store.state} if isinstance(disk.store, WaitingStore) else told
 
     def mapped(self, name: str) -> Json:
         """All about a mapped device."""

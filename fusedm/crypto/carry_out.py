@@ -89,7 +89,7 @@ async def carry_out(node: Node) -> None:
                 cipher, blocks = hold.cipher, blocks or _is_slow(bio)
             try:
                 if blocks:
-                    await leaf.run_in_thread(partial(leaf.perform, bio, cipher))
+                    await leaf.perform_waiting(bio, cipher)
                 else:
                     leaf.perform(bio, cipher)
             finally:

@@ -140,7 +140,7 @@ class Walk:
         if bio.crypt is not None:
             step |= self._keyslot(leaf.engine_slots, bio, f"the engine of {leaf.name}")
         if leaf.may_block(bio.op):
-            self.waits_on[f"a worker thread of {leaf.name}: its store may block"] = None
+            self.waits_on[leaf.waits_on] = None
         return step
 
     def _keyslot(self, slots: KeyslotSource, bio: Bio, whose: str) -> Json:

@@ -9,7 +9,7 @@ This is the Python API; a mount shows the same object.
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -41,7 +41,7 @@ from fusedm.stack.spec import (
 from fusedm.stores import (
     MemoryStore,
     Store,
-    VolatileCacheStore,
+    WaitingStore,
     open_store,
     prefixed_store,
     remove_created,
@@ -51,7 +51,7 @@ from fusedm.stores import (
 from fusedm.system import System, View
 
 #: Opens the store of a disk.
-StoreOpener = Callable[[DiskSpec], Store]
+StoreOpener = Callable[[DiskSpec], Awaitable[Store | WaitingStore]]
 
 
 def read_spec(path: str | Path) -> StackSpec:
@@ -113,7 +113,7 @@ class Stack:
             # Its tables may hold keys.
             self._to_build = StackSpec(strict=spec.strict, hot_add=spec.hot_add)
         except BaseException:
-            self._close()
+            await self._close()
             self.remove_created()
             raise
         return self
@@ -133,11 +133,11 @@ class Stack:
         try:
             await self.system.settle(everything=True)
         finally:
-            self._close()
+            await self._close()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         try:
-            self.system.close()
+            await self.system.close()
         finally:
             self._secrets.wipe()
 
@@ -158,14 +158,14 @@ class Stack:
         self.system.names.check_free("disk", spec.name)
         engine = await self._secrets.engine(spec.engine)
         try:
-            store = await trio.to_thread.run_sync(opener or self._open_store, spec)
+            store = await (opener or self._open_store)(spec)
         except ValueError as error:  # The host takes no such path: it has a NUL or half surrogate.
             raise StoreError(f"store {spec.store!r}: {error}") from None
         disk = Disk(spec.name, store, engine)
         try:
             self.system.add_disk(disk)
         except StackError:  # The name was taken while the store was being opened.
-            disk.close()
+            await disk.close()
             remove_created(store)
             raise
         self._disks[spec.name] = spec
@@ -178,11 +178,11 @@ class Stack:
         """
         disk = self.system.check_removable(name)
         with _store_errors(name):
-            await disk.run_in_thread(disk.store.flush)
+            await disk.flush()
         self.system.remove_disk(name)
         del self._disks[name]
-        with _store_errors(name), trio.CancelScope(shield=True):
-            await disk.run_in_thread(disk.close)
+        with _store_errors(name):
+            await disk.close()
 
     async def lose_power(
         self, name: str, keep: Literal["nothing", "random", "everything"] = "random"
@@ -191,12 +191,8 @@ class Stack:
 
         Raises: StackError(EOPNOTSUPP) for a disk without one.
         """
-        disk = self.system.disk(name)
-        if not isinstance(disk.store, VolatileCacheStore):
-            text = f"{name!r} has no volatile cache: its store does not begin with volatile:"
-            raise StackError(text, errno.EOPNOTSUPP)
         with _store_errors(name):
-            await disk.run_in_thread(partial(disk.store.lose_power, keep))
+            await self.system.disk(name).lose_power(keep)
 
     async def lose_engine(self, name: str) -> None:
         """Take the engine of a disk away under I/O: its fallback goes on.
@@ -343,20 +339,24 @@ class Stack:
         dry.system.is_dry = True
         return dry
 
-    def _dry_store(self, spec: DiskSpec) -> Store:
+    async def _dry_store(self, spec: DiskSpec) -> Store:
         """Memory of the size the disk will have; nothing is created."""
-        if spec.size is not None:
-            store_path(spec.store, self._base_dir)
-            return MemoryStore(spec.size, read_only=spec.read_only)
-        return MemoryStore(store_size(spec.store, self._base_dir), read_only=spec.read_only)
+        store_path(spec.store, self._base_dir)
+        size = spec.size
+        if size is None:
+            size = await store_size(spec.store, self._base_dir)
+        return MemoryStore(size, read_only=spec.read_only)
 
-    def _open_store(self, spec: DiskSpec) -> Store:
+    async def _open_store(self, spec: DiskSpec) -> Store | WaitingStore:
         path = store_path(spec.store, self._base_dir)
         if path is not None:
-            check_creatable(path)
-            if self._mount_point is not None:
-                check_not_on(path, self._mount_point)
-        return open_store(spec.store, spec.size, self._base_dir, read_only=spec.read_only)
+            await trio.to_thread.run_sync(self._check_place, path)
+        return await open_store(spec.store, spec.size, self._base_dir, read_only=spec.read_only)
+
+    def _check_place(self, path: Path) -> None:
+        check_creatable(path)
+        if self._mount_point is not None:
+            check_not_on(path, self._mount_point)
 
 
 async def _build(stack: Stack, spec: StackSpec, opener: StoreOpener) -> None:

@@ -1,4 +1,4 @@
-"""Backing stores: bytes at offsets, in memory or on the host, honest or faulty."""
+"""Backing stores: bytes at offsets, in memory, on the host or behind a server, honest or faulty."""
 
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         store_size,
     )
     from fusedm.stores.volatile_cache import VolatileCacheStore
+    from fusedm.stores.waiting import WaitingKind, WaitingStore
 
 __all__ = [
     "CorruptRead",
@@ -43,6 +44,8 @@ __all__ = [
     "Store",
     "TornWrite",
     "VolatileCacheStore",
+    "WaitingKind",
+    "WaitingStore",
     "prefixed_store",
     "open_nbd",
     "open_store",
@@ -64,5 +67,6 @@ __getattr__ = door(
         "nbd.store": "open_nbd",
         "opening": "prefixed_store open_store remove_created store_path store_size",
         "volatile_cache": "VolatileCacheStore",
+        "waiting": "WaitingKind WaitingStore",
     },
 )

@@ -6,7 +6,7 @@ in use cannot be removed: the refusal says by whom.
 
 import errno
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 
@@ -14,7 +14,7 @@ from fusedm.block import BlockDevice, CryptoKey, KeyHolder
 from fusedm.block.errors import StackError, TableError
 from fusedm.block.names import check_name
 from fusedm.crypto import InlineEngine, start_using_key
-from fusedm.disk import Disk
+from fusedm.disk import Disk, close_disks
 from fusedm.dm import Lookup, MappedDevice, keys_of_targets, on_trial, open_targets, read_table
 from fusedm.system.above import all_above
 from fusedm.system.device_numbers import FIRST_DISK_MINOR, DeviceNumbers
@@ -347,16 +347,17 @@ class System:
         self._check_unused(name, views)
         self.keys.pop(name).wipe()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every disk and overwrite every key, whichever of them fails to close.
 
         Nothing may be in flight.
+        Raises: OSError.
         """
-        with ExitStack() as closing:
+        try:
+            await close_disks(self.disks.values())
+        finally:
             for key in self.keys.values():
-                closing.callback(key.wipe)
-            for disk in self.disks.values():
-                closing.callback(disk.close)
+                key.wipe()
 
     # Open files.
 

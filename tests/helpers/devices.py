@@ -81,9 +81,14 @@ class RecordingDevice:
         if bio.op is Op.READ:
             bio.data[:] = bytes(len(bio.data))
 
-    async def run_in_thread(self, work: Callable[[], None]) -> None:
+    @property
+    def waits_on(self) -> str:
+        """Nothing."""
+        return ""
+
+    async def perform_waiting(self, bio: Bio, cipher: Cipher | None) -> None:
         """On the spot, since nothing here blocks."""
-        work()
+        self.perform(bio, cipher)
 
     def __repr__(self) -> str:
         return f"RecordingDevice({self.name!r})"

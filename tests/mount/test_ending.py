@@ -160,7 +160,7 @@ async def main(mount_point, options):
             data = await trio.to_thread.run_sync((mount_point / "disks/d0").read_bytes)
             assert data == bytes(4096)
             stopping.set()
-        system.close()
+        await system.close()
         descriptors.append(len(os.listdir("/proc/self/fd")))
     assert len(set(descriptors)) == 1, descriptors
 

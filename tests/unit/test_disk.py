@@ -83,8 +83,8 @@ async def test_a_flush_reaches_the_store_and_is_counted():
     assert (store.flushes, disk.stats.ios[3]) == (1, 1)
 
 
-def test_closing_a_disk_closes_its_store():
+async def test_closing_a_disk_closes_its_store():
     disk = make_disk()
     disk.store.pwrite(0, memoryview(TEXT))
-    disk.close()
+    await disk.close()
     assert disk.store.allocated_bytes == 0

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from tests.helpers.tidy.project import Function, Project, Rule
 
 #: Where bios' data pass and a copy would be paid for on every bio.
-PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk.py", "files/*", "fuse/*")
+PAYLOAD_PATHS = ("crypto/*", "dm/*", "disk/*", "files/*", "fuse/*")
 
 #: The copies that are no copies of payload: (file, function) -> why.
 COPIES = {

@@ -27,7 +27,7 @@ def images_of(experiment: Experiment) -> dict[str, DiskSpec]:
                 for name, disk in twin.system.disks.items()
             }
         finally:
-            twin.system.close()
+            await twin.system.close()
 
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

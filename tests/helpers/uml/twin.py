@@ -174,6 +174,6 @@ def carry_out(experiment: Experiment) -> Outcome:
             answers = [await twin.carry_out(step) for step in experiment.steps]
             return Outcome(answers, twin.images() if experiment.images else {})
         finally:
-            twin.system.close()
+            await twin.system.close()
 
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

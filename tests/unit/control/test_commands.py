@@ -5,9 +5,11 @@ import errno
 
 import pytest
 
+from fusedm.disk import Disk
 from fusedm.stack import parse_spec
 from tests.helpers.builders import pattern, read, write
 from tests.helpers.commands import CALLS, ENGINE, RAW, refusal, verbs
+from tests.helpers.waiting import WaitingMemory
 
 NAMED = [verb for verb, args in CALLS.items() if "name" in args and not verb.endswith("add")]
 
@@ -82,6 +84,17 @@ async def test_status_counts_what_there_is(tmp_path):
         assert [told[kind] for kind in ("disks", "mapped", "keys", "views")] == [2, 1, 1, 1]
         assert told["suspended"] == ["dm0"]
         assert told["in_flight"] == 0
+        assert "stores" not in told
+
+
+async def test_status_and_show_tell_how_a_store_is_that_waits(tmp_path):
+    async with verbs(tmp_path) as stack:
+        store = WaitingMemory(4096)
+        store.state = "reconnecting for 3 s: Connection refused"
+        stack.stack.system.add_disk(Disk("far", store))
+        assert (await stack.call("status"))["stores"] == [f"far: {store.state}"]
+        assert (await stack.call("disk.show", name="far"))["store"] == store.state
+        assert "store" not in await stack.call("disk.show", name="d0")
 
 
 async def test_ls_tells_of_each_file(tmp_path):

@@ -96,4 +96,4 @@ async def test_a_disk_over_a_part_of_a_file_takes_no_more_than_its_size(tmp_path
     system = await system_with({})
     system.add_disk(make_disk("f", store=FileStore.open(tmp_path / "f", 8 * KIB)))
     assert allocated_bytes(system.view("f")) == 8 * KIB
-    system.close()
+    await system.close()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,11 @@ async def test_what_is_added_can_be_removed(toml):
         assert not [path for path in open_files() if path.endswith("n.img")]
 
 
+async def give(store, _):
+    await trio.lowlevel.checkpoint()
+    return store
+
+
 async def test_of_two_disks_added_at_once_under_one_name_one_is_there_and_one_closed(toml):
     class Closing(MemoryStore):
         """Notes that it was closed."""
@@ -308,7 +314,7 @@ async def test_of_two_disks_added_at_once_under_one_name_one_is_there_and_one_cl
 
         async def add():
             try:
-                await stack.add_disk(DiskSpec("n", 4096, "memory:"), lambda _: next(waiting))
+                await stack.add_disk(DiskSpec("n", 4096, "memory:"), partial(give, next(waiting)))
             except StackError as error:
                 refused.append(error.errno)
 
@@ -323,7 +329,7 @@ async def test_of_two_disks_added_at_once_under_one_name_one_is_there_and_one_cl
 async def test_a_disk_over_a_store_of_ones_own(toml):
     async with Stack.from_toml(toml) as stack:
         store = MemoryStore(8192)
-        disk = await stack.add_disk(DiskSpec("n", 8192, "memory:"), lambda _: store)
+        disk = await stack.add_disk(DiskSpec("n", 8192, "memory:"), partial(give, store))
         await write_at(stack, "n", 0, DATA)
         assert disk.store is store
         assert contents(store) == DATA

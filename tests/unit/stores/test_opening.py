@@ -2,7 +2,6 @@
 
 import os
 import stat
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from fusedm.stores import (
     MemoryStore,
     Store,
     VolatileCacheStore,
+    WaitingStore,
     open_store,
     store_size,
 )
@@ -20,63 +20,65 @@ from fusedm.stores import (
 SIZE = 1 << 20
 
 
-def opened(text: str, size: int | None, base_dir: Path, **options: bool) -> Store:
-    with closing(open_store(text, size, base_dir, **options)) as store:
-        return store
+async def opened(text: str, size: int | None, base_dir: Path, **options: bool) -> Store:
+    store = await open_store(text, size, base_dir, **options)
+    assert not isinstance(store, WaitingStore)
+    store.close()
+    return store
 
 
-def test_memory_is_a_store_in_memory(tmp_path: Path) -> None:
-    store = opened("memory:", SIZE, tmp_path, read_only=True)
+async def test_memory_is_a_store_in_memory(tmp_path: Path) -> None:
+    store = await opened("memory:", SIZE, tmp_path, read_only=True)
     assert isinstance(store, MemoryStore)
     assert (store.size, store.read_only) == (SIZE, True)
 
 
-def test_a_file_is_relative_to_the_base_directory_and_created(tmp_path: Path) -> None:
-    store = opened("file:a:b", SIZE, tmp_path)
+async def test_a_file_is_relative_to_the_base_directory_and_created(tmp_path: Path) -> None:
+    store = await opened("file:a:b", SIZE, tmp_path)
     assert isinstance(store, FileStore)
     assert (tmp_path / "a:b").stat().st_size == SIZE
 
 
-def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
-    opened(f"file:{tmp_path}/d", SIZE, Path("/nowhere"))
+async def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
+    await opened(f"file:{tmp_path}/d", SIZE, Path("/nowhere"))
     assert (tmp_path / "d").exists()
 
 
-def test_a_file_is_not_created_unless_wanted(tmp_path: Path) -> None:
+async def test_a_file_is_not_created_unless_wanted(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"):
-        open_store("file:d", SIZE, tmp_path, create=False)
+        await open_store("file:d", SIZE, tmp_path, create=False)
 
 
-def test_without_a_size_a_file_has_its_own(tmp_path: Path) -> None:
+async def test_without_a_size_a_file_has_its_own(tmp_path: Path) -> None:
     (tmp_path / "d").write_bytes(bytes(1536))
-    assert opened("file:d", None, tmp_path).size == 1536
+    assert (await opened("file:d", None, tmp_path)).size == 1536
 
 
 @pytest.mark.parametrize(
     ("text", "inner"), [("volatile:memory:", MemoryStore), ("volatile:file:d", FileStore)]
 )
-def test_volatile_wraps_either(tmp_path: Path, text: str, inner: type) -> None:
-    store = opened(text, SIZE, tmp_path)
+async def test_volatile_wraps_either(tmp_path: Path, text: str, inner: type) -> None:
+    store = await opened(text, SIZE, tmp_path)
     assert isinstance(store, VolatileCacheStore)
     assert isinstance(store.inner, inner)
 
 
-def test_memory_needs_a_size(tmp_path: Path) -> None:
+async def test_memory_needs_a_size(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="memory: needs a size"):
-        open_store("memory:", None, tmp_path)
+        await open_store("memory:", None, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "memory", "memory:x", "file:", "file", "volatile", "nbd:x"])
-def test_anything_else_is_refused_with_the_words_there_are(tmp_path: Path, text: str) -> None:
+async def test_anything_else_is_refused_with_the_words_there_are(tmp_path: Path, text: str) -> None:
     with pytest.raises(StoreError) as refused:
-        open_store(text, SIZE, tmp_path)
+        await open_store(text, SIZE, tmp_path)
     assert f"{text!r} is unknown: use memory:, file:PATH" in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
-def test_the_size_of_what_is_no_medium_is_not_waited_for(tmp_path: Path, kind: int) -> None:
+async def test_the_size_of_what_is_no_medium_is_not_waited_for(tmp_path: Path, kind: int) -> None:
     os.mknod(tmp_path / "odd", kind | 0o600)
     with pytest.raises(StoreError, match="is neither a regular file nor a block device"):
-        store_size("file:odd", tmp_path)
+        await store_size("file:odd", tmp_path)
     with pytest.raises(StoreError, match="is neither a regular file nor a block device"):
-        store_size("file:/dev/zero", tmp_path)
+        await store_size("file:/dev/zero", tmp_path)

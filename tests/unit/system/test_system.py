@@ -312,7 +312,7 @@ async def test_closing_goes_on_whatever_fails():
     await write(system.disks["d1"], 0, TEXT[:4096])
     assert await read(system.disks["d1"], 0, 4096) == TEXT[:4096]
     with pytest.raises(OSError, match="full"):
-        system.close()
+        await system.close()
     assert system.disks["d1"].store.allocated_bytes == 0
     assert bytes(key.raw) == bytes(64)
 

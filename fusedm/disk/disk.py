@@ -4,14 +4,12 @@ import errno
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal
 
 import trio
 
 from fusedm.block import (
-    FUA,
     NO_CAPABILITIES,
-    PREFLUSH,
     Bio,
     BlockDevice,
     Capabilities,
@@ -26,18 +24,13 @@ from fusedm.block import (
     RangeLocks,
     Span,
 )
-from fusedm.block.errors import BlockIOError, CryptoError, Status
+from fusedm.block.errors import BlockIOError, CryptoError, StackError, Status
 from fusedm.block.plan import Cipher, KeyslotSource, LeafIO, Node, PlanBuilder, Route
 from fusedm.block.span import own_span
-from fusedm.block.units import SECTOR_SHIFT, bytes_to_sectors
-from fusedm.crypto import Fallback, InlineEngine, Workers, decrypt_data, not_native, plan_bio
-from fusedm.stores import Store
-
-T = TypeVar("T")
-
-#: Calls on one store at a time that may block; more wait for these, so that a hung store ties up
-#: no more threads than this. 8 keeps a disk with some latency busy.
-MAX_STORE_THREADS = 8
+from fusedm.block.units import bytes_to_sectors
+from fusedm.crypto import Fallback, InlineEngine, not_native, plan_bio
+from fusedm.disk.io import BlockingIO, io_on
+from fusedm.stores import Store, VolatileCacheStore, WaitingStore
 
 
 class Disk:
@@ -48,7 +41,9 @@ class Disk:
     Owns: its store, engine and fallback. Lives: until close().
     """
 
-    def __init__(self, name: str, store: Store, engine: InlineEngine | None = None) -> None:
+    def __init__(
+        self, name: str, store: Store | WaitingStore, engine: InlineEngine | None = None
+    ) -> None:
         self.name = name
         self.store = store
         self.engine = engine
@@ -69,7 +64,7 @@ class Disk:
         self.engine_stats = IoStats()
         #: Engines that are gone but for bios planned on them.
         self._leaving: list[InlineEngine] = []
-        self._threads = Workers(MAX_STORE_THREADS)
+        self._io = io_on(name, store)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -117,59 +112,41 @@ class Disk:
 
     def direct_fd(self) -> int | None:
         """The store's, if it has one."""
-        return self.store.direct_fd()
+        return self._io.direct_fd()
 
     def may_block(self, op: Op) -> bool:
-        """Whether the store may block the thread."""
-        return self.store.may_block(op)
+        """Whether the store may block the thread, or has to be waited for."""
+        return self._io.may_block(op)
+
+    @property
+    def waits_on(self) -> str:
+        """What a bio waits for at this disk, if it has to."""
+        return self._io.waits_on
 
     def perform(self, bio: Bio, cipher: Cipher | None) -> None:
         """Transform and do the I/O, all in the calling thread; bio.data is left alone on a WRITE.
 
         Raises: BlockIOError with the store's errno.
         """
-        offset = bio.sector << SECTOR_SHIFT
-        length = bio.sector_count << SECTOR_SHIFT
-        try:
-            match bio.op:
-                case Op.READ:
-                    self.store.pread_into(offset, bio.data)
-                    if cipher is not None and bio.crypt is not None:
-                        decrypt_data(cipher, bio.crypt, bio.data)
-                case Op.WRITE:
-                    data = bio.data
-                    if cipher is not None and bio.crypt is not None:
-                        data = memoryview(bytearray(length))
-                        cipher.encrypt(bio.crypt.dun, bio.data, data)
-                    if bio.flags & PREFLUSH:
-                        self.store.flush()
-                    self.store.pwrite(offset, data, durably=bool(bio.flags & FUA))
-                case Op.FLUSH:
-                    self.store.flush()
-                case Op.DISCARD:
-                    self.store.discard(offset, length)
-                case Op.WRITE_ZEROES:
-                    self.store.write_zeroes(offset, length)
-        except OSError as error:
-            raise BlockIOError(error.errno or Status.IOERR, self.name, str(bio)) from error
+        self._io.perform(bio, cipher)
+
+    async def perform_waiting(self, bio: Bio, cipher: Cipher | None) -> None:
+        """The same where it may take long: in a thread, or as the store waits.
+
+        Raises: BlockIOError with the store's errno.
+        """
+        await self._io.perform_waiting(bio, cipher)
 
     async def seek(self, offset: int, for_data: bool) -> int:
         """Where the store has data, or a hole, at offset or after it.
 
         Raises: BlockIOError with the store's errno.
         """
-        find = partial(self.store.seek_data if for_data else self.store.seek_hole, offset)
         try:
-            if self.may_block(Op.READ):
-                return await self.run_in_thread(find)
-            return find()
+            return await self._io.seek(offset, for_data)
         except OSError as error:
             text = f"seek of {'data' if for_data else 'a hole'} from {offset}"
             raise BlockIOError(error.errno or Status.IOERR, self.name, text) from error
-
-    async def run_in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in one of this disk's worker threads."""
-        return await self._threads.run(work)
 
     def underlying(self) -> Iterable["Disk"]:
         """Nothing lies below a disk."""
@@ -243,6 +220,48 @@ class Disk:
             end()
         return ended.wait
 
-    def close(self) -> None:
-        """Close the store."""
-        self.store.close()
+    async def flush(self) -> None:
+        """Make durable what the store has acknowledged.
+
+        Raises: OSError.
+        """
+        await self._io.flush()
+
+    async def lose_power(self, keep: Literal["nothing", "random", "everything"]) -> None:
+        """Have the volatile cache lose what was not flushed.
+
+        Raises: StackError(EOPNOTSUPP) for a disk without one; OSError.
+        """
+        if not (isinstance(self._io, BlockingIO) and isinstance(self.store, VolatileCacheStore)):
+            text = f"{self.name!r} has no volatile cache: its store does not begin with volatile:"
+            raise StackError(text, errno.EOPNOTSUPP)
+        await self._io.in_thread(partial(self.store.lose_power, keep))
+
+    async def close(self) -> None:
+        """Close the store; cancelled, it is closed all the same.
+
+        Raises: OSError.
+        """
+        with trio.CancelScope(shield=True):
+            await self._io.close()
+
+
+async def close_disks(disks: Iterable[Disk]) -> None:
+    """Close several at the same time, all of them, whichever fails.
+
+    Raises: OSError, the first there was.
+    """
+    errors: list[OSError] = []
+
+    async def close(disk: Disk) -> None:
+        try:
+            await disk.close()
+        except OSError as error:
+            errors.append(error)
+
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            for disk in disks:
+                nursery.start_soon(close, disk)
+    if errors:
+        raise errors[0]
