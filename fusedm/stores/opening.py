@@ -20,7 +20,10 @@ _MEMORY = "memory:"
 
 #: The shelf of stores that wait: how one is written, and its module, whose KIND it is. A word is
 #: what stands before the colon.
-SHELF: dict[str, tuple[str, str]] = {}
+SHELF: dict[str, tuple[str, str]] = dict.fromkeys(
+    ("nbd", "nbds", "nbd+unix", "nbds+unix"),
+    ("nbd://HOST/EXPORT, nbd+unix:///EXPORT?socket=PATH", "fusedm.stores.nbd.store"),
+)
 
 
 async def open_store(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import trio
 
@@ -20,6 +21,7 @@ from fusedm.nbd import (
 from fusedm.stores.geometry import check_size, check_writable
 from fusedm.stores.nbd.link import Link, text_of
 from fusedm.stores.nbd.transport import connect
+from fusedm.stores.waiting import WaitingKind
 
 #: Bytes of acknowledged writes kept until a flush: what is more makes the writer flush.
 MAX_UNFLUSHED_BYTES = 64 << 20
@@ -172,10 +174,7 @@ async def open_nbd(text: str, size: int | None, read_only: bool) -> NbdStore:
 
     Raises: StoreError with one line.
     """
-    try:
-        address = parse_uri(text)
-    except ValueError as error:
-        raise StoreError(str(error)) from None
+    address = _address(text)
     try:
         with trio.fail_after(address.timeout_seconds):
             transport, export = await connect(address)
@@ -189,6 +188,22 @@ async def open_nbd(text: str, size: int | None, read_only: bool) -> NbdStore:
         raise
     is_read_only = read_only or export.can(ExportFlag.READ_ONLY)
     return NbdStore(Link(address, transport, export), export, usable, is_read_only)
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_uri(text)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
+
+
+def _checked(text: str, _: Path) -> str:
+    """A URI as it is: the paths in one are absolute."""
+    _address(text)
+    return text
+
+
+KIND = WaitingKind(open_nbd, _checked)
 
 
 def _usable_size(address: Address, export: Export, size: int | None) -> int:

@@ -68,7 +68,9 @@ async def test_memory_needs_a_size(tmp_path: Path) -> None:
         await open_store("memory:", None, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "memory", "memory:x", "file:", "file", "volatile", "nbd:x"])
+@pytest.mark.parametrize(
+    "text", ["", "memory", "memory:x", "file:", "file", "volatile", "volatile:nbd://h/e"]
+)
 async def test_anything_else_is_refused_with_the_words_there_are(tmp_path: Path, text: str) -> None:
     with pytest.raises(StoreError) as refused:
         await open_store(text, SIZE, tmp_path)
