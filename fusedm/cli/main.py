@@ -72,6 +72,9 @@ VERBS = {
     "key": Verb("fusedm.cli.hardware:key_group", "Keys."),
     "ls": Verb("fusedm.cli.running:ls", "List disks, mapped devices and views."),
     "luks": Verb("fusedm.cli.luks:luks_group", "LUKS volumes: their payload as a mapped device."),
+    "nbd": Verb(
+        "fusedm.cli.nbd:nbd", "Serve disks, mapped devices and views (all without NAME) by NBD."
+    ),
     "run": Verb("fusedm.cli.stacks:run", "Run COMMAND with a stack that lives exactly as long."),
     "save": Verb(
         "fusedm.cli.running:save",

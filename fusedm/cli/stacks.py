@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fusedm.block.errors import UsageError
 from fusedm.cli.mount_helper import parse_mount_call
 from fusedm.cli.run_command import run_with_stack
 from fusedm.control import bring_up, serve_here
@@ -39,26 +40,37 @@ def mount_options(command: Any) -> Any:
 
 @click.command()
 @click.argument("stack_file", metavar="STACK.toml")
-@click.argument("mount_point", metavar="MOUNTPOINT")
+@click.argument("mount_point", metavar="[MOUNTPOINT]", required=False)
 @click.option("--foreground", is_flag=True, help="Stay; prints READY MOUNTPOINT when it answers.")
+@click.option("--nbd", "nbd_socket", metavar="SOCKET", help="Serve all by NBD as well, there.")
+@click.option("--no-mount", is_flag=True, help="Only by NBD; SOCKET stands for MOUNTPOINT then.")
 @mount_options
 def up(
     stack_file: str,
-    mount_point: str,
+    mount_point: str | None,
     foreground: bool,
+    nbd_socket: str | None,
+    no_mount: bool,
     allow_other: bool,
     allow_root: bool,
     no_lane: bool,
 ) -> None:
     """Bring a stack up; returns when the mount answers.
 
+    With --no-mount neither /dev/fuse nor pyfuse3 is needed, and `down SOCKET`, `--stack SOCKET` are
+    about it.
     Exit codes: 0 it is up, 1 it cannot be brought up (nothing is left then), 2 usage.
     """
+    if no_mount == (mount_point is not None):
+        raise UsageError("give either a MOUNTPOINT or --no-mount")
+    if no_mount and not nbd_socket:
+        raise UsageError("--no-mount needs --nbd SOCKET: there would be no way in")
     options = MountOptions(allow_other, allow_root, lane=not no_lane)
+    socket = nbd_socket or ""
     if foreground:
-        serve_here(stack_file, mount_point, options, lambda where: click.echo(f"READY {where}"))
+        serve_here(stack_file, mount_point, options, lambda at: click.echo(f"READY {at}"), socket)
     else:
-        bring_up(stack_file, mount_point, options)
+        bring_up(stack_file, mount_point, options, socket)
 
 
 @click.command()

@@ -201,16 +201,20 @@ def _refuse_open_files(client: Client) -> None:
     for file in client.call("ls"):
         if file["open"] > loops[name_in_mount(file["path"])]:
             held = f"{file['path']} is held by"
-            holders = mounts.describe(mounts.holders_of(file["path"]))
+            holders = mounts.describe(mounts.holders_of(file["path"])) if client.has_mount else ""
             if not holders and _is_out_of_sight(client):
                 held = f"{file['path']} is out of sight (umount -l), but held by"
                 holders = mounts.describe(_holders_out_of_sight(client, file["path"]))
+            if not holders and any(one["connections"] for one in client.call("nbd.list")):
+                holders = "an NBD client"
             text = f"{held} {holders or 'somebody'}: end that first, or use --force"
             raise StackError(text, errno.EBUSY)
 
 
 def _is_out_of_sight(client: Client) -> bool:
     """Whether a stack has been unmounted lazily, and lives on for who has something of it open."""
+    if not client.has_mount:
+        return False
     mounted = mounts.mount_at(client.mount_point)
     return mounted is None or mounted.device != client.call("status")["device"]
 
@@ -238,6 +242,8 @@ def _number(device: str) -> int:
 
 def loops_over(client: Client) -> list[LoopDevice]:
     """The loop devices over the files of a living stack, whoever attached them."""
+    if not client.has_mount:
+        return []
     if os.geteuid() != 0:
         # Only names are to be had: over a file that nobody has open it is another's of that name.
         is_open = {name_in_mount(file["path"]) for file in client.call("ls") if file["open"]}

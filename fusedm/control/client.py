@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from fusedm.block.errors import ControlError, StackError, UsageError
 from fusedm.control.protocol import LineReader, Request, decode_reply, encode_request
-from fusedm.control.run_dir import DMSETUP, find_socket, running_stacks
+from fusedm.control.run_dir import DMSETUP, find_socket, running_stacks, stack_at
 from fusedm.host import mounts
 
 
@@ -52,12 +52,21 @@ class Client:
         with suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(encode_request(Request(verb, args)))
 
+    @property
+    def has_mount(self) -> bool:
+        """Whether the stack has a mount; if not, its mount_point is the path of an NBD socket."""
+        stack = stack_at(self.mount_point)
+        return stack is None or stack.has_mount
+
     def root(self) -> str:
         """What leads to the daemon's files here when put before their paths there.
 
         It is nothing, unless the daemon is in another mount namespace than we are.
-        Raises: StackError if its mount cannot be seen from here at all.
+        Raises: StackError if its mount cannot be seen from here at all, or there is none.
         """
+        if not self.has_mount:
+            text = f"{self.mount_point}: the stack has no mount, only NBD exports"
+            raise StackError(text, errno.ENXIO)
         root = f"{self._process()}/root"
         try:
             theirs = os.stat(root + self.mount_point)

@@ -17,9 +17,11 @@ from fusedm.block.errors import ControlError, StackError
 from fusedm.control.device_commands import DeviceVerbs
 from fusedm.control.key_commands import KeyVerbs
 from fusedm.control.looking import Looking, Verifying
+from fusedm.control.nbd_commands import NbdVerbs
 from fusedm.control.protocol import Request
 from fusedm.control.telling import Telling
 from fusedm.control.wire import decode_arguments
+from fusedm.export import Servers
 from fusedm.host.mounts import mount_at
 from fusedm.stack import Stack, format_spec
 from fusedm.stores import WaitingStore
@@ -28,17 +30,28 @@ Json = dict[str, Any]
 
 
 class Commands:
-    """The verbs of one stack; stop is called to have the daemon end."""
+    """The verbs of one stack; stop is called to have the daemon end.
+
+    Without a mount, mount_point is the socket by whose path the stack is found.
+    """
 
     def __init__(
-        self, stack: Stack, mount_point: Path, stop: Callable[[], None], has_lane: bool = True
+        self,
+        stack: Stack,
+        mount_point: Path,
+        stop: Callable[[], None],
+        has_lane: bool = True,
+        servers: Servers | None = None,
+        has_mount: bool = True,
     ) -> None:
-        devices, telling = DeviceVerbs(stack), Telling(stack.system, mount_point)
+        servers = servers if servers is not None else Servers(stack.system)
+        devices, telling = DeviceVerbs(stack), Telling(stack.system, mount_point, has_mount)
         looking = Looking(stack, has_lane)
         self._names = stack.system.names
         #: What carries out each.
         self.verbs: dict[str, Callable[..., object]] = {
-            **_methods("", StackVerbs(stack, mount_point, stop)),
+            **_methods("", StackVerbs(stack, mount_point if has_mount else None, stop, servers)),
+            **_methods("nbd.", NbdVerbs(servers)),
             **_methods("dm.", stack.dm),
             **_methods("key.", KeyVerbs(stack)),
             **_methods("verify.", Verifying(stack)),
@@ -81,14 +94,17 @@ def _methods(prefix: str, verbs: object) -> dict[str, Callable[..., object]]:
 
 
 class StackVerbs:
-    """The verbs on the stack as a whole, which is mounted; each public method is one."""
+    """The verbs on the stack as a whole; each public method is one. It may have no mount."""
 
-    def __init__(self, stack: Stack, mount_point: Path, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, stack: Stack, mount_point: Path | None, stop: Callable[[], None], servers: Servers
+    ) -> None:
         self._stack = stack
+        self._servers = servers
         self._system = stack.system
         self._mount_point = mount_point
         self._stop = stop
-        mounted = mount_at(str(mount_point))
+        mounted = mount_at(str(mount_point)) if mount_point is not None else None
         #: The number of its file system, by which it is found when it is mounted there no more.
         self._device = mounted.device if mounted is not None else None
 
@@ -99,7 +115,8 @@ class StackVerbs:
         stores = {name: disk.store for name, disk in system.disks.items()}
         states = [f"{n}: {s.state}" for n, s in stores.items() if isinstance(s, WaitingStore)]
         return {
-            "mount_point": str(self._mount_point),
+            "mount_point": str(self._mount_point) if self._mount_point is not None else None,
+            "nbd": [server["address"] for server in self._servers.list()],
             "device": self._device,
             "pid": os.getpid(),
             "strict": "linux" if system.strict else None,

@@ -25,7 +25,8 @@ from fusedm.control.commands import Commands
 from fusedm.control.forgetting import Forgetting
 from fusedm.control.run_dir import RunFile, socket_path
 from fusedm.control.server import listen, serve_control
-from fusedm.fuse import MountOptions, serve
+from fusedm.export import Address, Servers, ServerSpec
+from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
 from fusedm.host.process import allow_many_files, mark_io_flusher
@@ -46,13 +47,18 @@ OnReady = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class DaemonConfig:
-    """What to serve, where, and to whom."""
+    """What to serve, where, and to whom.
+
+    Without a mount, mount_point is nbd_socket: a stack is found by it.
+    """
 
     spec: StackSpec
     stack_file: str
     mount_point: Path
     options: MountOptions
     base_dir: Path
+    nbd_socket: str = ""
+    has_mount: bool = True
 
 
 def run_daemon(config: DaemonConfig, on_ready: OnReady) -> None:
@@ -67,7 +73,7 @@ def run_daemon(config: DaemonConfig, on_ready: OnReady) -> None:
     gc.freeze()
     mark_io_flusher()
     allow_many_files()
-    run_file = RunFile(str(config.mount_point), config.stack_file)
+    run_file = RunFile(str(config.mount_point), config.stack_file, config.has_mount)
     deadline = Deadline(config.mount_point)
     try:
         trio.run(_main, config, on_ready, deadline)
@@ -148,7 +154,8 @@ async def _built(
     async with AsyncExitStack() as exits:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_give_up, asked, deadline, nursery.cancel_scope)
-            built = Stack(config.spec, config.base_dir, config.mount_point)
+            mount_point = config.mount_point if config.has_mount else None
+            built = Stack(config.spec, config.base_dir, mount_point)
             stack = await exits.enter_async_context(built)
             nursery.cancel_scope.cancel()
         if stack is None:
@@ -179,8 +186,17 @@ async def _serve_stack(
     unmounting, unmounted, is_up = trio.Event(), trio.Event(), trio.Event()
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
-            commands = Commands(stack, mount_point, asked.set, config.options.lane)
+            if config.has_mount:
+                await nursery.start(_serve_mount, stack, config, asked, unmounting, unmounted)
+            else:
+                unmounted.set()
+            servers = Servers(stack.system)
+            await nursery.start(servers.run)
+            if config.nbd_socket:
+                await servers.start(ServerSpec(Address(path=config.nbd_socket)))
+            commands = Commands(
+                stack, mount_point, asked.set, config.options.lane, servers, config.has_mount
+            )
             listener = listen(socket_path(str(mount_point)))
             dispatch = forgetting.after(commands.dispatch)
             nursery.start_soon(serve_control, listener, dispatch)
@@ -196,6 +212,7 @@ async def _serve_stack(
             await stack.dm.resumeall()
             await trio.to_thread.run_sync(_release_loops, mount_point)
             deadline.set(UNMOUNT_SECONDS, "answering what is in hand")
+            await servers.close()
             unmounting.set()
             await unmounted.wait()
             deadline.set(CLOSE_SECONDS, "closing stores")
@@ -215,6 +232,9 @@ async def _serve_mount(
     task_status: trio.TaskStatus[None],
 ) -> None:
     """Serve the mount; if it is unmounted from outside, that is asking to end as well."""
+    # A stack without a mount comes up where pyfuse3 cannot be loaded.
+    from fusedm.fuse import serve
+
     await serve(stack.system, config.mount_point, config.options, unmounting, task_status)
     unmounted.set()
     asked.set()
@@ -241,7 +261,7 @@ def _do_nothing(_: int, __: FrameType | None) -> None:
 
 
 def _release_loops(mount_point: Path) -> None:
-    """Unmount and detach what lies over the mount, while the mount still answers."""
+    """Unmount and detach what lies over the mount, if any, while the mount still answers."""
     try:
         loop.release_all(str(mount_point), force=True)
     except FusedmError as error:

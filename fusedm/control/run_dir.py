@@ -36,6 +36,8 @@ class RunningStack:
     stack_file: str
     is_alive: bool = True
     started: int = 0
+    #: Without a mount, mount_point is the NBD socket that it was brought up with.
+    has_mount: bool = True
 
 
 def socket_path(mount_point: str) -> Path:
@@ -66,14 +68,16 @@ class RunFile:
     Owns: the lock, until released. Raises: ControlError if another daemon has it.
     """
 
-    def __init__(self, mount_point: str, stack_file: str) -> None:
+    def __init__(self, mount_point: str, stack_file: str, has_mount: bool = True) -> None:
         self._mount_point = mount_point
         fd = None
         while fd is None:
             fd = _open_locked(_path(mount_point, "json"), mount_point)
         self._fd = fd
         pid = os.getpid()
-        stack = RunningStack(mount_point, pid, stack_file, started=start_time(pid))
+        stack = RunningStack(
+            mount_point, pid, stack_file, started=start_time(pid), has_mount=has_mount
+        )
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(asdict(stack)).encode(), 0)
 

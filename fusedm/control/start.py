@@ -13,35 +13,54 @@ from fusedm.host import mounts
 from fusedm.stack import read_spec
 
 
-def daemon_config(stack_file: str, mount_point: str, options: MountOptions) -> DaemonConfig:
+def daemon_config(
+    stack_file: str, mount_point: str | None, options: MountOptions, nbd_socket: str = ""
+) -> DaemonConfig:
     """What is to be served, checked as far as it can be without doing it.
 
+    Without a mount point it is only served at the NBD socket, by whose path it is found then.
     What a killed daemon has left of it is cleared.
     Raises: SpecError; StackError for a mount point that cannot be used.
     """
     spec = read_spec(stack_file)
-    clear_dead(mount_point)
-    mounts.check_mount_point(mount_point)
+    where = mount_point if mount_point is not None else nbd_socket
+    clear_dead(where)
+    if mount_point is not None:
+        mounts.check_mount_point(mount_point)
     file = Path(stack_file).resolve()
-    return DaemonConfig(spec, str(file), Path(os.path.realpath(mount_point)), options, file.parent)
+    return DaemonConfig(
+        spec,
+        str(file),
+        Path(os.path.realpath(where)),
+        options,
+        file.parent,
+        os.path.realpath(nbd_socket) if nbd_socket else "",
+        mount_point is not None,
+    )
 
 
-def bring_up(stack_file: str, mount_point: str, options: MountOptions) -> None:
-    """Have a stack served by a process of its own; returns when the mount answers.
+def bring_up(
+    stack_file: str, mount_point: str | None, options: MountOptions, nbd_socket: str = ""
+) -> None:
+    """Have a stack served by a process of its own; returns when it answers.
 
     Raises: FusedmError; nothing is left then.
     """
-    start_detached(daemon_config(stack_file, mount_point, options))
+    start_detached(daemon_config(stack_file, mount_point, options, nbd_socket))
 
 
 def serve_here(
-    stack_file: str, mount_point: str, options: MountOptions, on_ready: Callable[[str], None]
+    stack_file: str,
+    mount_point: str | None,
+    options: MountOptions,
+    on_ready: Callable[[str], None],
+    nbd_socket: str = "",
 ) -> None:
-    """Serve a stack in this process until it has ended; on_ready is given the mount point.
+    """Serve a stack in this process until it has ended; on_ready is given where it is found.
 
     Raises: FusedmError; nothing is left then.
     """
-    config = daemon_config(stack_file, mount_point, options)
+    config = daemon_config(stack_file, mount_point, options, nbd_socket)
 
     async def tell() -> None:
         on_ready(str(config.mount_point))
@@ -49,4 +68,4 @@ def serve_here(
     try:
         run_daemon(config, tell)
     except OSError as error:
-        raise StackError(f"{mount_point}: {error.strerror or error}", error.errno) from None
+        raise StackError(f"{config.mount_point}: {error.strerror or error}", error.errno) from None

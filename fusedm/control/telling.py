@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fusedm.block import BlockDevice
 from fusedm.block.capabilities import data_unit_sizes
@@ -20,11 +21,15 @@ FOLDERS = {"disk": "disks", "mapped": "mapper", "view": "views"}
 
 
 class Telling:
-    """Tells of the disks, mapped devices and views of one system; each public method is a verb."""
+    """Tells of the disks, mapped devices and views of one system; each public method is a verb.
 
-    def __init__(self, system: System, mount_point: Path) -> None:
+    Without a mount, mount_point is the socket of its NBD server.
+    """
+
+    def __init__(self, system: System, mount_point: Path, has_mount: bool = True) -> None:
         self._system = system
         self._mount_point = mount_point
+        self._has_mount = has_mount
 
     def ls(self) -> list[Json]:
         """Every disk, mapped device and view."""
@@ -57,7 +62,7 @@ class Telling:
         told = {
             "name": name,
             "kind": kind,
-            "path": str(self._mount_point / FOLDERS[kind] / name),
+            "path": self._path(kind, name),
             "size": view.size,
             "ro": view.read_only,
             "log_sec": view.block_size,
@@ -68,6 +73,12 @@ class Telling:
         if view.key is not None:
             told |= {"key": view.key.name, "dun_base": view.dun_base, "start": view.start}
         return told
+
+    def _path(self, kind: str, name: str) -> str:
+        """Its file, or where there is none, its export."""
+        if self._has_mount:
+            return str(self._mount_point / FOLDERS[kind] / name)
+        return f"nbd+unix:///{quote(name)}?socket={quote(str(self._mount_point))}"
 
     def _describe(self, device: BlockDevice) -> Json:
         modes = {name: data_unit_sizes(mask) for name, mask in device.capabilities.modes.items()}

@@ -1,9 +1,17 @@
-"""The file front: a system as a tree of files under one FUSE mount."""
+"""The file front: a system as a tree of files under one FUSE mount.
 
-from fusedm.fuse.lane import MAX_DATA_SIZE
-from fusedm.fuse.mount import serve
-from fusedm.fuse.sysfs import crypto_extents, keyslot_count, keyslots
+Each part is loaded when somebody asks for it: a stack without a mount needs no pyfuse3.
+"""
+
+from typing import TYPE_CHECKING
+
+from fusedm import door
 from fusedm.host.kernel_mount import MountOptions
+
+if TYPE_CHECKING:
+    from fusedm.fuse.lane import MAX_DATA_SIZE
+    from fusedm.fuse.mount import serve
+    from fusedm.fuse.sysfs import crypto_extents, keyslot_count, keyslots
 
 __all__ = [
     "MAX_DATA_SIZE",
@@ -13,3 +21,12 @@ __all__ = [
     "keyslots",
     "serve",
 ]
+
+__getattr__ = door(
+    __name__,
+    {
+        "lane": "MAX_DATA_SIZE",
+        "mount": "serve",
+        "sysfs": "crypto_extents keyslot_count keyslots",
+    },
+)
