@@ -39,7 +39,8 @@ class ServerSpec:
 class _Server:
     spec: ServerSpec
     listening: Listening
-    scope: trio.CancelScope
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    accepting: trio.CancelScope = field(default_factory=trio.CancelScope)
     over: trio.Event = field(default_factory=trio.Event)
     connections: set[Connection] = field(default_factory=set)
 
@@ -72,7 +73,7 @@ class Servers:
             self._system.view(name)
         tls = tls_context(spec.tls) if spec.tls is not None else None
         listening = await listen(spec.address)
-        server = _Server(spec, listening, trio.CancelScope())
+        server = _Server(spec, listening)
         address = str(listening.address)
         self._servers[address] = server
         self._nursery.start_soon(self._serve, server, address, tls)
@@ -95,7 +96,7 @@ class Servers:
         """End all servers; requests in hand get a moment, since suspended devices hold some."""
         async with trio.open_nursery() as nursery:
             for server in self._servers.values():
-                server.listening.close()
+                server.accepting.cancel()
                 for connection in server.connections:
                     nursery.start_soon(connection.finish)
         for address in [*self._servers]:
@@ -143,16 +144,18 @@ class Servers:
 
         try:
             with server.scope:
-                async with trio.open_nursery() as nursery:
-                    for listener in server.listening.listeners:
-                        nursery.start_soon(self._accept, listener, serve_client, nursery)
+                async with trio.open_nursery() as clients:
+                    with server.accepting:
+                        async with trio.open_nursery() as nursery:
+                            for listener in server.listening.listeners:
+                                nursery.start_soon(self._accept, listener, serve_client, clients)
         finally:
             server.listening.close()
             del self._servers[address]
             server.over.set()
 
     async def _accept(
-        self, listener: trio.SocketListener, serve_client: Any, nursery: trio.Nursery
+        self, listener: trio.SocketListener, serve_client: Any, clients: trio.Nursery
     ) -> None:
         while True:
             try:
@@ -162,7 +165,7 @@ class Servers:
                 await trio.sleep(AGAIN_SECONDS)
                 continue
             if self._connection_count() < MAX_CONNECTIONS:
-                nursery.start_soon(serve_client, stream)
+                clients.start_soon(serve_client, stream)
             else:
                 log.warning("an NBD client is sent away: %d are there", MAX_CONNECTIONS)
                 await trio.aclose_forcefully(stream)
