@@ -14,6 +14,7 @@ class FakeClient:
     """A stack in which only the file of one device is open."""
 
     mount_point = "/mnt"
+    has_mount = True
 
     def call(self, verb: str) -> list[dict[str, Any]]:
         assert verb == "ls"
