@@ -47,6 +47,7 @@ WORDS = {
     "key remove": "k",
     "key software-secret": "d --source random --out /no/such/file",
     "ls": "",
+    "nbd": "--list",
     "luks close": "m",
     "luks open": "/no/such/file m --key-file /no/such/file",
     "save": "",
