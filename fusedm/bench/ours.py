@@ -9,8 +9,8 @@ from fusedm.bench.entrants import Entrant, block_figure, fill, one_device, settl
 from fusedm.bench.place import Place
 from fusedm.block.units import bytes_to_sectors
 from fusedm.control import daemon_config, start_detached
-from fusedm.fuse import MountOptions
 from fusedm.host.interrupts import let_in
+from fusedm.host.kernel_mount import MountOptions
 
 #: How late the slow neighbour answers.
 SLOW_MS = 50

@@ -97,12 +97,6 @@ class ControlError(FusedmError):
     """A control message that is malformed, too long or of another version, or no daemon there."""
 
 
-class NbdError(FusedmError):
-    """What came is no message of the NBD protocol, or not its turn: nothing can follow it."""
-
-    errno = errno.EPROTO
-
-
 class UsageError(FusedmError):
     """A command asked for wrongly, or on a machine that lacks what it needs (exit code 2)."""
 

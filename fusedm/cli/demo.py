@@ -19,9 +19,9 @@ from fusedm.cli import demo_files, demo_proof
 from fusedm.cli.demo_fio import fio_table
 from fusedm.cli.progress import Progress
 from fusedm.control import Client, bring_down, daemon_config, reap, stack_at, start_detached
-from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts
 from fusedm.host.interrupts import hold, interruptible, let_in
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.host.undoing import undone_by
 
 STACK_FILE = """\

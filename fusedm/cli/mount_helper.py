@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusedm.block.errors import UsageError
-from fusedm.fuse import MountOptions
+from fusedm.host.kernel_mount import MountOptions
 
 #: Options that mount(8) deals with itself, or that say what is so anyway.
 _IGNORED = frozenset(

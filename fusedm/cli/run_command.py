@@ -23,9 +23,9 @@ from fusedm.control import (
     reap,
     start_detached,
 )
-from fusedm.fuse import MountOptions
 from fusedm.host import mounts
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.host.process import end_with
 from fusedm.host.run_folder import run_folder
 from fusedm.host.secrecy import give_core_limit_back

@@ -10,7 +10,7 @@ from fusedm.block.errors import UsageError
 from fusedm.cli.mount_helper import parse_mount_call
 from fusedm.cli.run_command import run_with_stack
 from fusedm.control import bring_up, serve_here
-from fusedm.fuse import MountOptions
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.host.secrecy import allow_core
 from fusedm.stack import check_stack
 

@@ -26,9 +26,9 @@ from fusedm.control.forgetting import Forgetting
 from fusedm.control.run_dir import RunFile, socket_path
 from fusedm.control.server import listen, serve_control
 from fusedm.export import Address, Servers, ServerSpec
-from fusedm.fuse import MountOptions
 from fusedm.host import loop, mounts
 from fusedm.host.interrupts import ENDING_SIGNALS, hold, let_in
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.host.process import allow_many_files, mark_io_flusher
 from fusedm.host.secrecy import forget_variables, keep_secrets
 from fusedm.stack import Stack, StackSpec

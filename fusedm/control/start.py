@@ -8,8 +8,8 @@ from fusedm.block.errors import StackError
 from fusedm.control.bring import clear_dead
 from fusedm.control.daemon import DaemonConfig, run_daemon
 from fusedm.control.detached import start_detached
-from fusedm.fuse import MountOptions
 from fusedm.host import mounts
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.stack import read_spec
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fusedm.control import DMSETUP, DaemonConfig, start_detached
 from fusedm.dmsetup.session import place_of
-from fusedm.fuse import MountOptions
 from fusedm.host import nodes
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.stack import StackSpec
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import trio
 
-from fusedm.block.errors import NbdError, WouldBlock
+from fusedm.block.errors import WouldBlock
 from fusedm.export.carrying_out import CarryingOut, refuse
 from fusedm.export.exports import ClientOffer, Exports
 from fusedm.export.room import Room
@@ -31,8 +31,8 @@ def _sent_away() -> Iterator[None]:
     """Leave what has no end but that the client has gone, or says what nobody understands."""
     try:
         yield
-    except NbdError as error:
-        log.info("an NBD client is sent away: %s", error)
+    except OSError as error:  # EPROTO, and what sockets say.
+        log.info("an NBD client is sent away: %s", error.strerror)
     except GONE:
         pass
 
@@ -118,7 +118,7 @@ class Connection:
     async def _take_requests(self, in_hand: trio.Nursery, agreed: Agreed) -> bool:
         """Answer requests until the client takes its leave; False if it has gone without.
 
-        Raises: those of GONE; NbdError.
+        Raises: those of GONE; OSError(EPROTO).
         """
         work = CarryingOut(self._offer.opened, agreed, self._exports.system)
         while (asked := await self._wire.receive()) is not None:

@@ -39,7 +39,7 @@ class StreamWire:
     async def receive(self) -> Asked | None:
         """The next request; None if the client hangs up instead. Its payload is to be taken next.
 
-        Raises: trio.BrokenResourceError in the midst of one; NbdError for what is none.
+        Raises: trio.BrokenResourceError in the midst of one; OSError(EPROTO) for what is none.
         """
         try:
             await self._fill(1)

@@ -6,7 +6,6 @@ Each part is loaded when somebody asks for it: a stack without a mount needs no 
 from typing import TYPE_CHECKING
 
 from fusedm import door
-from fusedm.host.kernel_mount import MountOptions
 
 if TYPE_CHECKING:
     from fusedm.fuse.lane import MAX_DATA_SIZE
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_DATA_SIZE",
-    "MountOptions",
     "crypto_extents",
     "keyslot_count",
     "keyslots",

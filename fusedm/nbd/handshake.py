@@ -118,7 +118,7 @@ def negotiate(name: str, with_tls: bool) -> Script:
 
 
 def broken(text: str) -> OSError:
-    """The error of a server that breaks the protocol."""
+    """The error of one who breaks the protocol."""
     return OSError(errno.EPROTO, text)
 
 

@@ -3,8 +3,8 @@
 import errno
 from dataclasses import dataclass
 
-from fusedm.block.errors import NbdError
 from fusedm.nbd import words
+from fusedm.nbd.handshake import broken
 from fusedm.nbd.words import Command, CommandFlag, ExportFlag
 
 #: Bytes of data in one request or reply: what the protocol says where nothing else is agreed.
@@ -79,14 +79,14 @@ class Refusal:
 def parse_request(header: bytes | bytearray | memoryview) -> Asked:
     """The request of a header.
 
-    Raises: NbdError if it is none, or more data follow than may.
+    Raises: OSError(EPROTO) if it is none, or more data follow than may.
     """
     magic, flags, command, cookie, offset, length = words.REQUEST.unpack(header)
     if magic != words.REQUEST_MAGIC:
-        raise NbdError(f"a request begins with {magic:#x}")
+        raise broken(f"a request begins with {magic:#x}")
     asked = Asked(command, flags, cookie, offset, length)
     if asked.payload_bytes > MAX_DATA_BYTES:
-        raise NbdError(f"a write of {length} bytes, more than {MAX_DATA_BYTES}")
+        raise broken(f"a write of {length} bytes, more than {MAX_DATA_BYTES}")
     return asked
 
 

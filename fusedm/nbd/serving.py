@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from fusedm.block.errors import NbdError
 from fusedm.nbd import words
+from fusedm.nbd.handshake import broken
 from fusedm.nbd.replies import CONTEXT_ID
 from fusedm.nbd.requests import MAX_DATA_BYTES, Agreed, Exported
 from fusedm.nbd.words import ExportFlag, HandshakeFlag, Info, Option, OptionReply
@@ -78,17 +78,17 @@ def welcome(offer: Offer, needs_tls: bool) -> Talk:
     """Talk with a client until it has chosen an export, or has gone.
 
     needs_tls has it begin TLS before it learns anything; otherwise there is none.
-    Raises: NbdError for what is no message of the protocol.
+    Raises: OSError(EPROTO) for what is no message of the protocol.
     """
     yield words.GREETING.pack(words.GREETING_MAGIC, words.OPTION_MAGIC, _FLAGS)
     (said,) = words.CLIENT_FLAGS.unpack((yield words.CLIENT_FLAGS.size))
     if said & ~int(_FLAGS):
-        raise NbdError(f"handshake flags {said:#x}")
+        raise broken(f"handshake flags {said:#x}")
     client = _Client(offer, no_zeroes=bool(said & HandshakeFlag.NO_ZEROES))
     for _ in range(MAX_OPTIONS):
         magic, option, size = words.OPTION.unpack((yield words.OPTION.size))
         if magic != words.OPTION_MAGIC or size > MAX_OPTION_BYTES:
-            raise NbdError(f"an option of {size} bytes that begins with {magic:#x}")
+            raise broken(f"an option of {size} bytes that begins with {magic:#x}")
         data = (yield size) if size else b""
         if option == Option.STARTTLS and needs_tls and not client.is_secret and not data:
             client.reply(option, OptionReply.ACK)
@@ -103,7 +103,7 @@ def welcome(offer: Offer, needs_tls: bool) -> Talk:
             client.replies.clear()
         if client.agreed is not None or client.is_over:
             return client.agreed
-    raise NbdError(f"more than {MAX_OPTIONS} options")
+    raise broken(f"more than {MAX_OPTIONS} options")
 
 
 def _answer(client: _Client, option: int, data: bytes, is_open: bool) -> None:
@@ -126,7 +126,7 @@ def _answer(client: _Client, option: int, data: bytes, is_open: bool) -> None:
         answer(client, option, data)
     except (ValueError, struct.error) as error:
         if option == Option.EXPORT_NAME:
-            raise NbdError(f"the name of an export: {error}") from None
+            raise broken(f"the name of an export: {error}") from None
         client.reply(option, OptionReply.ERR_INVALID, str(error).encode())
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import trio
 
 from fusedm.disk import Disk
-from fusedm.fuse import MountOptions, serve
+from fusedm.fuse import serve
+from fusedm.host.kernel_mount import MountOptions
 from fusedm.stores import FaultyStore, MemoryStore
 from fusedm.system import System
 

@@ -5,7 +5,7 @@ import pytest
 from fusedm.block.errors import UsageError
 from fusedm.cli.main import is_mount_call
 from fusedm.cli.mount_helper import MountCall, parse_mount_call
-from fusedm.fuse import MountOptions
+from fusedm.host.kernel_mount import MountOptions
 
 VERBS = ["up", "down", "ls"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusedm.fuse import MountOptions
+from fusedm.host.kernel_mount import MountOptions
 
 
 @pytest.mark.parametrize(

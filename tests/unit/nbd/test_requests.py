@@ -4,7 +4,6 @@ import errno
 
 import pytest
 
-from fusedm.block.errors import NbdError
 from fusedm.nbd.requests import (
     MAX_DATA_BYTES,
     Agreed,
@@ -31,12 +30,12 @@ def test_a_request_is_read():
 
 
 def test_what_begins_otherwise_is_no_request():
-    with pytest.raises(NbdError, match="0x1"):
+    with pytest.raises(OSError, match="0x1"):
         parse_request(REQUEST.pack(1, 0, Command.READ, 0, 0, 512))
 
 
 def test_a_write_of_more_data_than_agreed_on_cannot_be_followed():
-    with pytest.raises(NbdError, match=str(MAX_DATA_BYTES + 1)):
+    with pytest.raises(OSError, match=str(MAX_DATA_BYTES + 1)):
         parse_request(REQUEST.pack(REQUEST_MAGIC, 0, Command.WRITE, 0, 0, MAX_DATA_BYTES + 1))
 
 
