@@ -57,7 +57,11 @@ def disk_group() -> None:
 @disk_group.command("add", epilog=EXIT_CODES)
 @stack_option
 @click.argument("name")
-@click.option("--store", required=True, help="memory:, file:PATH, or volatile: before either.")
+@click.option(
+    "--store",
+    required=True,
+    help="memory:, file:PATH, volatile: before either, or nbd://HOST/EXPORT and others.",
+)
 @click.option("--size", help="Such as 64MiB; not needed for a file that is there.")
 @click.option("--read-only", is_flag=True, help="Refuse every write.")
 @engine_options
@@ -89,6 +93,16 @@ def disk_add(
         "engine": engine,
     }
     call(stack, "disk.add", **args)
+
+
+@disk_group.command("remove", epilog=EXIT_CODES)
+@stack_option
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also where it cannot be flushed: its server is gone.")
+def disk_remove(stack: str | None, name: str, force: bool) -> None:
+    """Flush a disk and remove it; the file of its store stays."""
+    with telling_holders(which_stack(stack), name):
+        call(stack, "disk.remove", name=name, force=force)
 
 
 @disk_group.command("lose-power", epilog=EXIT_CODES)
@@ -313,7 +327,6 @@ def view_add(
 def _add_common_verbs() -> None:
     """The verbs that only name a thing, alike in each group."""
     named = [
-        (disk_group, "disk", "remove", "Remove a disk; the file of its store stays."),
         (view_group, "view", "remove", "Remove a view; its key is evicted where no other uses it."),
         (dm_group, "dm", "clear", "Drop the inactive table."),
         (disk_group, "disk", "show", "Print all about a disk, as JSON."),

@@ -9,8 +9,8 @@ This is the Python API; a mount shows the same object.
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Literal, Self
 import trio
 
 from fusedm.block import CryptoKey
-from fusedm.block.errors import FusedmError, SpecError, StackError, StoreError, TableError
+from fusedm.block.errors import SpecError, StackError, StoreError
 from fusedm.crypto import KeyManager, ResetResult
 from fusedm.disk import Disk
 from fusedm.dm import announced_keys, format_table
 from fusedm.host.placement import check_creatable, check_not_on
+from fusedm.stack.building import build, store_errors
 from fusedm.stack.device_mapper import DeviceMapper
 from fusedm.stack.engine_secrets import EngineSecrets, prefixed_source, wrapping_engine
 from fusedm.stack.engine_spec import EngineSpec
@@ -35,7 +36,6 @@ from fusedm.stack.spec import (
     MapperSpec,
     StackSpec,
     ViewSpec,
-    creation_order,
     parse_spec,
 )
 from fusedm.stores import (
@@ -107,9 +107,9 @@ class Stack:
         Raises: SpecError at the line of what cannot be built.
         """
         spec = self._to_build
-        await _build(Stack._dry(spec, self._base_dir), spec, self._dry_store)
+        await self.check()
         try:
-            await _build(self, spec, self._open_store)
+            await build(self, spec, spec.keys.values(), self._open_store)
             # Its tables may hold keys.
             self._to_build = StackSpec(strict=spec.strict, hot_add=spec.hot_add)
         except BaseException:
@@ -146,7 +146,8 @@ class Stack:
 
         Raises: SpecError at the line of what cannot be built.
         """
-        await _build(Stack._dry(self._to_build, self._base_dir), self._to_build, self._dry_store)
+        dry = Stack._dry(self._to_build, self._base_dir)
+        await build(dry, self._to_build, dry._to_build.keys.values(), self._dry_store)
 
     # Verbs. Each does all of its work or changes nothing.
 
@@ -171,17 +172,19 @@ class Stack:
         self._disks[spec.name] = spec
         return disk
 
-    async def remove_disk(self, name: str) -> None:
+    async def remove_disk(self, name: str, force: bool = False) -> None:
         """Flush a disk, remove it and close its store; a file stays.
 
+        Forced, it goes also where it cannot be flushed, as when its server is gone.
         Raises: StackError(EBUSY) while it is in use; StoreError if it cannot be flushed.
         """
         disk = self.system.check_removable(name)
-        with _store_errors(name):
-            await disk.flush()
+        if not force:
+            with store_errors(name):
+                await disk.flush()
         self.system.remove_disk(name)
         del self._disks[name]
-        with _store_errors(name):
+        with suppress(OSError) if force else store_errors(name):
             await disk.close()
 
     async def lose_power(
@@ -191,7 +194,7 @@ class Stack:
 
         Raises: StackError(EOPNOTSUPP) for a disk without one.
         """
-        with _store_errors(name):
+        with store_errors(name):
             await self.system.disk(name).lose_power(keep)
 
     async def lose_engine(self, name: str) -> None:
@@ -357,44 +360,3 @@ class Stack:
         check_creatable(path)
         if self._mount_point is not None:
             check_not_on(path, self._mount_point)
-
-
-async def _build(stack: Stack, spec: StackSpec, opener: StoreOpener) -> None:
-    """Everything a spec names, in an order in which each finds what it needs."""
-    for disk in spec.disks.values():
-        with _located(spec, ("disks", disk.name, "store")):
-            await stack.add_disk(disk, opener)
-    for name in creation_order(spec):
-        try:
-            with _located(spec, ("mapper", name)):
-                await stack.add_mapped(spec.mapper[name])
-        except TableError as error:
-            raise spec.table_error(name, error) from None
-    for key in stack._to_build.keys.values():
-        with _located(spec, ("keys", key.name, "source")):
-            await stack.add_key(key)
-    for view in spec.views.values():
-        with _located(spec, ("views", view.name)):
-            stack.add_view(view)
-
-
-@contextmanager
-def _store_errors(name: str) -> Iterator[None]:
-    """Give what a store raises a name and a class of ours; its errno is kept."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{name}: {error.strerror}", error.errno) from None
-
-
-@contextmanager
-def _located(spec: StackSpec, path: tuple[str, ...]) -> Iterator[None]:
-    """Give an error its place in the stack file; its errno is kept."""
-    try:
-        yield
-    except (SpecError, TableError):
-        raise
-    except FusedmError as error:
-        located = spec.error(path, str(error))
-        located.errno = error.errno
-        raise located from None

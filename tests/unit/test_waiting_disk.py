@@ -189,6 +189,19 @@ async def test_a_disk_over_it_is_added_written_and_removed(shelf):
         assert shelf["far:/some/there"].is_closed
 
 
+async def test_a_disk_whose_server_is_gone_is_removed_only_by_force(shelf):
+    async with stack() as opened:
+        await opened.add_disk(DiskSpec("d0", None, "far:there"))
+        store = shelf["far:/some/there"]
+        store.failing |= {"flush": errno.ETIMEDOUT, "aclose": errno.ETIMEDOUT}
+        with pytest.raises(StoreError) as refused:
+            await opened.remove_disk("d0")
+        assert refused.value.errno == errno.ETIMEDOUT
+        assert (list(opened.system.disks), store.is_closed) == (["d0"], False)
+        await opened.remove_disk("d0", force=True)
+        assert (list(opened.system.disks), store.is_closed) == ([], True)
+
+
 async def test_a_store_that_cannot_be_opened_adds_no_disk(shelf):
     async with stack() as opened:
         with pytest.raises(StoreError, match="does not answer") as refused:
