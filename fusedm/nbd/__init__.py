@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fusedm.nbd.serving import Offer, Talk, welcome
     from fusedm.nbd.transmission import Request, Transmission
     from fusedm.nbd.unflushed import Unflushed, is_change
-    from fusedm.nbd.uri import SCHEMES, Address, parse_uri
+    from fusedm.nbd.uri import SCHEMES, Address, parse_uri, with_folder
     from fusedm.nbd.words import (
         Command,
         CommandFlag,
@@ -60,6 +60,7 @@ __all__ = [
     "replies",
     "welcome",
     "wire_of_errno",
+    "with_folder",
     "words",
 ]
 
@@ -72,7 +73,7 @@ __getattr__ = door(
         "serving": "Offer Talk welcome",
         "transmission": "Request Transmission",
         "unflushed": "Unflushed is_change",
-        "uri": "SCHEMES Address parse_uri",
+        "uri": "SCHEMES Address parse_uri with_folder",
         "words": "Command CommandFlag ExportFlag ExtentFlag errno_of_wire wire_of_errno",
     },
 )

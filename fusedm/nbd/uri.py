@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from fusedm.nbd.words import DEFAULT_PORT, MAX_STRING_BYTES
 
@@ -11,6 +11,9 @@ SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 
 #: Longer than servers take for a request, shorter than people wait: a kernel's disk has 30 as well.
 DEFAULT_TIMEOUT_SECONDS = 30.0
+
+#: Parameters that are paths.
+_PATHS = ("socket", "tls-certificates")
 
 _PARAMETERS = ("socket", "timeout", "tls-certificates", "tls-hostname")
 
@@ -76,6 +79,17 @@ def parse_uri(text: str) -> Address:
     host = host or "localhost"
     name = given.get("tls-hostname", host) if is_tls else None
     return Address(export, host, port or DEFAULT_PORT, None, is_tls, certificates, name, timeout)
+
+
+def with_folder(text: str, folder: str) -> str:
+    """The same URI, with the folder in front of the paths in it that are relative."""
+    base, _, query = text.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    paths = {name for name, value in given if name in _PATHS and not value.startswith("/")}
+    if not paths:
+        return text
+    longer = [(name, f"{folder}/{value}" if name in paths else value) for name, value in given]
+    return f"{base}?{urlencode(longer, safe='/', quote_via=quote)}"
 
 
 def _parameters(text: str, query: str) -> dict[str, str]:

@@ -41,7 +41,7 @@ class Link:
     """Requests to one export.
 
     unflushed: what is sent again on the next connection.
-    Owns: its connections, and the system tasks that watch and renew them. Lives: until aclose.
+    Owns: its connections, and the system tasks that watch and renew them. Lives: until close.
     """
 
     def __init__(self, address: Address, transport: Transport, export: Export) -> None:
@@ -58,9 +58,8 @@ class Link:
         self._is_away = False
         self._pause_seconds = 0.0
         self._is_closed = False
-        #: Set when there is something to watch, and when nothing is in flight any more.
+        #: Set when there is something to watch.
         self._has_more = trio.Event()
-        self._is_idle = trio.Event()
         self._scopes: set[trio.CancelScope] = set()
         self._spawn(self._watch)
         self._go_on(self._connection(transport, export))
@@ -74,6 +73,11 @@ class Link:
             return "connected"
         how = "failed" if self._is_away else "reconnecting"
         return f"{how} since {self._lost_time}: {self._why}"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been ended."""
+        return self._is_closed
 
     def raise_owed(self) -> None:
         """Say once that acknowledged writes were lost, if the server would not take them again.
@@ -96,23 +100,9 @@ class Link:
             self._waiting.append(request)
         self._has_more.set()
 
-    async def wait(self, request: Request) -> None:
-        """Wait for the end of a request. Cancelling ends no request, nor this wait."""
-        if not request.is_done:
-            request.owner = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-
-    async def aclose(self) -> None:
-        """End it; what is in flight may end within the timeout, and fails then."""
-        if self._is_closed:
-            return
+    def close(self) -> None:
+        """End it; what is in flight or waits fails."""
         self._is_closed = True
-        if self._lost_at is not None:
-            _fail(self._take_waiting(), errno.ESHUTDOWN)
-        with trio.move_on_after(self._address.timeout_seconds, shield=True):
-            while self._waiting or any(c.transmission.in_flight for c in self._connections):
-                self._is_idle = trio.Event()
-                await self._is_idle.wait()
         _fail(self._take_waiting() + self._drop_connections(), errno.ESHUTDOWN)
         for scope in list(self._scopes):
             scope.cancel()
@@ -133,7 +123,6 @@ class Link:
                 self.unflushed.add(request)
             _done(request)
         self._send_waiting()
-        self._is_idle.set()
 
     def _send_waiting(self) -> None:
         while self._waiting and (connection := self._with_room()):
@@ -151,7 +140,6 @@ class Link:
         in_flight: list[Request] = []
         for connection in connections:
             in_flight += connection.close()
-        self._is_idle.set()
         return sorted(in_flight, key=lambda request: request.sent_at)
 
     # Connections that come and go.
@@ -212,12 +200,8 @@ class Link:
         self._lost_at, self._lost_time = trio.current_time(), time.strftime("%H:%M:%S")
         self._why = text_of(why)
         log.warning("%s: %s", self._address, self._why)
-        if self._is_closed:
-            _fail(self._take_waiting(), errno.ESHUTDOWN)
-            self._is_idle.set()
-        else:
-            self._has_more.set()
-            self._spawn(self._reconnect)
+        self._has_more.set()
+        self._spawn(self._reconnect)
 
     async def _reconnect(self) -> None:
         while True:
@@ -242,7 +226,10 @@ class Link:
         try:
             for batch in self.unflushed.batches():
                 with trio.move_on_after(self._address.timeout_seconds) as scope:
-                    await _carry_out(connection, batch)
+                    for request in batch:
+                        connection.begin(request)
+                    for request in batch:
+                        await wait_for(request)
                 if scope.cancelled_caught:
                     raise OSError(errno.ETIMEDOUT, "no answer to writes sent again")
                 if connection.is_lost:
@@ -299,19 +286,18 @@ class Link:
         trio.lowlevel.spawn_system_task(guarded)
 
 
-async def _carry_out(connection: Connection, batch: list[Request]) -> None:
-    """Send requests of our own, and wait for them; they may be left where they are."""
-    for request in batch:
-        connection.begin(request)
-    for request in batch:
-        if not request.is_done:
-            request.owner = trio.lowlevel.current_task()
+async def wait_for(request: Request) -> None:
+    """Wait for the end of a request. While a buffer is lent to it, cancelling does not end that."""
 
-            def abandon(_: object, request: Request = request) -> trio.lowlevel.Abort:
-                request.owner = None
-                return trio.lowlevel.Abort.SUCCEEDED
+    def leave(_: object) -> trio.lowlevel.Abort:
+        if request.data and not request.is_kept:
+            return trio.lowlevel.Abort.FAILED
+        request.owner = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
-            await trio.lowlevel.wait_task_rescheduled(abandon)
+    if not request.is_done:
+        request.owner = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(leave)
 
 
 def _fail(requests: list[Request], number: int) -> None:

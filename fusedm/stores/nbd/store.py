@@ -17,9 +17,10 @@ from fusedm.nbd import (
     ExtentFlag,
     Request,
     parse_uri,
+    with_folder,
 )
 from fusedm.stores.geometry import check_size, check_writable
-from fusedm.stores.nbd.link import Link, text_of
+from fusedm.stores.nbd.link import Link, text_of, wait_for
 from fusedm.stores.nbd.transport import connect
 from fusedm.stores.waiting import WaitingKind
 
@@ -44,12 +45,15 @@ class NbdStore:
     once the call has returned.
     """
 
-    def __init__(self, link: Link, export: Export, size: int, read_only: bool) -> None:
+    def __init__(
+        self, link: Link, export: Export, size: int, read_only: bool, timeout_seconds: float
+    ) -> None:
         self.size = size
         self.logical_block_size = _block_size(export)
         self.read_only = read_only
         self._link = link
         self._export = export
+        self._timeout_seconds = timeout_seconds
         self._shedding = trio.Lock()
 
     @property
@@ -99,8 +103,21 @@ class NbdStore:
         return await self._seek(offset, for_zeros=True)
 
     async def aclose(self) -> None:
-        """End the link; what is in flight may end within the timeout, and fails then."""
-        await self._link.aclose()
+        """Flush what was not, within the timeout, and end the link; what is in flight fails.
+
+        Raises: OSError if what was acknowledged may not be durable.
+        """
+        if self._link.is_closed:
+            return
+        try:
+            with trio.move_on_after(self._timeout_seconds, shield=True) as scope:
+                if self._link.unflushed.size:
+                    await self.flush()
+                self._link.raise_owed()
+        finally:
+            self._link.close()
+        if scope.cancelled_caught:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
     async def _move(self, command: int, flags: int, offset: int, buffer: memoryview) -> None:
         """A READ or WRITE, in as many pieces as the server wants, all at once."""
@@ -114,7 +131,7 @@ class NbdStore:
             pieces.append(Request(command, flags, offset + start, len(piece), piece))
             self._link.begin(pieces[-1])
         for request in pieces:
-            await self._link.wait(request)
+            await wait_for(request)
         for request in pieces:
             _raise_error(request)
 
@@ -123,7 +140,7 @@ class NbdStore:
     ) -> Request:
         request = Request(command, flags, offset, length, data)
         self._link.begin(request)
-        await self._link.wait(request)
+        await wait_for(request)
         _raise_error(request)
         return request
 
@@ -187,7 +204,21 @@ async def open_nbd(text: str, size: int | None, read_only: bool) -> NbdStore:
         transport.close()
         raise
     is_read_only = read_only or export.can(ExportFlag.READ_ONLY)
-    return NbdStore(Link(address, transport, export), export, usable, is_read_only)
+    link = Link(address, transport, export)
+    return NbdStore(link, export, usable, is_read_only, address.timeout_seconds)
+
+
+def prefixed_nbd(text: str, folder: Path) -> str:
+    """The same URI, with the folder in front of the paths in it that are relative.
+
+    Raises: StoreError.
+    """
+    longer = with_folder(text, str(folder))
+    try:
+        parse_uri(longer)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
+    return longer
 
 
 def _address(text: str) -> Address:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusedm.nbd import Address, parse_uri
+from fusedm.nbd import Address, parse_uri, with_folder
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,22 @@ def test_what_means_nothing_is_refused_with_the_reason(text: str, why: str) -> N
         parse_uri(text)
     assert why in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "absolute"),
+    [
+        ("nbd://h/d", "nbd://h/d"),
+        ("nbd+unix:///d?socket=/s&timeout=3", "nbd+unix:///d?socket=/s&timeout=3"),
+        ("nbd+unix:///d?timeout=3&socket=a%20b", "nbd+unix:///d?timeout=3&socket=/f/a%20b"),
+        (
+            "nbds+unix:///d?socket=/s&tls-certificates=k",
+            "nbds+unix:///d?socket=/s&tls-certificates=/f/k",
+        ),
+    ],
+)
+def test_relative_paths_get_a_folder(text: str, absolute: str) -> None:
+    assert with_folder(text, "/f") == absolute
 
 
 def test_an_address_is_told_by_where_it_is_and_not_by_its_certificates() -> None:
