@@ -1,6 +1,7 @@
 """The contract of stores.WaitingStore, over every store that waits."""
 
 import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ from random import Random
 import pytest
 import trio
 
-from fusedm.stores import WaitingStore
+from fusedm.stores import WaitingStore, open_nbd
+from tests.helpers.nbd_servers import nbdkit, qemu_nbd
 from tests.helpers.waiting import WaitingMemory
 
 SECTOR = 512
@@ -28,7 +30,46 @@ async def waiting_memory(_: Path, size: int, read_only: bool) -> AsyncIterator[W
     await store.aclose()
 
 
-OPENERS: dict[str, Opener] = {"waiting memory": waiting_memory}
+@asynccontextmanager
+async def nbd(uri: str, read_only: bool) -> AsyncIterator[WaitingStore]:
+    store = await open_nbd(uri, None, read_only)
+    yield store
+    await store.aclose()
+
+
+@asynccontextmanager
+async def nbdkit_memory(_: Path, size: int, read_only: bool) -> AsyncIterator[WaitingStore]:
+    with nbdkit("memory", str(size)) as uri:
+        async with nbd(uri, read_only) as store:
+            yield store
+
+
+@asynccontextmanager
+async def nbdkit_file(folder: Path, size: int, read_only: bool) -> AsyncIterator[WaitingStore]:
+    image = folder / "image"
+    image.touch()
+    os.truncate(image, size)
+    with nbdkit(*(["-r"] if read_only else []), "file", str(image)) as uri:
+        async with nbd(uri, False) as store:
+            yield store
+
+
+@asynccontextmanager
+async def qemu_nbd_file(folder: Path, size: int, read_only: bool) -> AsyncIterator[WaitingStore]:
+    image = folder / "image"
+    image.touch()
+    os.truncate(image, size)
+    with qemu_nbd(image, *(["-r"] if read_only else [])) as uri:
+        async with nbd(uri, False) as store:
+            yield store
+
+
+OPENERS: dict[str, Opener] = {
+    "waiting memory": waiting_memory,
+    "nbdkit memory": nbdkit_memory,
+    "nbdkit file": nbdkit_file,
+    "qemu-nbd": qemu_nbd_file,
+}
 
 every_store = pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
 

@@ -41,7 +41,7 @@ class Link:
     """Requests to one export.
 
     unflushed: what is sent again on the next connection.
-    Owns: its connections, and the system tasks that watch and renew them. Lives: until close.
+    Owns: its connections, and the system tasks that watch and renew them. Lives: until aclose.
     """
 
     def __init__(self, address: Address, transport: Transport, export: Export) -> None:
@@ -60,7 +60,7 @@ class Link:
         self._is_closed = False
         #: Set when there is something to watch.
         self._has_more = trio.Event()
-        self._scopes: set[trio.CancelScope] = set()
+        self._tasks: dict[trio.CancelScope, trio.Event] = {}
         self._spawn(self._watch)
         self._go_on(self._connection(transport, export))
 
@@ -100,12 +100,14 @@ class Link:
             self._waiting.append(request)
         self._has_more.set()
 
-    def close(self) -> None:
-        """End it; what is in flight or waits fails."""
+    async def aclose(self) -> None:
+        """End it and its tasks at once; what is in flight or waits fails."""
         self._is_closed = True
         _fail(self._take_waiting() + self._drop_connections(), errno.ESHUTDOWN)
-        for scope in list(self._scopes):
+        for scope, ended in list(self._tasks.items()):
             scope.cancel()
+            with trio.CancelScope(shield=True):
+                await ended.wait()
 
     # Ends of requests.
 
@@ -271,7 +273,7 @@ class Link:
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         scope = trio.CancelScope()
-        self._scopes.add(scope)
+        self._tasks[scope] = ended = trio.Event()
 
         async def guarded() -> None:
             try:
@@ -281,7 +283,8 @@ class Link:
                 # A system task that raises ends the whole program.
                 log.exception("%s: a mistake of ours", self._address)
             finally:
-                self._scopes.discard(scope)
+                del self._tasks[scope]
+                ended.set()
 
         trio.lowlevel.spawn_system_task(guarded)
 

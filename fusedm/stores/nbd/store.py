@@ -115,7 +115,7 @@ class NbdStore:
                     await self.flush()
                 self._link.raise_owed()
         finally:
-            self._link.close()
+            await self._link.aclose()
         if scope.cancelled_caught:
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
@@ -208,19 +208,6 @@ async def open_nbd(text: str, size: int | None, read_only: bool) -> NbdStore:
     return NbdStore(link, export, usable, is_read_only, address.timeout_seconds)
 
 
-def prefixed_nbd(text: str, folder: Path) -> str:
-    """The same URI, with the folder in front of the paths in it that are relative.
-
-    Raises: StoreError.
-    """
-    longer = with_folder(text, str(folder))
-    try:
-        parse_uri(longer)
-    except ValueError as error:
-        raise StoreError(str(error)) from None
-    return longer
-
-
 def _address(text: str) -> Address:
     try:
         return parse_uri(text)
@@ -228,13 +215,13 @@ def _address(text: str) -> Address:
         raise StoreError(str(error)) from None
 
 
-def _checked(text: str, _: Path) -> str:
-    """A URI as it is: the paths in one are absolute."""
-    _address(text)
-    return text
+def _prefixed(text: str, folder: Path) -> str:
+    longer = with_folder(text, str(folder))
+    _address(longer)
+    return longer
 
 
-KIND = WaitingKind(open_nbd, _checked)
+KIND = WaitingKind(open_nbd, _prefixed)
 
 
 def _usable_size(address: Address, export: Export, size: int | None) -> int:
