@@ -13,7 +13,7 @@ from tests.helpers.uml.traffic import reads, traffic
 
 pytestmark = pytest.mark.kernel
 
-KINDS = (("raid5_ls", 3), ("raid6_nr", 4))
+KINDS = (("raid5_ls", 3), ("raid6_nr", 4), ("raid1", 2))
 
 
 def half(kind: str, count: int) -> tuple[Step, ...]:
@@ -21,7 +21,7 @@ def half(kind: str, count: int) -> tuple[Step, ...]:
     rates = "rebuild 1 min_recovery_rate 50 max_recovery_rate 1500"
     return (
         *once(table(kind, count, member=LARGE), *traffic(5, "x", 2048, count=6, verbs=WRITES)),
-        *once(table(kind, count, rates, member=LARGE), seconds=1.5),
+        *once(table(kind, count, rates, member=LARGE), seconds=1.0),
     )
 
 
@@ -36,6 +36,7 @@ def other_half(kind: str, count: int) -> tuple[Step, ...]:
 
 STORY = Story("half", half, other_half, LARGE)
 EXPERIMENTS = STORY.experiments(KINDS)
+IN_ONE_BOOT = 3
 
 every_kind = pytest.mark.parametrize(("kind", "count"), KINDS)
 
