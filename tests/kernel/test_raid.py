@@ -79,6 +79,23 @@ MESSAGES = {
     )
 }
 
+
+def half_made(line: str) -> Experiment:
+    """A new array, some of whose superblocks were written when the power was cut, others not."""
+    other = line.replace("m1 d1", "m3 d1")
+    return Experiment(
+        (
+            *(*started("x", f"0 2048 raid {line}"), SETTLE, step("remove", "x")),
+            *(step("create", "x"), step("load", "x", f"0 2048 raid {other}")),
+            step("load", "x", "0 2048 raid " + other.replace(" 1 0", " 3 0 rebuild 1")),
+            *(step("resume", "x"), SETTLE, *LOOK, step("remove", "x")),
+        ),
+        DISKS,
+    )
+
+
+HALF_MADE = {f"half made {line}": half_made(line) for line in (f"raid1 1 0 {with_metadata(2)}",)}
+
 BAD = (
     Bad("0 2048 raid"),
     Bad("0 2048 raid raid1"),
@@ -116,12 +133,13 @@ REFUSALS = {line.table: line for line in BAD}
 EXPERIMENTS = {
     **LIVES,
     **MESSAGES,
+    **HALF_MADE,
     **{table: on_fresh(line) for table, line in REFUSALS.items()},
     **{f"live {table}": on_live(line) for table, line in REFUSALS.items()},
 }
 
 
-@pytest.mark.parametrize("name", [*LIVES, *MESSAGES])
+@pytest.mark.parametrize("name", [*LIVES, *MESSAGES, *HALF_MADE])
 def test_arrays_are_as_the_kernels(kernel: Mapping[str, Outcome], name: str) -> None:
     compare(EXPERIMENTS[name], kernel[name])
 

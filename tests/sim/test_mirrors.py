@@ -46,7 +46,8 @@ class CutStore(VolatileCacheStore):
     """A medium with a cache, on that power."""
 
     def __init__(self, name: str, power: Power, seed: int) -> None:
-        super().__init__(MemoryStore(SECTORS * 512), seed)
+        # Dice of its own, or all legs would lose the same.
+        super().__init__(MemoryStore(SECTORS * 512), seed + NAMES.index(name))
         self.name, self.power = name, power
 
     def _change(self, change) -> None:
