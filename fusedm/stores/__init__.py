@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         store_path,
         store_size,
     )
+    from fusedm.stores.rbd.store import open_rbd
     from fusedm.stores.volatile_cache import VolatileCacheStore
     from fusedm.stores.waiting import WaitingKind, WaitingStore
 
@@ -48,6 +49,7 @@ __all__ = [
     "WaitingStore",
     "prefixed_store",
     "open_nbd",
+    "open_rbd",
     "open_store",
     "remove_created",
     "store_path",
@@ -66,6 +68,7 @@ __getattr__ = door(
         "memory": "MemoryStore",
         "nbd.store": "open_nbd",
         "opening": "prefixed_store open_store remove_created store_path store_size",
+        "rbd.store": "open_rbd",
         "volatile_cache": "VolatileCacheStore",
         "waiting": "WaitingKind WaitingStore",
     },

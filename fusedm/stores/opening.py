@@ -23,7 +23,7 @@ _MEMORY = "memory:"
 SHELF: dict[str, tuple[str, str]] = dict.fromkeys(
     ("nbd", "nbds", "nbd+unix", "nbds+unix"),
     ("nbd://HOST/EXPORT, nbd+unix:///EXPORT?socket=PATH", "fusedm.stores.nbd.store"),
-)
+) | {"rbd": ("rbd:POOL/IMAGE", "fusedm.stores.rbd.store")}
 
 
 async def open_store(

@@ -7,6 +7,8 @@ import pytest
 
 from tests.helpers.ceph.cluster import POOL, Cluster, cluster
 
+MakeImage = Callable[..., str]
+
 _numbers = count(1)
 
 
@@ -18,7 +20,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def make_image(ceph: Cluster) -> Callable[..., str]:
+def make_image(ceph: Cluster) -> MakeImage:
     """Makes an image of so many bytes and gives pool/name; words are for rbd create."""
 
     def make(size: int = 64 << 20, *words: str) -> str:

@@ -4,11 +4,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.ceph.conftest import MakeImage
 from tests.helpers.ceph.cluster import Cluster
 
 pytestmark = pytest.mark.ceph
@@ -27,7 +27,7 @@ with cluster(Path(sys.argv[1])) as made:
 
 
 def test_what_was_written_is_there_after_the_osd_is_killed(
-    ceph: Cluster, make_image: Callable[..., str]
+    ceph: Cluster, make_image: MakeImage
 ) -> None:
     data = bytes(range(256)) * 4096
     image = make_image(len(data))

@@ -73,6 +73,7 @@ osd fast shutdown = true
 {more}
 [client]
 log file =
+objecter tick interval = 0.5
 """
 
 
@@ -154,6 +155,9 @@ class Cluster:
         before = self._osd_boots()
         self._spawn("osd", "ceph-osd", "-i", "0")
         self._until(lambda: self._is_up_since(before), "osd")
+        if before:
+            # Asks all placement groups, which wait until what their last OSD promised is over.
+            self._run("rados", "ls", "--pool", POOL)
 
     def _osd_boots(self) -> object:
         return self._osd()["up_from"]

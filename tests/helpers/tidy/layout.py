@@ -50,6 +50,7 @@ ONLY_IN = {
         "disk/io.py",
         "stores/nbd/*.py",
         "stores/opening.py",
+        "stores/rbd/store.py",
         "stack/stack.py",
         "stack/engine_secrets.py",
         "stack/device_mapper.py",
@@ -126,6 +127,8 @@ ONLY_IN = {
     ),
     "ctypes": (
         "stores/host.py",
+        "stores/rbd/image.py",
+        "stores/rbd/library.py",
         "host/keyring.py",
         "host/kernel_mount.py",
         "fuse/mount.py",
