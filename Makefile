@@ -80,7 +80,7 @@ test-kernel: setup ## Tests that boot a Linux kernel and compare its answers wit
 # Without them its tests are skipped, and say so.
 test-ceph: setup ## Tests on a cluster of Ceph, which is started for them
 	-scripts/ceph.sh fetch
-	$(PYTEST) tests/ceph
+	$(PARALLEL) --dist=loadfile tests/ceph
 
 ceph: setup ## Start a small cluster of Ceph to try things on; Ctrl-C stops it
 	scripts/ceph.sh run
