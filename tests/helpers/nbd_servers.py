@@ -22,6 +22,16 @@ def nbdkit(*words: str) -> Iterator[str]:
 
 
 @contextmanager
+def nbdkit_port(*words: str) -> Iterator[str]:
+    """The address, localhost:PORT, of nbdkit's export over TCP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = ("nbdkit", "-f", "--exit-with-parent", "-i", "127.0.0.1", "-p", str(port), *words)
+    with _running(("127.0.0.1", port), *command):
+        yield f"localhost:{port}"
+
+
+@contextmanager
 def qemu_nbd(image: Path, *words: str) -> Iterator[str]:
     """The URI of qemu-nbd's export of a raw image, for any number of clients."""
     with _folder() as folder:
@@ -39,12 +49,12 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _running(path: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(address: Path | tuple[str, int], *command: str) -> Iterator[subprocess.Popen[bytes]]:
     if shutil.which(command[0]) is None:
         pytest.skip(f"needs {command[0]}")
     with subprocess.Popen(command) as process:
         try:
-            while not _listens(path):
+            while not _listens(address):
                 assert process.poll() is None, f"{command[0]} has ended"
                 time.sleep(0.02)
             yield process
@@ -53,6 +63,7 @@ def _running(path: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
+def _listens(address: Path | tuple[str, int]) -> bool:
+    is_unix = isinstance(address, Path)
+    with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as client:
+        return client.connect_ex(str(address) if is_unix else address) == 0

@@ -160,6 +160,13 @@ class Connection:
             await self._transport.wait_receivable()
 
     def _end_of(self, ended: list[Request]) -> None:
+        refused = [request for request in ended if request.error == errno.ESHUTDOWN]
+        for request in refused:
+            # A server that is about to end has not done them: they are for the next one.
+            self.transmission.in_flight[request.cookie] = request
+            ended.remove(request)
         if ended:
             self._bytes -= sum(len(request.data) for request in ended)
             self._on_ended(ended)
+        if refused:
+            raise OSError(errno.ESHUTDOWN, "the server is about to end")

@@ -54,6 +54,23 @@ async def test_what_was_in_flight_when_the_connection_is_cut_is_sent_again(
     assert command != Command.WRITE_ZEROES or not any(server.memory[:4096])
 
 
+async def test_what_a_server_that_is_about_to_end_refuses_is_for_the_next_one() -> None:
+    has_refused = False
+
+    async def refuse_once(conversation: Conversation, got: Got) -> bool:
+        nonlocal has_refused
+        is_first, has_refused = not has_refused, True
+        if is_first:
+            await conversation.send(replies.simple(got.cookie, 108))
+        return is_first
+
+    data = some(512)
+    async with fake_server(hook=refuse_once) as server, opened(server) as store:
+        await store.write(0, data)
+        assert server.memory[:512] == data
+        assert server.connected_count == 2
+
+
 async def test_what_comes_while_the_server_is_away_waits_for_it() -> None:
     async with fake_server() as server, opened(server) as store:
         await server.stop()
