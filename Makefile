@@ -48,7 +48,7 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount interrupts storms test-kernel test-ceph test-roots cover sim fmt fmt-check \
+.PHONY: help setup demo test test-fast test-mount interrupts storms test-kernel test-ceph test-roots cover sim fuzz fmt fmt-check \
 	lint types \
 	check ci ceph new-target lock clean
 
@@ -93,6 +93,9 @@ cover: setup ## Run all tests and print what none of them reached
 
 sim: setup ## Long random runs: make sim N=200 SEED=7
 	FUSEDM_SIM_N='$(or $(N),200)' FUSEDM_SIM_SEED='$(SEED)' $(PYTEST) tests/sim -s
+
+fuzz: setup ## What an NBD server may say, at random: make fuzz N=100000 SEED=7
+	FUSEDM_FUZZ_N='$(or $(N),100000)' FUSEDM_FUZZ_SEED='$(SEED)' $(PYTEST) tests/property/test_any_nbd_replies.py
 
 interrupts: setup ## Signal verbs before every line of what makes and undoes things
 	FUSEDM_PLACES=1000 $(PYTEST) tests/mount/test_interrupted.py

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -77,11 +78,13 @@ class FakeServer:
 
     async def start(self) -> None:
         """Listen."""
-        socket = trio.socket.socket(trio.socket.AF_UNIX)
-        await socket.bind(self.path)
-        socket.listen(16)
+        # Not trio's own: it binds in a thread, and meanwhile a clock that jumps would jump.
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(self.path)
+        listening.listen(16)
         self._scope = trio.CancelScope()
-        self.nursery.start_soon(self._listen, trio.SocketListener(socket), self._scope)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        self.nursery.start_soon(self._listen, listener, self._scope)
 
     async def _listen(self, listener: trio.SocketListener, scope: trio.CancelScope) -> None:
         with scope:
