@@ -30,7 +30,7 @@ PURE := fusedm/block/*.py fusedm/nbd/*.py fusedm/crypto/data_units.py fusedm/cry
 	fusedm/dm/raid/raid0.py fusedm/dm/raid/raid1.py fusedm/dm/raid/raid10.py \
 	fusedm/dm/raid/changes.py fusedm/dm/raid/columns.py fusedm/dm/raid/layouts.py \
 	fusedm/dm/raid/parity.py fusedm/dm/raid/scratch.py fusedm/dm/raid/stripes.py \
-	fusedm/dm/raid/syndromes.py \
+	fusedm/dm/raid/syndromes.py fusedm/dm/raid/copies.py fusedm/dm/raid/windows.py \
 	fusedm/dm/started_keys.py fusedm/dm/fixed_profile.py fusedm/system/view.py \
 	fusedm/system/name_table.py fusedm/system/device_numbers.py \
 	fusedm/stack/spec.py fusedm/stack/toml_lines.py fusedm/stack/save.py \

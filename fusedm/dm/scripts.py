@@ -13,9 +13,9 @@ from typing import Any
 import trio
 
 from fusedm.block import FLUSH
-from fusedm.block.errors import BlockIOError, DeviceSuspended
+from fusedm.block.errors import BlockIOError, DeviceSuspended, WouldBlock
 from fusedm.block.plan import Route, Scripted
-from fusedm.crypto import carry_out_locked, do_all, raise_first, submit_bio
+from fusedm.crypto import carry_out_locked, do_all, raise_first, submit_bio, submit_bio_nowait
 from fusedm.dm.target import Action, Each, Many, Remap, Script, Step, Wait
 from fusedm.dm.turns import Steps, T
 
@@ -116,11 +116,35 @@ async def run_for_bio(
 async def _submit_all(
     actions: Sequence[Action], route: Route, waits: bool
 ) -> list[BlockIOError | None]:
-    works = []
+    """Submit bios, those that have something to wait for at the same time."""
+    outcomes: list[BlockIOError | None] = []
     for remap in actions:
         assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
-        works.append(partial(submit_bio, remap.device, remap.bio, route, waits))
-    return await do_all(works, at_once=len(works) > 1)
+        try:
+            outcomes.append(_submitted_now(remap))
+        except WouldBlock:
+            break
+    # The others are not looked at twice: where one has to wait they may well have to, too.
+    works = [
+        partial(submit_bio, remap.device, remap.bio, route, waits)
+        for remap in actions[len(outcomes) :]
+        if isinstance(remap, Remap)
+    ]
+    return outcomes + await do_all(works, at_once=len(works) > 1)
+
+
+def _submitted_now(remap: Remap) -> BlockIOError | None:
+    """What comes of a bio that is carried out on the spot, which takes no task of its own.
+
+    Raises: WouldBlock, before any effect, if it has something to wait for.
+    """
+    if remap.bio.crypt is not None:  # Its route would have to be told.
+        raise WouldBlock
+    try:
+        submit_bio_nowait(remap.device, remap.bio)
+    except BlockIOError as error:
+        return error
+    return None
 
 
 async def _run_step(script: Script, route: Route, waits: bool) -> Any:

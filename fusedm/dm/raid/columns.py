@@ -5,7 +5,7 @@ else. So what a bio touches is cut where other chunks are touched than beside it
 columns a stripe.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import field
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ FINE_SECTORS = 8
 
 @value
 class Column:
-    """A column of a stripe, and which of its chunks are meant; stacked, of several from that one.
+    """A column of a stripe, and which of its chunks are meant.
 
     Units: begin and end are sectors of the members.
     """
@@ -73,19 +73,3 @@ def finer(geometry: Geometry, column: Column) -> list[Column]:
     ]
     chunk = geometry.chunk_sectors
     return [Column(low // chunk, low, high, column.chunks) for low, high in pairwise(cuts)]
-
-
-def stacked(columns: Iterable[Column], told: Callable[[Column], object]) -> Iterator[Column]:
-    """Columns of members, those that are told the same one on top of the other made one."""
-    pile: Column | None = None
-    same: object = None
-    for column in columns:
-        now = told(column)
-        if pile is not None and now == same and pile.end == column.begin:
-            pile = Column(pile.stripe, pile.begin, column.end)
-            continue
-        if pile is not None:
-            yield pile
-        pile, same = column, now
-    if pile is not None:
-        yield pile

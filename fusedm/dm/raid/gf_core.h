@@ -15,11 +15,16 @@
 #define FOR_AVX2 __attribute__((target("avx2")))
 #endif
 
-/* What a target is added to in one go: it stays in the nearest cache until all sources are done. */
-#define PIECE 8192
+/* What is summed up in one go: the sources stay in the nearest cache until all targets are done. */
+#define PIECE 4096
 
-typedef void add_product_t(
-    unsigned char *target, const unsigned char *source, unsigned factor, size_t length);
+/* The products of each factor with the 16 lower and the 16 upper halves of bytes. */
+static unsigned char products[256][32];
+
+/* A sum of sources from some byte on: of the first as they are, of the others times a factor. */
+typedef void make_sum_t(
+    unsigned char *target, const unsigned char **sources, const unsigned char *factors,
+    size_t plain, size_t count, size_t at, size_t end);
 
 static inline unsigned product(unsigned a, unsigned b)
 {
@@ -30,102 +35,129 @@ static inline unsigned product(unsigned a, unsigned b)
     return sum;
 }
 
-static inline void add_product_bytes(
-    unsigned char *target, const unsigned char *source, unsigned factor, size_t length)
+static void make_sum_bytes(
+    unsigned char *target, const unsigned char **sources, const unsigned char *factors,
+    size_t plain, size_t count, size_t at, size_t end)
 {
-    for (size_t at = 0; at < length; at++)
-        target[at] ^= product(source[at], factor);
+    for (; at < end; at++) {
+        unsigned char sum = 0;
+        for (size_t index = 0; index < count; index++) {
+            const unsigned char byte = sources[index][at], *of_it = products[factors[index]];
+            sum ^= index < plain ? byte : of_it[byte & 15] ^ of_it[16 + (byte >> 4)];
+        }
+        target[at] = sum;
+    }
 }
 
 /* By doubling, once for each bit of the factor. */
-static void add_product_any(
-    unsigned char *target, const unsigned char *source, unsigned factor, size_t length)
+static void make_sum_any(
+    unsigned char *target, const unsigned char **sources, const unsigned char *factors,
+    size_t plain, size_t count, size_t at, size_t end)
 {
     typedef signed char bytes __attribute__((vector_size(16)));
-    size_t at = 0;
-    for (; at + sizeof(bytes) <= length; at += sizeof(bytes)) {
-        bytes s, t;
-        memcpy(&s, source + at, sizeof(s));
-        memcpy(&t, target + at, sizeof(t));
-        for (unsigned left = factor; left; left >>= 1) {
-            if (left & 1)
-                t ^= s;
-            s = (s + s) ^ ((s < 0) & 0x1d);
+    for (; at + sizeof(bytes) <= end; at += sizeof(bytes)) {
+        bytes s, t = {0};
+        for (size_t index = 0; index < plain; index++) {
+            memcpy(&s, sources[index] + at, sizeof(s));
+            t ^= s;
+        }
+        for (size_t index = plain; index < count; index++) {
+            memcpy(&s, sources[index] + at, sizeof(s));
+            for (unsigned left = factors[index]; left; left >>= 1) {
+                if (left & 1)
+                    t ^= s;
+                s = (s + s) ^ ((s < 0) & 0x1d);
+            }
         }
         memcpy(target + at, &t, sizeof(t));
     }
-    add_product_bytes(target + at, source + at, factor, length - at);
+    make_sum_bytes(target, sources, factors, plain, count, at, end);
 }
 
 #if defined(FOR_AVX2)
-FOR_AVX2 static void add_product_avx2(
-    unsigned char *target, const unsigned char *source, unsigned factor, size_t length)
+FOR_AVX2 static inline __m256i times(
+    __m256i bytes, const unsigned char *of_factor, __m256i digits)
 {
-    unsigned char low[16], high[16];
-    for (unsigned digit = 0; digit < 16; digit++)
-        low[digit] = product(digit, factor), high[digit] = product(digit << 4, factor);
-    const __m256i of_low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)low));
-    const __m256i of_high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)high));
+    const __m128i *tables = (const __m128i *)of_factor;
+    __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128(tables));
+    __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128(tables + 1));
+    return _mm256_xor_si256(
+        _mm256_shuffle_epi8(low, _mm256_and_si256(bytes, digits)),
+        _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), digits)));
+}
+
+FOR_AVX2 static void make_sum_avx2(
+    unsigned char *target, const unsigned char **sources, const unsigned char *factors,
+    size_t plain, size_t count, size_t at, size_t end)
+{
     const __m256i digits = _mm256_set1_epi8(15);
-    size_t at = 0;
-    for (; at + 32 <= length; at += 32) {
-        __m256i s = _mm256_loadu_si256((const __m256i *)(source + at));
-        __m256i t = _mm256_loadu_si256((const __m256i *)(target + at));
-        __m256i a = _mm256_shuffle_epi8(of_low, _mm256_and_si256(s, digits));
-        __m256i b = _mm256_shuffle_epi8(
-            of_high, _mm256_and_si256(_mm256_srli_epi16(s, 4), digits));
-        t = _mm256_xor_si256(t, _mm256_xor_si256(a, b));
+    for (; at + 64 <= end; at += 64) {
+        __m256i t = _mm256_setzero_si256(), u = t;
+        for (size_t index = 0; index < plain; index++) {
+            const __m256i *s = (const __m256i *)(sources[index] + at);
+            t = _mm256_xor_si256(t, _mm256_loadu_si256(s));
+            u = _mm256_xor_si256(u, _mm256_loadu_si256(s + 1));
+        }
+        for (size_t index = plain; index < count; index++) {
+            const __m256i *s = (const __m256i *)(sources[index] + at);
+            const unsigned char *of_it = products[factors[index]];
+            t = _mm256_xor_si256(t, times(_mm256_loadu_si256(s), of_it, digits));
+            u = _mm256_xor_si256(u, times(_mm256_loadu_si256(s + 1), of_it, digits));
+        }
         _mm256_storeu_si256((__m256i *)(target + at), t);
+        _mm256_storeu_si256((__m256i *)(target + at) + 1, u);
     }
-    add_product_bytes(target + at, source + at, factor, length - at);
+    make_sum_bytes(target, sources, factors, plain, count, at, end);
 }
 #endif
 
-/* The product with 1. */
-static void add(unsigned char *target, const unsigned char *source, size_t length)
-{
-    typedef uint64_t words __attribute__((vector_size(32)));
-    size_t at = 0;
-    for (; at + sizeof(words) <= length; at += sizeof(words)) {
-        words s, t;
-        memcpy(&s, source + at, sizeof(s));
-        memcpy(&t, target + at, sizeof(t));
-        t ^= s;
-        memcpy(target + at, &t, sizeof(t));
-    }
-    for (; at < length; at++)
-        target[at] ^= source[at];
-}
-
 /* What this processor is given. */
-static add_product_t *add_product = add_product_any;
+static make_sum_t *make_sum = make_sum_any;
 
 /* Choose the code for this processor, or that for any. */
 static void choose_code(int for_any)
 {
-    add_product = add_product_any;
+    for (unsigned factor = 0; factor < 256; factor++)
+        for (unsigned digit = 0; digit < 16; digit++) {
+            products[factor][digit] = product(digit, factor);
+            products[factor][16 + digit] = product(digit << 4, factor);
+        }
+    make_sum = make_sum_any;
 #if defined(FOR_AVX2)
     if (!for_any && __builtin_cpu_supports("avx2"))
-        add_product = add_product_avx2;
+        make_sum = make_sum_avx2;
 #endif
 }
 
-/* Make each target the sum of all sources times its factors; those of a target stand together. */
+/* Make each target from one byte to another the sum of all sources times its factors; those of a
+ * target stand together. There is room for as many pointers and factors as sources in used. */
 static void sum_products(
     unsigned char **targets, size_t target_count, const unsigned char **sources,
-    size_t source_count, const unsigned char *factors, size_t length)
+    size_t source_count, const unsigned char *factors, size_t begin, size_t end, void *used)
 {
-    for (size_t at = 0; at < length; at += PIECE) {
-        size_t part = length - at < PIECE ? length - at : PIECE;
-        for (size_t to = 0; to < target_count; to++)
-            memset(targets[to] + at, 0, part);
-        for (size_t index = 0; index < source_count; index++)
-            for (size_t to = 0; to < target_count; to++) {
-                unsigned factor = factors[to * source_count + index];
-                if (factor == 1)
-                    add(targets[to] + at, sources[index] + at, part);
-                else if (factor)
-                    add_product(targets[to] + at, sources[index] + at, factor, part);
-            }
+    const unsigned char **used_sources = used;
+    unsigned char *used_factors = (unsigned char *)(used_sources + source_count);
+    for (size_t at = begin; at < end; at += PIECE) {
+        size_t to = end - at < PIECE ? end : at + PIECE;
+        for (size_t number = 0; number < target_count; number++) {
+            const unsigned char *own = factors + number * source_count;
+            size_t plain = 0, count;
+            for (size_t index = 0; index < source_count; index++)
+                if (own[index] == 1)
+                    used_sources[plain++] = sources[index];
+            count = plain;
+            for (size_t index = 0; index < source_count; index++)
+                if (own[index] > 1) {
+                    used_sources[count] = sources[index];
+                    used_factors[count++] = own[index];
+                }
+            make_sum(targets[number], used_sources, used_factors, plain, count, at, to);
+        }
     }
+}
+
+/* Whether all bytes are zero. */
+static int is_zero(const unsigned char *data, size_t length)
+{
+    return !length || (!data[0] && !memcmp(data, data + 1, length - 1));
 }

@@ -6,45 +6,22 @@ never what came of them for a reader.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 
 from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import SECTOR_SHIFT
-from fusedm.block.value import value
 from fusedm.dm.raid.array import errors_of
+from fusedm.dm.raid.copies import Copy, Data, Piece, Place, Stretch, joined, parts_of, stretches
+from fusedm.dm.raid.gf import differing
 from fusedm.dm.raid.members import Member
 from fusedm.dm.raid.personality import ArrayView, Personality, Shape
+from fusedm.dm.raid.scratch import Scratch, Scratches
 from fusedm.dm.target import Action, Each, Fail, Remap, Script
 from fusedm.dm.turns import Steps
 
 #: What md compares at once: differences are counted in as many sectors.
 COMPARED = 128
-
-
-@value
-class Copy:
-    """One of several copies: sectors of a member."""
-
-    index: int
-    sector: int
-
-
-@value
-class Place:
-    """A stretch of the array that lies in one piece in each of its copies.
-
-    Units:  sector as resync counts, sector_count sectors.
-    """
-
-    sector: int
-    sector_count: int
-    copies: tuple[Copy, ...]
-
-    @property
-    def end_sector(self) -> int:
-        """Where it ends."""
-        return self.sector + self.sector_count
 
 
 class Mirrored(Personality):
@@ -56,6 +33,7 @@ class Mirrored(Personality):
         self.shape = shape
         self.array = array
         self.sync_sectors = shape.array_sectors
+        self._scratches = Scratches()
 
     @abstractmethod
     def places(self, begin: int, end: int) -> list[Place]:
@@ -136,18 +114,20 @@ class Mirrored(Personality):
     def _at(self, copy: Copy, bio: Bio) -> Remap:
         return self.array.members[copy.index].place.remap(bio.remap(copy.sector))
 
-    def _readable(self, place: Place) -> list[Copy]:
-        """The copies that are good, in the order in which to ask them.
+    def _good(self, place: Place) -> list[Copy]:
+        """The copies that are good, in the order in which to ask them where copies may differ.
 
-        Where copies may differ all readers ask the same, whose data the others will get.
+        So all readers ask the same one, whose data the others will get.
         """
-        members = self.array.members
-        good = [
-            copy
-            for copy in place.copies
-            if members[copy.index].holds(copy.sector + place.sector_count)
-        ]
+        members, after = self.array.members, place.after
+        pairs = zip(place.copies, after, strict=True)
+        good = [copy for copy, end in pairs if members[copy.index].holds(end.sector)]
         good.sort(key=lambda copy: members[copy.index].is_write_mostly)
+        return good
+
+    def _readable(self, place: Place) -> list[Copy]:
+        """The same for a READ: where copies agree they are asked in turn."""
+        members, good = self.array.members, self._good(place)
         if good and self.array.is_synced(place.sector, place.end_sector):
             fast = [copy for copy in good if not members[copy.index].is_write_mostly] or good
             turn = self.turn(place.sector) % len(fast)
@@ -161,72 +141,80 @@ class Mirrored(Personality):
     # In the background.
 
     def resync(self, begin: int, end: int) -> Steps[None]:
-        places = self.places(begin, end)
-        yield from self._copy(places, lambda place, source: self._others(place, {source.index}))
+        yield from self._copy(self.places(begin, end), None)
 
     def recover(self, begin: int, end: int, indices: Set[int]) -> Steps[None]:
         places = [place for index in indices for place in self.places_of(index, begin, end)]
-        places = list({place.sector: place for place in places}.values())
-        yield from self._copy(
-            places,
-            lambda place, source: [copy for copy in place.copies if copy.index in indices],
-            indices,
-        )
+        yield from self._copy({place.sector: place for place in places}.values(), indices)
 
-    def _others(self, place: Place, but: Set[int]) -> list[Copy]:
-        return [copy for copy in place.copies if copy.index not in but]
+    def _copy(self, places: Iterable[Place], wanted: Set[int] | None) -> Steps[None]:
+        """Read one good copy of each place, and write it to others: to all, or to some members."""
+        with self._scratches.one() as scratch:
+            found = yield from self._read_one_each(places, wanted or frozenset(), scratch)
+            yield from self._write_all(
+                Piece(copy, data)
+                for place, source, data in found
+                for copy in place.copies
+                if (copy.index in wanted if wanted is not None else copy is not source)
+            )
 
-    def _copy(
-        self,
-        places: Sequence[Place],
-        wanted: Callable[[Place, Copy], list[Copy]],
-        but: Set[int] = frozenset(),
-    ) -> Steps[None]:
-        """Read one good copy of each place, and write it to others."""
+    def _write_all(self, pieces: Iterable[Piece]) -> Steps[None]:
         members = self.array.members
-        sources, buffers = yield from self._read_one_each(places, but)
-        writes = [
-            (members[copy.index], copy.sector, buffer)
-            for place, source, buffer in zip(places, sources, buffers, strict=True)
-            for copy in wanted(place, source)
-            if members[copy.index].writable
-        ]
-        yield from self._write_all(writes)
-
-    def _write_all(self, writes: Sequence[tuple[Member, int, memoryview]]) -> Steps[None]:
+        writes = list(joined(piece for piece in pieces if members[piece.copy.index].writable))
         if not writes:
             return
         outcomes = yield Each(
-            tuple(one.place.remap(Bio.write(sector, data)) for one, sector, data in writes)
+            tuple(self._at(one.copy, Bio.write(0, one.data.view)) for one in writes)
         )
-        errors = errors_of([member for member, _, _ in writes], outcomes)
+        errors = errors_of([members[one.copy.index] for one in writes], outcomes)
         if errors:
             yield from self.array.fail(errors)
 
     def _read_one_each(
-        self, places: Sequence[Place], but: Set[int]
-    ) -> Steps[tuple[list[Copy], list[memoryview]]]:
+        self, places: Iterable[Place], but: Set[int], scratch: Scratch
+    ) -> Steps[list[tuple[Place, Copy, Data]]]:
         """A good copy of each place, all at once; where one cannot be read, another.
 
         Raises: BlockIOError of a place of which none can.
         """
-        copies = [[one for one in self._readable(p) if one.index not in but] for p in places]
-        for place, good in zip(places, copies, strict=True):
-            if not good:
-                text = f"no other copy of sector {place.sector}"
-                raise BlockIOError(Status.IOERR, self.shape.type, text)
-        buffers = [memoryview(bytearray(place.sector_count << SECTOR_SHIFT)) for place in places]
-        reads = [
-            self._at(good[0], Bio.read(0, buffer))
-            for good, buffer in zip(copies, buffers, strict=True)
-        ]
-        outcomes = yield Each(tuple(reads))
-        sources = [good[0] for good in copies]
-        for number, error in enumerate(outcomes):
-            if error is not None:
-                others = copies[number][1:]
-                sources[number] = yield from self._read_next(others, buffers[number], error)
-        return sources, buffers
+        tries = []
+        piles = list(stretches(places))
+        memory = scratch.take(sum(pile.whole.sector_count for pile in piles))
+        at = 0
+        for pile in piles:
+            data = Data(memory, at, pile.whole.sector_count)
+            at += pile.whole.sector_count
+            tries.append((pile, self._good_but(pile.whole, but), data))
+        outcomes = yield Each(
+            tuple(self._at(good[0], Bio.read(0, data.view)) for _, good, data in tries)
+        )
+        found = []
+        for (pile, good, data), error in zip(tries, outcomes, strict=True):
+            if error is None:
+                found.append((pile.whole, good[0], data))
+            else:
+                found += yield from self._read_others(pile, good[0], but, data, error)
+        return found
+
+    def _good_but(self, place: Place, but: Set[int]) -> list[Copy]:
+        good = [copy for copy in self._good(place) if copy.index not in but]
+        if not good:
+            text = f"no other copy of sector {place.sector}"
+            raise BlockIOError(Status.IOERR, self.shape.type, text)
+        return good
+
+    def _read_others(
+        self, pile: Stretch, bad: Copy, but: Set[int], data: Data, error: BlockIOError
+    ) -> Steps[list[tuple[Place, Copy, Data]]]:
+        """The same one by one: other places may be good where one is bad."""
+        found = []
+        for place, part in zip(pile.places, parts_of(pile, data), strict=True):
+            copies = [
+                copy for copy in self._good_but(place, but) if copy != bad or len(pile.places) > 1
+            ]
+            source = yield from self._read_next(copies, part.view, error)
+            found.append((place, source, part))
+        return found
 
     def _read_next(
         self, others: Sequence[Copy], buffer: memoryview, error: BlockIOError
@@ -241,37 +229,62 @@ class Mirrored(Personality):
         raise error
 
     def check(self, begin: int, end: int, repair: bool) -> Steps[int]:
-        mismatches = 0
-        wrong: list[tuple[Member, int, memoryview]] = []
-        for place in self.places(begin, end):
-            copies = self._readable(place)
-            buffers = [memoryview(bytearray(place.sector_count << SECTOR_SHIFT)) for _ in copies]
-            reads = (
-                self._at(copy, Bio.read(0, buffer))
-                for copy, buffer in zip(copies, buffers, strict=True)
+        with self._scratches.one() as scratch:
+            mismatches = 0
+            wrong: list[Piece] = []
+            for pile, copies in (
+                yield from self._read_all(stretches(self.places(begin, end)), scratch)
+            ):
+                good = [data for _, data, error in copies if error is None]
+                if not good:
+                    text = f"no copy of sector {pile.whole.sector} can be read"
+                    raise BlockIOError(Status.IOERR, self.shape.type, text)
+                for copy, data, error in copies:
+                    differs = 0 if error is not None else _differing(pile, good[0], data)
+                    mismatches += differs
+                    if error is not None or (differs and repair):
+                        wrong.append(Piece(copy, good[0]))
+            yield from self._write_all(wrong)
+            return mismatches
+
+    def _read_all(
+        self, piles: Iterable[Stretch], scratch: Scratch
+    ) -> Steps[list[tuple[Stretch, list[tuple[Copy, Data, BlockIOError | None]]]]]:
+        """All good copies, and which of them cannot be read; place by place where that is so."""
+        reads = [
+            (
+                pile,
+                [
+                    (copy, Data(scratch.take(pile.whole.sector_count), 0, pile.whole.sector_count))
+                    for copy in self._good(pile.whole)
+                ],
             )
-            outcomes = yield Each(tuple(reads))
-            good = [number for number, error in enumerate(outcomes) if error is None]
-            if not good:
-                text = f"no copy of sector {place.sector} can be read"
-                raise BlockIOError(Status.IOERR, self.shape.type, text)
-            right = buffers[good[0]]
-            for number, (copy, buffer) in enumerate(zip(copies, buffers, strict=True)):
-                differs = outcomes[number] is None and _differing(right, buffer)
-                mismatches += differs or 0
-                if outcomes[number] is not None or (differs and repair):
-                    wrong.append((self.array.members[copy.index], copy.sector, right))
-        yield from self._write_all([each for each in wrong if each[0].writable])
-        return mismatches
+            for pile in piles
+        ]
+        outcomes = yield Each(
+            tuple(
+                self._at(copy, Bio.read(0, data.view)) for _, each in reads for copy, data in each
+            )
+        )
+        errors = iter(outcomes)
+        found = []
+        again: list[Stretch] = []
+        for pile, copies in reads:
+            told = [(copy, data, next(errors)) for copy, data in copies]
+            if len(pile.places) > 1 and any(error is not None for _, _, error in told):
+                again += (Stretch(place, (place,)) for place in pile.places)
+            else:
+                found.append((pile, told))
+        return found + ((yield from self._read_all(again, scratch)) if again else [])
 
 
-def _differing(one: memoryview, other: memoryview) -> int:
+def _differing(pile: Stretch, one: Data, other: Data) -> int:
     """In how many sectors two copies differ, counted in what md compares at once."""
-    if one == other:
+    if not differing(one.view, other.view, len(one.view)):
         return 0
     step = COMPARED << SECTOR_SHIFT
     return sum(
-        len(one[at : at + step]) >> SECTOR_SHIFT
-        for at in range(0, len(one), step)
-        if one[at : at + step] != other[at : at + step]
+        min(step, len(mine.view) - at) >> SECTOR_SHIFT
+        for mine, its in zip(parts_of(pile, one), parts_of(pile, other), strict=True)
+        for at in differing(mine.view, its.view, step)
     )

@@ -23,21 +23,19 @@ from fusedm.dm.raid.columns import (
     columns_of,
     columns_of_members,
     finer,
-    stacked,
 )
-from fusedm.dm.raid.gf import sum_products
+from fusedm.dm.raid.gf import not_zero, sum_products
 from fusedm.dm.raid.layouts import LAYOUTS, Geometry
 from fusedm.dm.raid.personality import ArrayView, Personality, Shape
 from fusedm.dm.raid.scratch import Scratch
 from fusedm.dm.raid.stripes import Job, Part, Spot, Stripes
+from fusedm.dm.raid.windows import FINE_BYTES, Windows
 from fusedm.dm.target import Action, Each, Script, Steady
 from fusedm.dm.turns import Steps
 
 #: About how much is done at once: of a bio, which is split at whole stripes, and of each member in
 #: the background. What a step there reads of a few members stays in the processor's cache.
 WORK_SECTORS = 2048
-
-_FINE_BYTES = FINE_SECTORS * SECTOR_SIZE
 
 
 class Parity(Personality):
@@ -60,6 +58,7 @@ class Parity(Personality):
         self.max_io_sectors = in_a_bio * geometry.stripe_sectors
         self.step_sectors = max(WORK_SECTORS, shape.chunk_sectors)
         self.stripes = Stripes(geometry, array, shape.type)
+        self.windows = Windows(self.stripes)
 
     def survives(self, failed: Set[int]) -> bool:
         """Whether data are all there without some members."""
@@ -218,7 +217,10 @@ class Parity(Personality):
     def check(self, begin: int, end: int, repair: bool) -> Steps[int]:
         """Compare parity with the data; returns how many sectors differ, counted as md does."""
         with self.stripes.scratches.one() as scratch:
-            return (yield from self._check(begin, end, repair, scratch))
+            count = yield from self.windows.check(begin, end, repair, scratch)
+            if count is None:
+                count = yield from self._check(begin, end, repair, scratch)
+            return count
 
     def _check(self, begin: int, end: int, repair: bool, scratch: Scratch) -> Steps[int]:
         bad: dict[Spot, BlockIOError] = {}
@@ -240,8 +242,10 @@ class Parity(Personality):
 
     def recover(self, begin: int, end: int, indices: Set[int]) -> Steps[None]:
         """Write what members should have, by what the others have."""
+        wanted = tuple(sorted(indices))
         with self.stripes.scratches.one() as scratch:
-            yield from self._recover(begin, end, tuple(sorted(indices)), scratch)
+            if not (yield from self.windows.recover(begin, end, wanted, scratch)):
+                yield from self._recover(begin, end, wanted, scratch)
 
     def _recover(
         self, begin: int, end: int, wanted: tuple[int, ...], scratch: Scratch
@@ -250,17 +254,9 @@ class Parity(Personality):
         made = {member: scratch.take(end - begin) for member in wanted}
 
         def choose(column: Column, lost: frozenset[int]) -> Regain | None:
-            # With one parity all rows are alike: a whole step is one sum.
-            ways = {
-                regain(self.geometry.row(each.stripe), lost.union(wanted), wanted)
-                for each in columns_of_members(self.geometry, column.begin, column.end)
-            }
-            return ways.pop() if len(ways) == 1 else None
+            return regain(self.geometry.row(column.stripe), lost.union(wanted), wanted)
 
-        columns = stacked(
-            columns_of_members(self.geometry, begin, end),
-            lambda column: choose(column, self.stripes.lost(column)),
-        )
+        columns = columns_of_members(self.geometry, begin, end)
         for job in (yield from self.stripes.gather(columns, choose, bad, scratch)):
             at = (job.column.begin - begin) * SECTOR_SIZE
             size = job.column.sector_count * SECTOR_SIZE
@@ -274,17 +270,15 @@ class Parity(Personality):
 def _differences(job: Job[Regain], scratch: Scratch) -> tuple[int, list[Part]]:
     """How many sectors of a column differ from what the others tell, and what is right."""
     count = job.column.sector_count
-    zeros = bytes(count * SECTOR_SIZE)
-    sums = [bytearray(count * SECTOR_SIZE) for _ in job.way.targets]
+    sums = [scratch.take(count) for _ in job.way.targets]
     sum_products(sums, job.old, job.way.factors)
     wrong: set[int] = set()
     parts: list[Part] = []
     for member, each in zip(job.way.targets, sums, strict=True):
-        if each == zeros:
+        differs = not_zero(each, FINE_BYTES)
+        if not differs:
             continue
-        for at in range(0, len(zeros), _FINE_BYTES):
-            if each[at : at + _FINE_BYTES] != zeros[at : at + _FINE_BYTES]:
-                wrong.add(at)
+        wrong.update(differs)
         right = scratch.take(count)
         sum_products([right], [job.old[job.way.reads.index(member)], each], [b"\x01\x01"])
         parts.append((member, job.column.begin, right))

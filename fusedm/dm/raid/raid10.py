@@ -7,8 +7,9 @@ chunk v // n.
 from collections.abc import Set
 
 from fusedm.block import Bio, Op
+from fusedm.dm.raid.copies import Copy, Place
 from fusedm.dm.raid.members import Member
-from fusedm.dm.raid.mirrored import Copy, Mirrored, Place
+from fusedm.dm.raid.mirrored import Mirrored
 from fusedm.dm.raid.personality import ArrayView, Shape
 from fusedm.dm.target import NEVER, Steady
 

@@ -116,6 +116,14 @@ class Stripes:
             spot: error for spot, error in zip(views, outcomes, strict=True) if error is not None
         }
 
+    def read_whole(
+        self, begin: int, end: int, members: Iterable[int], scratch: Scratch
+    ) -> Steps[list[memoryview] | None]:
+        """What members have in a range, each in one bio; None if one of them cannot be read."""
+        column = Column(0, begin, end)
+        views = {(column, member): scratch.take(end - begin) for member in members}
+        return None if (yield from self.read(views)) else list(views.values())
+
     def gather(
         self,
         columns: Iterable[Column],

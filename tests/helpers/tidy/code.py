@@ -20,7 +20,8 @@ COPIES = {
     ("dm/mirror/regions.py", "Regions.cut"): "zeros after the last region",
     ("dm/raid/changes.py", "_change"): "a factor for each source",
     ("dm/raid/changes.py", "_together"): "a factor for each source",
-    ("dm/raid/parity.py", "_differences"): "zeros to compare with",
+    ("dm/raid/windows.py", "_spread"): "a factor for each source",
+    ("dm/raid/windows.py", "_added"): "a factor for each source",
     ("dm/targets/snapshot.py", "Snapshot._discard"): "zeros for a chunk that is discarded",
     ("files/device_file.py", ""): "zeros to be written, once for all",
 }

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedm.dm.raid.columns import Column, columns_of, columns_of_members, finer, stacked
+from fusedm.dm.raid.columns import Column, columns_of, columns_of_members, finer
 from fusedm.dm.raid.layouts import LAYOUTS, Geometry
 
 CHUNK = 16
@@ -62,13 +62,3 @@ def test_finer_columns_are_as_high_as_the_stripes_of_md():
     assert {part.chunks for part in parts} == {(2,)}
     assert finer(FIVE, Column(1, 17, 19)) == [Column(1, 17, 19)]
     assert finer(FIVE, Column(0, 8, 32)) == [Column(0, 8, 16), Column(1, 16, 24), Column(1, 24, 32)]
-
-
-def test_columns_that_are_told_the_same_are_stacked():
-    columns = columns_of_members(FIVE, 0, 80)
-    told = {0: "a", 1: "a", 2: "b", 3: "b", 4: "a"}
-    found = list(stacked(columns, lambda column: told[column.stripe]))
-    assert found == [Column(0, 0, 32), Column(2, 32, 64), Column(4, 64, 80)]
-    assert list(stacked([], len)) == []
-    apart = [Column(0, 0, 8), Column(1, 16, 24)]
-    assert list(stacked(apart, lambda column: 0)) == apart

@@ -6,6 +6,7 @@ from fusedm.block import Bio, Op
 from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.units import SECTOR_SIZE
 from fusedm.dm import Each, Wait
+from fusedm.dm.raid.members import IN_SYNC
 from tests.helpers.parity_arrays import (
     CHUNK,
     LOSSES,
@@ -76,6 +77,44 @@ def test_a_rebuild_goes_round_bad_sectors_as_far_as_there_is_another_parity(name
         made.runner.run(made.parity.recover(0, CHUNK * ROWS, {0}))
         assert made.array.devices[0].data == before
         assert [index for index, _, _ in made.array.repairs] == [1]
+
+
+@every_layout
+def test_a_rebuild_and_a_check_read_each_member_in_one_bio(name):
+    made = Arranged(name, seed=13).fill()
+    before = [bytes(device.data) for device in made.array.devices]
+    made.array.members[0].recovery_offset = 0
+    made.array.devices[0].data[:] = bytes(len(before[0]))
+    for device in made.array.devices:
+        device.reads = device.writes = 0
+    made.runner.run(made.parity.recover(0, CHUNK * ROWS, {0}))
+    made.array.members[0].recovery_offset = IN_SYNC
+    assert made.runner.run(made.parity.check(0, CHUNK * ROWS, True)) == 0
+    assert [bytes(device.data) for device in made.array.devices] == before
+    assert [device.reads for device in made.array.devices] == [1] + [2] * (MEMBERS - 1)
+    assert [device.writes for device in made.array.devices] == [1] + [0] * (MEMBERS - 1)
+
+
+@every_layout
+def test_what_differs_is_mended_although_something_else_cannot_be_read(name):
+    made = Arranged(name, seed=14).fill()
+    row = made.parity.geometry.row(3)
+    made.array.devices[row.p].data[3 * CHUNK * SECTOR_SIZE] ^= 1
+    made.array.devices[row.parities[-1]].data[(4 * CHUNK - 1) * SECTOR_SIZE] ^= 1
+    made.array.devices[1].bad_sectors = {20}
+    assert made.runner.run(made.parity.check(0, CHUNK * ROWS, False)) == 16
+    assert made.runner.run(made.parity.check(0, CHUNK * ROWS, True)) == 16
+    made.repair()
+    made.assert_parity()
+
+
+def test_a_member_is_not_rebuilt_while_too_many_are_lost():
+    made = Arranged("raid5_ls", seed=15).fill()
+    before = bytes(made.array.devices[0].data)
+    made.fail(1)
+    with pytest.raises(BlockIOError, match="stripe 0: more members are lost"):
+        made.runner.run(made.parity.recover(0, CHUNK * ROWS, {0}))
+    assert bytes(made.array.devices[0].data) == before
 
 
 @every_layout

@@ -166,6 +166,65 @@ async def test_reads_are_steady_as_far_as_they_go_the_same_way(autojump_clock):
     assert not odd.level.steady(0).ops
 
 
+def failing_chunk(row):
+    """Have reads fail that touch a chunk of a member."""
+    begin, end = row * CHUNK * 512, (row + 1) * CHUNK * 512
+    return lambda op, at, length: op is Op.READ and at < end and begin < at + length
+
+
+@pytest.mark.parametrize("action", ["rebuild", "check"])
+async def test_bad_chunks_of_several_copies_do_no_harm_in_different_places(action, autojump_clock):
+    case = await Case(6, 3).start()
+    data = bytes(pattern(case.size * 512))
+    await write(case.device, 0, data)
+    before = medium(case.datas[1])
+    for index, row in ((0, 2), (2, 5)):
+        case.datas[index].store.fails = failing_chunk(row)
+    if action == "rebuild":
+        await case.device.end()
+        (case.metas[1],), (case.datas[1],) = disks(1, MEMBER)
+        await case.start(rebuild=frozenset({1}))
+        await trio.sleep(60)
+    else:
+        case.datas[1].store.pwrite(CHUNK * 512, memoryview(bytes(512)))
+        await case.device.message(0, ["repair"])
+        await trio.sleep(60)
+    assert medium(case.datas[1]) == before
+    assert health(case.device) == "A" * 6
+
+
+async def test_a_chunk_that_no_member_can_read_ends_a_check(autojump_clock, caplog):
+    case = await Case(4).start()
+    for disk in case.datas[2:]:
+        disk.store.fails = failing_chunk(3)
+    await case.device.message(0, ["check"])
+    await trio.sleep(60)
+    # The chunk of row 3 of the third and fourth members is the eighth of the array.
+    assert f"check ends: raid10: no copy of sector {7 * CHUNK} can be read" in caplog.text
+
+
+async def test_a_check_counts_no_more_than_the_chunks_that_differ(autojump_clock):
+    case = await Case(4).start()
+    for row in (1, 2):
+        case.datas[1].store.pwrite(row * CHUNK * 512, memoryview(b"other" + bytes(507)))
+    await case.device.message(0, ["check"])
+    await trio.sleep(60)
+    assert said(case.device)[5] == str(2 * CHUNK)
+
+
+async def test_a_rebuild_reads_and_writes_chunks_that_lie_together_in_one_bio(autojump_clock):
+    case = await Case(4).start()
+    await write(case.device, 0, pattern(case.size * 512))
+    await case.device.end()
+    (case.metas[1],), (case.datas[1],) = disks(1, MEMBER)
+    was = [disk.stats.ios[0] for disk in case.datas]
+    await case.start(rebuild=frozenset({1}))
+    await trio.sleep(60)
+    assert medium(case.datas[0]) == medium(case.datas[1])
+    assert [disk.stats.ios[0] for disk in case.datas] == [was[0] + 1, *was[1:]]
+    assert case.datas[1].stats.ios[1] == 1
+
+
 async def test_only_reads_go_by_stripes_and_writes_reach_all_copies(autojump_clock):
     case = await Case(4).start()
     span = case.device.span(100)
