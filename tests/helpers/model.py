@@ -28,6 +28,14 @@ class FlatModel:
                 self.raw[at : at + SECTOR] = data[index * SECTOR : (index + 1) * SECTOR]
             self.unknown.discard(sector + index)
 
+    def part(self, sector: int, sector_count: int) -> "FlatModel":
+        """A model of some of it, as it is now."""
+        copy = FlatModel(sector_count)
+        copy.raw[:] = self.raw[sector * SECTOR : (sector + sector_count) * SECTOR]
+        touched = range(sector, sector + sector_count)
+        copy.unknown = {at - sector for at in self.unknown.intersection(touched)}
+        return copy
+
     def forget(self, sector: int, length: int) -> None:
         """A write that failed: each of its sectors may hold anything."""
         touched = set(range(sector, sector + length // SECTOR))

@@ -1,5 +1,8 @@
 """Long seeded runs: random stacks and I/O by many tasks, tables and engines changing, faults.
 
+Some lines of tables are of targets with disks of their own (own_disks.py), which do not fail:
+arrays lose members that are rebuilt meanwhile, snapshots are merged, thin devices are copied.
+
 Each task owns a stretch of the device, so the order of its operations is known; the stretches are
 not aligned to anything, so data units of neighbours meet on the same boundaries. Faults come from
 the stores: what a failed write touched is unknown to the model until it is written again.
@@ -12,15 +15,15 @@ from random import Random, SystemRandom
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fusedm.block import FLUSH, Bio, Op
-from fusedm.block.errors import BlockIOError, WouldBlock
+from fusedm.block.errors import BlockIOError, StackError, WouldBlock
 from fusedm.crypto import start_using_key, submit, submit_nowait
+from fusedm.dm import MappedDevice
 from fusedm.stores import FailOp, FaultyStore, Latency, MemoryStore
 from tests.helpers.builders import (
     assert_nothing_is_held,
-    load,
     make_disk,
     make_key,
     make_mapped,
@@ -31,11 +34,20 @@ from tests.helpers.builders import (
 )
 from tests.helpers.by_span import carry_out_by_span
 from tests.helpers.model import FlatModel
+from tests.helpers.own_disks import (
+    is_too_early,
+    load_opened,
+    make_disks,
+    make_piece,
+    make_pool,
+)
 
 RUNS = int(os.environ.get("FUSEDM_SIM_N", "30"))
 FIRST_SEED = int(os.environ.get("FUSEDM_SIM_SEED", SystemRandom().randrange(1 << 32)))
 TASKS, STEPS, STRETCH = 5, 25, 88
 SIZE = TASKS * STRETCH
+#: As many as the pool has room for.
+SNAPSHOTS = 8
 KEYS = [make_key(f"{unit}{name}", unit) for unit in (512, 4096) for name in "abc"]
 
 
@@ -50,6 +62,10 @@ class Run:
         self.spare = make_disk("spare", store=MemoryStore(SIZE * 512, self.block))
         self.model = FlatModel(SIZE)
         self.failures = 0
+        self.has_own = self.random.random() < 0.6
+        self.pieces = []
+        self.changing = trio.Lock()
+        self.snapshots = {}
 
     def make_disk(self, index):
         random = self.random
@@ -63,7 +79,7 @@ class Run:
         return make_disk(f"d{index}", slots=slots, latency=latency, store=store)
 
     def layout(self):
-        """Where each part of the device lies: (length, kind, disks, offset); never overlapping."""
+        """Where each part of the device lies: (start, length, kind, disks); never overlapping."""
         step, left, parts, start = self.block // 512, SIZE, [], 0
         while left:
             length = min(self.random.randint(1, 20) * self.random.randint(1, 6) * step, left)
@@ -71,13 +87,19 @@ class Run:
             if length % (4 * step):
                 kind = "linear"
             first, second = self.random.sample(self.disks, 2)
+            piece = make_piece(self.random, start, length, step) if self.has_own else None
+            if piece is not None and self.random.random() < 0.6:
+                self.pieces.append(piece)
+                start, left = start + piece.count, left - piece.count
+                continue
             parts.append((start, length, kind, first.name, second.name))
             start, left = start + length, left - length
         return parts
 
-    def table(self, parts):
+    def table(self, parts, is_new=False):
         """One of many tables of the same layout: lines split, delayed or flakey at will."""
         lines, step = [], self.block // 512
+        lines += [piece.line if is_new else piece.other_line(self.random) for piece in self.pieces]
         for start, length, kind, first, second in parts:
             if kind == "striped":
                 place = SIZE + start // 2 // step * step
@@ -96,7 +118,7 @@ class Run:
                     how = self.random.choice(kinds)
                     if count:
                         lines.append(f"{begin} {count} {how.format(f'{first} {begin}')}")
-        return "\n".join(lines)
+        return "\n".join(sorted(lines, key=lambda line: int(line.split()[0])))
 
     async def submit(self, request):
         """By a span or on the spot if possible, a third of the time each; whether it succeeded."""
@@ -162,11 +184,46 @@ class Run:
     async def change_tables(self, parts):
         while True:
             await trio.sleep(self.random.choice([0.001, 0.004]))
-            await load(self.device, self.table(parts), *self.disks, self.spare)
-            if self.random.random() < 0.5:
+            async with self.changing:
+                try:
+                    await load_opened(self.device, self.table(parts), self.below)
+                except StackError as error:
+                    if not is_too_early(error):
+                        raise
+                if self.random.random() < 0.5:
+                    await self.device.suspend()
+                    await trio.sleep(self.random.choice([0.0, 0.003]))
+                await self.device.resume()
+
+    async def take_snapshots(self):
+        """Of a thin device: a copy of the model, which goes its own ways."""
+        thin = [piece for piece in self.pieces if piece.kind == "thin"]
+        for number in range(1000, 1000 + SNAPSHOTS if thin else 1000):
+            await trio.sleep(self.random.choice([0.001, 0.01]))
+            piece = self.random.choice(thin)
+            async with self.changing:
                 await self.device.suspend()
-                await trio.sleep(self.random.choice([0.0, 0.003]))
-            await self.device.resume()
+                await wait_all_tasks_blocked()  # What is over has been told to the model.
+                copy = self.model.part(piece.start, piece.count)
+                await self.pool.message(0, ["create_snap", str(number), str(piece.start)])
+                await self.device.resume()
+            snap = MappedDevice(f"snap{number}")
+            await load_opened(snap, f"0 {piece.count} thin pool {number}", self.below)
+            await snap.resume()
+            self.snapshots[snap] = copy
+            text = self.random.randbytes(512)
+            await submit(snap, [write_bio(0, text)])
+            copy.write(0, text)
+            if self.random.random() < 0.3:
+                await self.check_snapshot(snap)
+                await snap.end()
+                del self.snapshots[snap]
+                await self.pool.message(0, ["delete", str(number)])
+
+    async def check_snapshot(self, snap):
+        assert (
+            self.snapshots[snap].mismatch(0, await read(snap, 0, snap.sector_count * 512)) is None
+        )
 
     async def change_engines(self):
         """Engines come and go, of every kind; nobody waits for the last bio on one."""
@@ -181,7 +238,13 @@ class Run:
 
     async def main(self):
         parts = self.layout()
-        self.device = await make_mapped(self.table(parts), *self.disks, self.spare)
+        own = await make_disks(self.pieces, self.random)
+        self.pool, *pool_disks = await make_pool(self.pieces) or [None]
+        self.below = [*self.disks, self.spare, *own, *([self.pool] if self.pool else [])]
+        self.device = MappedDevice("dm0")
+        await load_opened(self.device, self.table(parts, is_new=True), self.below)
+        await self.device.resume()
+        await trio.sleep(self.random.choice([0.0, 1, 1]))  # New arrays are made alike, or not yet.
         self.top = self.device
         if self.random.random() < 0.5:
             self.top = await make_mapped(f"0 {SIZE} linear dm0 0", self.device, name="top")
@@ -189,6 +252,7 @@ class Run:
             start_using_key(self.top, key)
         async with trio.open_nursery() as changing:
             changing.start_soon(self.change_tables, parts)
+            changing.start_soon(self.take_snapshots)
             if self.random.random() < 0.7:
                 changing.start_soon(self.change_engines)
             async with trio.open_nursery() as nursery:
@@ -196,8 +260,15 @@ class Run:
                     nursery.start_soon(self.task, index)
             changing.cancel_scope.cancel()
         await self.device.resume()
-        assert_nothing_is_held(self.top, self.device, *self.disks)
+        await trio.sleep(1)
         await self.check_all()
+        for snap in self.snapshots:
+            await self.check_snapshot(snap)
+            await snap.end()
+        if self.top is not self.device:
+            await self.top.end()
+        await self.device.end()
+        assert_nothing_is_held(self.top, self.device, *self.disks, *own, *pool_disks)
 
     async def check_all(self):
         for sector in range(0, SIZE, 8):
