@@ -15,6 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Modules without I/O or waiting: their tests must take every branch.
 PURE := fusedm/block/*.py fusedm/nbd/*.py fusedm/crypto/data_units.py fusedm/crypto/keyslots.py \
 	fusedm/crypto/cipher_spec.py \
+	fusedm/stores/rbd/address.py fusedm/stores/rbd/extents.py \
 	fusedm/crypto/engine_profiles.py fusedm/crypto/engine_faults.py fusedm/stack/engine_spec.py \
 	fusedm/dm/table.py fusedm/dm/mapping.py fusedm/dm/stacking.py fusedm/dm/registry.py \
 	fusedm/dm/target.py fusedm/dm/targets/*.py fusedm/dm/spans.py fusedm/dm/snapshot/*.py fusedm/dm/write_log.py fusedm/dm/bad_blocks.py fusedm/dm/damage.py \

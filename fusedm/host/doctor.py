@@ -33,6 +33,7 @@ OLDEST_KERNEL = (5, 8)
 CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
 
+LIBRBD_NAME = "librbd.so.1"
 LIBFUSE_NAMES = ("libfuse3.so.4", "libfuse3.so.3")
 
 
@@ -272,6 +273,19 @@ def io_flusher(machine: Machine) -> Finding:
     return Finding("io flusher", ok, text, fix, needed=False)
 
 
+def librbd(_: Machine) -> Finding:
+    """Whether images of Ceph RBD can be stores."""
+    fix = "apt-get install librbd1"
+    numbers = [ctypes.c_int() for _ in range(3)]
+    try:
+        ctypes.CDLL(LIBRBD_NAME).rbd_version(*map(ctypes.byref, numbers))
+    except (OSError, AttributeError):
+        text = f"{LIBRBD_NAME} cannot be loaded: there are no stores rbd:POOL/IMAGE"
+        return Finding("librbd", False, text, fix, needed=False)
+    version = ".".join(str(number.value) for number in numbers)
+    return Finding("librbd", True, f"librbd {version}: stores rbd:POOL/IMAGE", fix, needed=False)
+
+
 def root(machine: Machine) -> Finding:
     """Whether we are root, as loop devices need."""
     if machine.uid != 0:
@@ -339,4 +353,5 @@ CHECKS: tuple[Check, ...] = (
     *TIERS["loop"],
     program("mkfs.xfs", "xfsprogs", needed=False),
     program("fio", "fio", needed=False),
+    librbd,
 )

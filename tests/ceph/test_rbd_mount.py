@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -218,6 +219,11 @@ def test_what_is_wrong_with_an_image_is_said_where_the_stack_file_names_it(
     assert done.returncode == 1
     said = f"{file}:3: disks.far.store: rbd:rbd/nix: the image cannot be opened: No such file"
     assert said in done.stderr
+
+
+def test_the_doctor_says_that_images_can_be_stores() -> None:
+    told = fusedm("doctor").stdout.splitlines()
+    assert [line for line in told if re.fullmatch(r"ok   librbd: .*: stores rbd:POOL/IMAGE", line)]
 
 
 def attached(stack: Mounted) -> str:

@@ -63,6 +63,8 @@ class RbdStore:
         self._requests: dict[int, _Request] = {}
         self._idle = trio.Event()
         self._is_closed = False
+        #: Whether nothing is told of any more.
+        self._is_deaf = False
         self._trouble: str | None = None
         #: Whether that is only that answers have not come in time.
         self._is_late = False
@@ -169,7 +171,7 @@ class RbdStore:
 
     async def _carry_out(self, begin: Callable[[], int]) -> int:
         """Begin a request and wait until it has finished, cancelled or not."""
-        if self._is_closed:
+        if self._is_closed or self._is_deaf:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         number = begin()
         request = self._requests[number] = _Request(trio.lowlevel.current_task())
@@ -207,7 +209,7 @@ class RbdStore:
                     self._wake()
             except OSError as error:
                 # Nothing can be told of any more: what is in flight keeps its buffers.
-                self._is_closed = True
+                self._is_deaf = True
                 self._trouble = f"librbd does not tell what has finished: {error.strerror}"
 
     def _wake(self) -> None:

@@ -61,8 +61,11 @@ def as_user(machine: Machine, **environ: str) -> Machine:
 
 
 def bad(machine: Machine) -> dict[str, str]:
-    """What is wrong, by name; pyfuse3 and libfuse are the real machine's."""
-    findings = doctor.examine(machine)
+    """What is wrong, by name; pyfuse3 and libfuse are the real machine's.
+
+    So is librbd, which need not be there.
+    """
+    findings = (found for found in doctor.examine(machine) if found.name != "librbd")
     return {found.name: found.text for found in findings if not found.ok}
 
 
@@ -185,6 +188,16 @@ def test_a_tier_problem_is_the_first_finding_of_its_own_checks(machine: Machine)
     assert doctor.tier_problem("loop", as_user(machine)) == (
         "loop devices need root, this is uid 1000"
     )
+
+
+@pytest.mark.parametrize("name", ["libnix.so.1", "libc.so.6"])
+def test_without_librbd_only_stores_of_rbd_are_missing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(doctor, "LIBRBD_NAME", name)
+    found = doctor.librbd(machine)
+    assert (found.ok, found.needed, found.fix) == (False, False, "apt-get install librbd1")
+    assert found.text == f"{name} cannot be loaded: there are no stores rbd:POOL/IMAGE"
 
 
 def test_the_header_says_loudly_what_is_skipped_and_why() -> None:
