@@ -8,6 +8,8 @@ PYTEST := $(PY) -m pytest
 # How many tests run at a time: make test JOBS=4.
 JOBS ?= 2
 PARALLEL := $(PYTEST) --numprocesses=$(JOBS)
+# But not what is slow and rarely breaks.
+EACH_RUN := -m 'not nightly'
 
 # Or each of the thousand processes that the tests start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -49,9 +51,8 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test test-fast test-mount interrupts storms test-kernel test-ceph test-roots cover sim fuzz fmt fmt-check \
-	lint types \
-	check ci ceph new-target lock clean
+.PHONY: help setup demo test nightly test-fast test-mount interrupts storms test-kernel test-ceph \
+	test-roots cover sim fuzz fmt fmt-check lint types check ci ceph new-target lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -67,21 +68,26 @@ setup: ## Install system packages and make .venv, unless that is done
 check: fmt-check lint types test-fast ## All but mounts and the kernel: before every commit
 
 test-fast: setup ## Tests without FUSE and loop devices; pure modules must be covered whole
-	$(PARALLEL) $(patsubst %,--ignore=tests/%,mount kernel ceph property sim) --cov --cov-report=
+	$(PARALLEL) $(EACH_RUN) $(patsubst %,--ignore=tests/%,mount kernel ceph property sim) \
+		--cov --cov-report=
 	$(PY) -m coverage report --include='$(PURE_LIST)' -m --skip-covered --fail-under=100
-	$(PARALLEL) tests/property tests/sim
+	$(PARALLEL) $(EACH_RUN) tests/property tests/sim
 
 test-mount: setup ## Tests on real mounts and loop devices
-	$(PARALLEL) --dist=loadfile -m 'not alone' tests/mount
-	$(PYTEST) -m alone tests/mount
+	$(PARALLEL) --dist=loadfile -m 'not alone and not nightly' tests/mount
+	$(PYTEST) -m 'alone and not nightly' tests/mount
 
 test-kernel: setup ## Tests that boot a Linux kernel and compare its answers with ours
-	$(PARALLEL) --dist=loadfile tests/kernel
+	$(PARALLEL) $(EACH_RUN) --dist=loadfile tests/kernel
+
+nightly: setup interrupts storms fuzz ## What is slow and rarely breaks: before closing an issue
+	$(PYTEST) -m nightly tests
+	$(MAKE) sim
 
 # Without them its tests are skipped, and say so.
 test-ceph: setup ## Tests on a cluster of Ceph, which is started for them
 	-scripts/ceph.sh fetch
-	$(PARALLEL) --dist=loadfile tests/ceph
+	$(PARALLEL) $(EACH_RUN) --dist=loadfile tests/ceph
 
 ceph: setup ## Start a small cluster of Ceph to try things on; Ctrl-C stops it
 	scripts/ceph.sh run

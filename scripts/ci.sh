@@ -63,8 +63,8 @@ check_wheel() {
 
 scripts/setup.sh
 print_environment
-# INT, on which pytest still cleans up.
-timeout --signal=INT --kill-after=60 1500 make test </dev/null 2>&1 | tee "$base/log"
+# A bound for what hangs, far above what it takes. INT, on which pytest still cleans up.
+timeout --signal=INT --kill-after=60 3000 make test </dev/null 2>&1 | tee "$base/log"
 check_nothing_is_left
 check_wheel
 # Every run of pytest that make tells of has executed tests.

@@ -17,6 +17,8 @@ PROBLEMS = problems()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    nightly = "nightly: slow, and rarely breaks: make nightly runs it, make test does not"
+    config.addinivalue_line("markers", nightly)
     config.addinivalue_line("markers", "ceph: uses a cluster of Ceph, one for each session")
     # Under nohup or in the background of a shell they are ignored, and every program inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,23 @@
 """Scripts as storage test suites write them, which only know dmsetup, through the shim."""
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 from fusedm.host import mounts
 from tests.helpers.dmsetup import Dmsetup
+from tests.helpers.nightly import nightly_but
 
 SCRIPTS = Path(__file__).parents[1] / "mount/scripts"
 FILE_SYSTEMS = ["ext4", "xfs", "btrfs"]
 SCRIPT_SECONDS = 100
+
+
+def on_file_systems(ordinary: str, of: Iterable[str] = FILE_SYSTEMS) -> pytest.MarkDecorator:
+    """Run a test on one file system in every run, and on the others by night."""
+    return pytest.mark.parametrize("fs", nightly_but([ordinary], of))
 
 
 def run_script(dmsetup: Dmsetup, script: str, *words: str) -> None:
