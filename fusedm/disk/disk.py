@@ -45,7 +45,6 @@ class Disk:
         self, name: str, store: Store | WaitingStore, engine: InlineEngine | None = None
     ) -> None:
         self.name = name
-        self.store = store
         self.engine = engine
         self.fallback = Fallback(name)
         self.sector_count = bytes_to_sectors(store.size)
@@ -65,6 +64,16 @@ class Disk:
         #: Engines that are gone but for bios planned on them.
         self._leaving: list[InlineEngine] = []
         self._io = io_on(name, store)
+
+    @property
+    def store(self) -> Store | WaitingStore:
+        """What the bytes are in; another of the same size may take its place."""
+        return self._io.store
+
+    @store.setter
+    def store(self, store: Store | WaitingStore) -> None:
+        """Put another in its place, with nothing in flight."""
+        self._io = io_on(self.name, store)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -232,10 +241,11 @@ class Disk:
 
         Raises: StackError(EOPNOTSUPP) for a disk without one; OSError.
         """
-        if not (isinstance(self._io, BlockingIO) and isinstance(self.store, VolatileCacheStore)):
+        store = self.store
+        if not (isinstance(self._io, BlockingIO) and isinstance(store, VolatileCacheStore)):
             text = f"{self.name!r} has no volatile cache: its store does not begin with volatile:"
             raise StackError(text, errno.EOPNOTSUPP)
-        await self._io.in_thread(partial(self.store.lose_power, keep))
+        await self._io.in_thread(partial(store.lose_power, keep))
 
     async def close(self) -> None:
         """Close the store; cancelled, it is closed all the same.

@@ -35,23 +35,23 @@ class BlockingIO:
     def __init__(self, name: str, store: Store) -> None:
         self.waits_on = f"a worker thread of {name}: its store may block"
         self._name = name
-        self._store = store
+        self.store = store
         self._threads = Workers(MAX_STORE_THREADS)
 
     def may_block(self, op: Op) -> bool:
         """Whether the store may block the thread."""
-        return self._store.may_block(op)
+        return self.store.may_block(op)
 
     def direct_fd(self) -> int | None:
         """The store's, if it has one."""
-        return self._store.direct_fd()
+        return self.store.direct_fd()
 
     def perform(self, bio: Bio, cipher: Cipher | None) -> None:
         """Transform and do the I/O, all in the calling thread; bio.data is left alone on a WRITE.
 
         Raises: BlockIOError with the store's errno.
         """
-        store, offset = self._store, bio.sector << SECTOR_SHIFT
+        store, offset = self.store, bio.sector << SECTOR_SHIFT
         length = bio.sector_count << SECTOR_SHIFT
         with _store_errors(self._name, bio):
             match bio.op:
@@ -82,7 +82,7 @@ class BlockingIO:
 
         Raises: OSError.
         """
-        find = partial(self._store.seek_data if for_data else self._store.seek_hole, offset)
+        find = partial(self.store.seek_data if for_data else self.store.seek_hole, offset)
         return await self.in_thread(find) if self.may_block(Op.READ) else find()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
@@ -94,14 +94,14 @@ class BlockingIO:
 
         Raises: OSError.
         """
-        await self.in_thread(self._store.flush)
+        await self.in_thread(self.store.flush)
 
     async def close(self) -> None:
         """Close the store.
 
         Raises: OSError.
         """
-        await self.in_thread(self._store.close)
+        await self.in_thread(self.store.close)
 
 
 class WaitingIO:
@@ -111,7 +111,7 @@ class WaitingIO:
         self.waits_on = f"the store of {name}, which answers later"
         self.close = store.aclose
         self._name = name
-        self._store = store
+        self.store = store
         self._room = trio.Semaphore(MAX_STORE_REQUESTS)
 
     def may_block(self, _: Op) -> bool:
@@ -135,7 +135,7 @@ class WaitingIO:
                 await self._perform(bio, cipher)
 
     async def _perform(self, bio: Bio, cipher: Cipher | None) -> None:
-        store, offset = self._store, bio.sector << SECTOR_SHIFT
+        store, offset = self.store, bio.sector << SECTOR_SHIFT
         length = bio.sector_count << SECTOR_SHIFT
         match bio.op:
             case Op.READ:
@@ -159,7 +159,7 @@ class WaitingIO:
         Raises: OSError.
         """
         return await self._finish(
-            self._store.seek_data(offset) if for_data else self._store.seek_hole(offset)
+            self.store.seek_data(offset) if for_data else self.store.seek_hole(offset)
         )
 
     async def flush(self) -> None:
@@ -167,7 +167,7 @@ class WaitingIO:
 
         Raises: OSError.
         """
-        await self._finish(self._store.flush())
+        await self._finish(self.store.flush())
 
     async def _finish(self, work: Awaitable[T]) -> T:
         with trio.CancelScope(shield=True):
