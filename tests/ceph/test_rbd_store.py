@@ -290,6 +290,7 @@ async def test_an_image_without_features_is_used_without_lock_and_map(
 ) -> None:
     image = make_image(16 * MIB, "--image-feature", "layering")
     async with opened(ceph, image) as store:
+        assert store.state.endswith("cache from the first flush on, no exclusive lock")
         assert store.allocated_bytes == store.size
         await store.write(4 * MIB, pattern(SECTOR), durably=True)
         assert await store.seek_data(0) == 4 * MIB

@@ -84,7 +84,8 @@ class RbdStore:
         oldest = next(iter(self._requests.values()), None)
         if oldest is not None and (age := time.monotonic() - oldest.since) >= _LATE_SECONDS:
             return f"the cluster has not answered for {age:.0f} s, {len(self._requests)} wait"
-        return f"connected, {self._image.cache}"
+        lock = "" if self.read_only or self._image.is_ours_alone else ", no exclusive lock"
+        return f"connected, {self._image.cache}{lock}"
 
     @property
     def allocated_bytes(self) -> int:
@@ -295,7 +296,7 @@ async def open_rbd(text: str, size: int | None, read_only: bool) -> RbdStore:
         raise
     store = RbdStore(image, image.size if size is None else size)
     if image.knows_extents:
-        with suppress(OSError):
+        with trio.CancelScope(shield=True), suppress(OSError):
             await store.seek_data(0)
     return store
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fusedm.host import doctor
 from tests.helpers.ceph.admin import CephError, mon_command
 
 CACHE = Path(__file__).resolve().parents[3] / "build/ceph"
@@ -83,7 +84,8 @@ def problem() -> str | None:
         return "the programs of Ceph are not here: scripts/ceph.sh fetch"
     if shutil.which("setpriv") is None:
         return "setpriv is not installed: apt-get install util-linux"
-    return None
+    found = doctor.librbd(doctor.Machine())
+    return None if found.ok else found.text
 
 
 class Cluster:

@@ -257,6 +257,34 @@ async def test_an_image_without_a_map_is_not_looked_through_when_it_opens(
     await store.aclose()
 
 
+async def test_an_image_without_a_lock_says_so_where_it_is_written(library: FakeLibrbd) -> None:
+    library.features = 0
+    for read_only, state in (
+        (False, "connected, no write cache, no exclusive lock"),
+        (True, "connected, no write cache"),
+    ):
+        store = await open_rbd(TEXT, None, read_only)
+        assert store.state == state
+        await store.aclose()
+
+
+async def test_what_is_cancelled_while_data_are_looked_for_is_open_after_all(
+    library: FakeLibrbd,
+) -> None:
+    token = trio.lowlevel.current_trio_token()
+    with trio.CancelScope() as scope:
+        look = library.do_rbd_diff_iterate2
+
+        def cancel_and_look(*arguments: object) -> int:
+            token.run_sync_soon(scope.cancel)
+            return look(*arguments)
+
+        library.do_rbd_diff_iterate2 = cancel_and_look  # type: ignore[method-assign]  # once
+        store = await open_rbd(TEXT, None, False)
+    await store.aclose()
+    assert library.left_open() == {}
+
+
 @pytest.mark.parametrize(
     ("size", "says"),
     [(SIZE + 512, f"too small: has {SIZE} bytes, needs {SIZE + 512}"), (100, "size 100 is not a")],
