@@ -116,35 +116,38 @@ async def run_for_bio(
 async def _submit_all(
     actions: Sequence[Action], route: Route, waits: bool
 ) -> list[BlockIOError | None]:
-    """Submit bios, those that have something to wait for at the same time."""
+    """Submit bios, and run scripts, those that have something to wait for at the same time."""
     outcomes: list[BlockIOError | None] = []
-    for remap in actions:
-        assert isinstance(remap, Remap), "the steps of a script are bios for devices below"
+    for action in actions:
         try:
-            outcomes.append(_submitted_now(remap))
+            outcomes.append(_submitted_now(action))
         except WouldBlock:
             break
     # The others are not looked at twice: where one has to wait they may well have to, too.
-    works = [
-        partial(submit_bio, remap.device, remap.bio, route, waits)
-        for remap in actions[len(outcomes) :]
-        if isinstance(remap, Remap)
-    ]
+    works = [partial(_submit, action, route, waits) for action in actions[len(outcomes) :]]
     return outcomes + await do_all(works, at_once=len(works) > 1)
 
 
-def _submitted_now(remap: Remap) -> BlockIOError | None:
+def _submitted_now(action: Action) -> BlockIOError | None:
     """What comes of a bio that is carried out on the spot, which takes no task of its own.
 
     Raises: WouldBlock, before any effect, if it has something to wait for.
     """
-    if remap.bio.crypt is not None:  # Its route would have to be told.
-        raise WouldBlock
+    if not isinstance(action, Remap) or action.bio.crypt is not None:
+        raise WouldBlock  # A script waits, and the route of a context would have to be told.
     try:
-        submit_bio_nowait(remap.device, remap.bio)
+        submit_bio_nowait(action.device, action.bio)
     except BlockIOError as error:
         return error
     return None
+
+
+async def _submit(action: Action, route: Route, waits: bool) -> None:
+    if isinstance(action, Script):
+        await _run_step(action, route, waits)
+        return
+    assert isinstance(action, Remap), "the steps of a script are bios for devices below"
+    await submit_bio(action.device, action.bio, route, waits)
 
 
 async def _run_step(script: Script, route: Route, waits: bool) -> Any:

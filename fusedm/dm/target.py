@@ -91,12 +91,13 @@ class Each:
     """The same bio, or parts of it, for several devices, where what comes of each matters.
 
     All are carried out; none of their errors is raised. As a step it is answered with the error of
-    each, in their order, or None. As an action, then is shown these, and says what is still to be
-    done, if anything; what it raises is how the bio ends. The ranges that a WRITE goes to are
-    locked until that is done, so it writes elsewhere.
+    each, in their order, or None, and may have scripts, which run at the same time. As an action,
+    then is shown these errors, and says what is still to be done, if anything; what it raises is
+    how the bio ends. The ranges that a WRITE goes to are locked until that is done, so it writes
+    elsewhere.
     """
 
-    actions: "tuple[Remap | Complete | Fail, ...]"
+    actions: "tuple[Remap | Complete | Fail | Script, ...]"
     then: "Callable[[list[BlockIOError | None]], Steps[None] | None]" = lambda outcomes: None
 
 

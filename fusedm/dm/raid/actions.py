@@ -1,27 +1,37 @@
 """What an array does in the background: making alike, rebuilding, checking and repairing. Pure.
 
-One action at a time, in pieces, each with its range locked; between two pieces it may be ended, its
-device suspended, and its rate is kept.
+One action at a time, in windows, each with its range locked, and a few of them at the same time;
+after these it may be ended, its device suspended, and its rate is kept.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from itertools import islice
+from math import inf
 
 from fusedm.block.errors import BlockIOError
+from fusedm.block.units import MAX_SECTORS, SECTOR_SIZE
 from fusedm.dm.raid.array import Array
 from fusedm.dm.raid.members import IN_SYNC
-from fusedm.dm.target import Script, Wait
+from fusedm.dm.target import Each, Script, Wait
 from fusedm.dm.turns import Steps
 
 log = logging.getLogger(__name__)
+
+#: Where a part of an action begins and ends.
+Window = tuple[int, int]
 
 IDLE, RESYNC, RECOVER, CHECK, REPAIR = "idle", "resync", "recover", "check", "repair"
 
 #: How far an action has come is written down each time it has done so much of the whole.
 CHECKPOINTS = 16
+
+#: How many windows are done at the same time, so that some are read while others are summed up and
+#: written, and how many bytes of members they may have together. Each is locked on its own.
+MAX_WINDOWS = 4
+MAX_WINDOW_BYTES = 1 << 26
 
 #: While others write, an action that is faster than its lowest rate leaves them as much time as it
 #: takes, but not more than so many seconds at once.
@@ -114,6 +124,12 @@ class Actions:
                 log.warning("%s: a repair: %s", array.shape.type, error)
             array.repairs.pop((index, begin, end), None)
 
+    def written_down(self) -> Steps[None]:
+        """How far it came; before superblocks say that something is good, it is."""
+        yield from self.array.flush_members()
+        yield from self.array.clear_idle(at_once=True)
+        yield from self.array.store_superblocks()
+
     # One action.
 
     def _next(self) -> str:
@@ -146,48 +162,39 @@ class Actions:
         self.array.on_change()
         self.array.on_event()
         try:
-            yield Script(self._written_down)
+            yield Script(self.written_down)
         except BlockIOError as error:
             log.warning("%s: superblocks: %s", self.array.shape.type, error)
-
-    def _written_down(self) -> Steps[None]:
-        """How far it came; before superblocks say that something is good, it is."""
-        yield from self.array.flush_members()
-        yield from self.array.clear_idle(at_once=True)
-        yield from self.array.store_superblocks()
-
-    def _paced(self, begin: int, end: int, most: int | None = None) -> Iterator[tuple[int, int]]:
-        step = self.array.level.step_sectors
-        if most is not None:
-            step = min(step, most)
-        for at in range(begin, end, step):
-            if self._is_to_end:
-                return
-            yield at, min(at + step, end)
 
     def _recover(self) -> Steps[None]:
         array, level = self.array, self.array.level
         members = [one for one in array.members if one.is_recovering]
         by_bitmap = array.has_bitmap and all(member.by_bitmap for member in members)
-        begin = min(member.recovery_offset for member in members)
-        pace = Pace(self, level.member_sectors)
-        # Region by region, where most are passed over.
-        most = array.bitmap.region_sectors if by_bitmap else None
-        for at, end in self._paced(begin, level.member_sectors, most):
-            indices = {member.index for member in members if member.is_recovering}
-            if not indices:
-                return
-            pace.begin()
-            if not by_bitmap or self._is_marked(*level.locked_by(at, end)):
-                yield self._recovering(at, end, indices)
+
+        def windows() -> Iterator[Window]:
+            begin = min(member.recovery_offset for member in members)
+            # Region by region, where most are passed over.
+            step = min(
+                level.step_sectors, array.bitmap.region_sectors if by_bitmap else MAX_SECTORS
+            )
+            for window in _cut(begin, level.member_sectors, step):
+                if not any(member.is_recovering for member in members):
+                    return
+                yield window
+
+        def make(at: int, end: int) -> Script | None:
+            if by_bitmap and not self._is_marked(*level.locked_by(at, end)):
+                return None
+            return self._recovering(at, end, {m.index for m in members if m.is_recovering})
+
+        def done(at: int, end: int) -> None:
             for member in members:
                 # Not one that failed on the way and came back meanwhile.
-                if member.index in indices and at <= member.recovery_offset < end:
+                if member.is_recovering and at <= member.recovery_offset < end:
                     member.recovery_offset = end
             self.completed = end * level.sync_sectors // level.member_sectors
-            yield from pace.keep(end - at)
-            if pace.is_checkpoint(end):
-                yield Script(self._written_down)
+
+        yield from self._do_all(windows(), make, done, Pace(self))
         yield Script(array.flush_members)
         for member in members:
             if level.member_sectors <= member.recovery_offset:
@@ -203,45 +210,95 @@ class Actions:
         return any(bitmap.is_set(region) for region in bitmap.regions(begin, end))
 
     def _resync(self) -> Steps[None]:
-        array, bitmap = self.array, self.array.bitmap
-        pace = Pace(self, array.level.sync_sectors)
+        level, bitmap = self.array.level, self.array.bitmap
+        pace = Pace(self)
+
+        def windows() -> Iterator[Window]:
+            for region in sorted(bitmap.needed):
+                bitmap.take_up(region)
+                yield from _cut(*bitmap.bounds(region), level.step_sectors)
+
+        def done(at: int, end: int) -> None:
+            self.completed = end
+            region = at // bitmap.region_sectors
+            if end == bitmap.bounds(region)[1]:
+                bitmap.is_alike(region)
+
         while bitmap.needed and not self._is_to_end:
-            region = bitmap.next_needed()
-            for at, end in self._paced(*bitmap.bounds(region)):
-                pace.begin()
-                yield self._locked(at, end, partial(array.level.resync, at, end))
-                self.completed = end
-                yield from pace.keep(end - at)
-            if self._is_to_end:
-                return
-            bitmap.is_alike(region)
-            if pace.is_checkpoint(self.completed):
-                yield Script(self._written_down)
+            yield from self._do_all(windows(), self._locked(level.resync), done, pace)
 
     def _check(self, repair: bool) -> Steps[None]:
-        array = self.array
-        pace = Pace(self, array.level.sync_sectors)
-        for at, end in self._paced(0, array.level.sync_sectors):
-            pace.begin()
-            steps = self._locked(at, end, partial(array.level.check, at, end, repair))
-            self.mismatches += yield steps
-            self.completed = end
-            yield from pace.keep(end - at)
+        level = self.array.level
 
-    def _locked(self, begin: int, end: int, steps: Callable[[], Steps[Any]]) -> Script:
-        return Script(steps, ((self.array.locks, begin, end),))
+        def steps(at: int, end: int) -> Steps[None]:
+            self.mismatches += yield from level.check(at, end, repair)
+
+        def done(at: int, end: int) -> None:
+            self.completed = end
+
+        windows = _cut(0, level.sync_sectors, level.step_sectors)
+        pace = Pace(self, is_written_down=False)
+        yield from self._do_all(windows, self._locked(steps), done, pace)
+
+    def _locked(self, steps: Callable[[int, int], Steps[None]]) -> Callable[[int, int], Script]:
+        locks = self.array.locks
+        return lambda at, end: Script(partial(steps, at, end), ((locks, at, end),))
+
+    def _do_all(
+        self,
+        windows: Iterator[Window],
+        make: Callable[[int, int], Script | None],
+        done: Callable[[int, int], None],
+        pace: "Pace",
+    ) -> Steps[None]:
+        """Do windows, several at the same time, each with its own lock.
+
+        make: what is to be done for one, if anything; done is told of each once it and all before
+        it are. How far that is is written down while the next ones are under way.
+        Raises: BlockIOError of the first that fails.
+        """
+        while not self._is_to_end and (group := list(islice(windows, pace.at_once))):
+            pace.begin()
+            first = [Script(self.written_down)] if pace.is_checkpoint(self.completed) else []
+            scripts = [make(*window) for window in group]
+            steps = (*first, *(script for script in scripts if script is not None))
+            outcomes = (yield Each(steps)) if steps else []
+            number = len(first)
+            for window, script in zip(group, scripts, strict=True):
+                if script is not None and outcomes[number] is not None:
+                    raise outcomes.pop(number)
+                number += script is not None
+                done(*window)
+            if first and outcomes[0] is not None:
+                raise outcomes.pop(0)
+            yield from pace.keep(sum(end - at for at, end in group))
+
+
+def _cut(begin: int, end: int, step: int) -> Iterator[Window]:
+    for at in range(begin, end, step):
+        yield at, min(at + step, end)
 
 
 class Pace:
-    """The rate of one action, and when it is written down."""
+    """The rate of one action, and when it is written down how far it came, if at all."""
 
-    def __init__(self, actions: Actions, whole: int) -> None:
+    def __init__(self, actions: Actions, is_written_down: bool = True) -> None:
         self._actions = actions
         self._clock = actions._clock
-        self._step = max(whole // CHECKPOINTS, 1)
-        self._next = self._step
+        self._step = max(actions.array.level.sync_sectors // CHECKPOINTS, 1)
+        self._next: float = self._step if is_written_down else inf
         self._writes = actions.array.write_count
+        self._is_busy = False
         self._began = self._clock()
+
+    @property
+    def at_once(self) -> int:
+        """How many windows are done at the same time: one where others are to have room."""
+        array = self._actions.array
+        if self._is_busy or array.options.max_rate:
+            return 1
+        window_bytes = array.level.step_sectors * SECTOR_SIZE * len(array.members)
+        return max(1, min(MAX_WINDOWS, MAX_WINDOW_BYTES // window_bytes))
 
     def begin(self) -> None:
         """A piece begins."""
@@ -254,9 +311,9 @@ class Pace:
         taken = self._clock() - self._began
         kib = sectors / 2
         seconds = max(kib / options.max_rate - taken, 0.0) if options.max_rate else 0.0
-        is_busy = self._actions.array.write_count != self._writes
+        self._is_busy = self._actions.array.write_count != self._writes
         is_ahead = not options.min_rate or kib > options.min_rate * taken
-        if is_busy and is_ahead:
+        if self._is_busy and is_ahead:
             seconds = max(seconds, min(taken, MAX_PAUSE))
         if seconds:
             yield Wait(seconds=seconds)

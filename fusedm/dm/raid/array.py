@@ -182,7 +182,8 @@ class Array:
     # Writing down.
 
     def _superblock(self, member: Member) -> Superblock:
-        level, recovered = self.level, member.recovery_offset
+        level = self.level
+        recovered = min(member.recovery_offset, member.durable_offset)
         return Superblock(
             *(len(self.members), member.index, self.events),
             *(level.level, level.layout, self.shape.chunk_sectors),
@@ -314,8 +315,12 @@ class Array:
         Raises: BlockIOError if the array cannot go on.
         """
         members = [member for member in self.members if member.writable]
+        offsets = [member.recovery_offset for member in members]
         outcomes = yield Each(tuple(member.place.remap(FLUSH) for member in members))
         errors = errors_of(members, outcomes)
+        for member, offset in zip(members, offsets, strict=True):
+            if member.index not in errors:
+                member.durable_offset = offset
         if errors:
             yield from self.fail(errors)
 

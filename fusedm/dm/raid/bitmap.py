@@ -122,14 +122,12 @@ class Bitmap:
             self.needed.add(region)
             self._renewed.add(region)
 
-    def next_needed(self) -> int:
-        """The first region that is to be made alike."""
-        region = min(self.needed)
+    def take_up(self, region: int) -> None:
+        """One that is needed is about to be made alike."""
         self._renewed.discard(region)
-        return region
 
     def is_alike(self, region: int) -> None:
-        """It has been made alike, since next_needed; unless a write has failed meanwhile."""
+        """It has been made alike, since take_up; unless a write has failed meanwhile."""
         if region not in self._renewed:
             self.needed.discard(region)
 

@@ -13,13 +13,15 @@ IN_SYNC = MAX_SECTORS
 class Member:
     """One position of an array: a device for data and perhaps one for metadata, or neither.
 
-    Units:  recovery_offset in sectors of the member: up to there it holds what it should.
+    Units:  recovery_offset in sectors of the member: up to there it holds what it should, and up to
+    durable_offset that is known to be durable.
     """
 
     index: int
     data: Segment | None
     meta: Segment | None = None
     recovery_offset: int = IN_SYNC
+    durable_offset: int = IN_SYNC
     is_failed: bool = False
     #: Whether reads go to others while they can.
     is_write_mostly: bool = False

@@ -34,6 +34,8 @@ def read(array: Array) -> Steps[Found]:
             else:
                 found[member.index] = superblocks.parse(data)
     result = assemble(array.shape, array.level, array.members, found, array.options.rebuild)
+    for member in array.members:
+        member.durable_offset = member.recovery_offset
     array.events = result.events
     yield from _begin_bitmap(array, result, found)
     return result

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from fusedm.block.errors import BlockIOError
 from fusedm.block.units import SECTOR_SIZE
 
-#: How many are kept for the next users, and of which size in bytes at most. A step of a rebuild
-#: with 16 members takes 32 MiB.
-MAX_KEPT = 2
+#: How many are kept for the next users, as many as work at once, and of which size in bytes at
+#: most. A step of a rebuild with 16 members takes 32 MiB.
+MAX_KEPT = 4
 MAX_KEPT_BYTES = 1 << 25
 
 

@@ -170,8 +170,7 @@ class Raid(Target):
     def postsuspend(self) -> Steps[None]:
         """Nobody writes: bits need not stay set, and superblocks say how far resync came."""
         if self.level.is_redundant:
-            yield from self.array.clear_idle(at_once=True)
-            yield from self.array.store_superblocks()
+            yield from self.actions.written_down()
 
     def _event(self) -> None:
         self.raise_event()

@@ -9,9 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from fusedm.block import Bio, RangeLocks
 from fusedm.block.errors import BlockIOError, StackError, Status, WouldBlock
 from fusedm.crypto import submit_bio, submit_bio_nowait
-from fusedm.dm import (
-    MappedDevice,
-)
+from fusedm.dm import Each, MappedDevice, Remap, Script, Signal, Wait
 from tests.helpers.builders import medium, pattern, read, write
 from tests.helpers.copier import Copier, make_copier, table_of
 from tests.helpers.devices import RecordingDevice
@@ -82,6 +80,32 @@ async def test_a_suspend_waits_for_a_script():
         assert not mapped.suspended
         await below.resume()
     assert mapped.suspended
+
+
+async def test_scripts_of_one_step_run_at_the_same_time_and_each_has_its_own_outcome():
+    mapped, copier = await make_copier()
+    told, signals = [], [Signal(), Signal()]
+
+    def waiting(number):
+        yield Wait(signals[number])
+        told.append(number)
+        yield Remap(copier.first, Bio.write(64 * number, memoryview(bytes(512))))
+
+    def steps():
+        scripts = (Script(lambda: waiting(0)), Script(lambda: waiting(1)))
+        bio = Bio.write(63, memoryview(pattern(512)))
+        told.append((yield Each((Remap(copier.second, bio), *scripts))))
+
+    copier.message = lambda words: steps()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mapped.message, 0, ["go"])
+        await wait_all_tasks_blocked()
+        assert medium(copier.second, 63, 512) == pattern(512)
+        for number in (1, 0):
+            signals[number].notify()
+            await wait_all_tasks_blocked()
+    assert told[:2] == [1, 0]
+    assert [error and error.errno for error in told[2]] == [None, None, errno.EIO]
 
 
 # Messages and events.
