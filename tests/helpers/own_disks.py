@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import trio
+
 from fusedm.block import BlockDevice
 from fusedm.block.errors import StackError
 from fusedm.disk import Disk
@@ -18,16 +20,17 @@ from tests.helpers.devices import lookup_in
 
 CHUNK, META_SECTORS = 8, 64
 
-#: Type of array: members, data of how many of them, parameters.
-ARRAYS: dict[str, tuple[int, int, str]] = {
-    "raid0": (2, 2, ""),
-    "raid1": (2, 1, ""),
-    "raid10": (4, 2, ""),
-    "raid4": (3, 2, ""),
-    "raid5_ls": (3, 2, ""),
-    "raid5_ra": (3, 2, ""),
-    "raid6_zr": (4, 2, ""),
-    "raid6_ls_6": (4, 2, ""),
+#: Type of array: members, and how many of them have room for the same as the array. Of two mirrors
+#: one that was missing would be taken for good if the table said of the other that it be rebuilt.
+ARRAYS: dict[str, tuple[int, int]] = {
+    "raid0": (2, 2),
+    "raid1": (3, 1),
+    "raid10": (4, 2),
+    "raid4": (3, 2),
+    "raid5_ls": (3, 2),
+    "raid5_ra": (3, 2),
+    "raid6_zr": (4, 2),
+    "raid6_ls_6": (4, 2),
 }
 KINDS = (*ARRAYS, "thin", "thin", "snapshot", "snapshot-merge", "snapshot-origin", "mirror")
 
@@ -51,7 +54,7 @@ class Piece:
     def __post_init__(self) -> None:
         """Its disks, by their names, and their sizes."""
         if self.kind in ARRAYS:
-            members, of_data, _ = ARRAYS[self.kind]
+            members, of_data = ARRAYS[self.kind]
             for index in range(members):
                 self.disks[self._name("m", index)] = META_SECTORS
                 self.disks[self._name("d", index)] = self.count // of_data
@@ -85,13 +88,13 @@ class Piece:
         if self.kind == "mirror":
             options = random.choice(["", " 1 handle_errors"]) if random else ""
             return f"mirror disk 2 {meta} 8 2 {data} 0 {self._name('d', 1)} 0{options}"
-        if self.kind == "snapshot-merge" and random is not None:
-            # What is merged by one table is not merged by the next, which would be refused.
-            self.is_merged = not self.is_merged and random.random() < 0.5
+        # What is merged by one table is not merged by the next, which would be refused.
+        may_merge = self.kind == "snapshot-merge" and random is not None and not self.is_merged
+        self.is_merged = may_merge and random.random() < 0.5
         return f"{'snapshot-merge' if self.is_merged else 'snapshot'} {data} {meta} P 2"
 
     def _array(self, random: Random | None) -> str:
-        members, _, _ = ARRAYS[self.kind]
+        members, _ = ARRAYS[self.kind]
         words, lost = [0 if self.kind == "raid1" else CHUNK], None
         if self.kind != "raid0":
             words += ["region_size", 16, "daemon_sleep", 20, "max_recovery_rate", RATE]
@@ -159,3 +162,18 @@ async def load_opened(mapped: MappedDevice, text: str, devices: Sequence[BlockDe
             entry.target.level.step_sectors = STEP
     await open_targets(table, mapped)
     mapped.load(table)
+
+
+async def assert_members_agree(device: MappedDevice) -> None:
+    """All members of its arrays are there, or come back, and what is redundant is right."""
+    assert device.live is not None, "it has been started"
+    arrays = [each for each in device.live.entries if isinstance(each.target, Raid)]
+    arrays = [each for each in arrays if each.target.level.is_redundant]
+    await trio.sleep(1)
+    for entry in arrays:
+        await device.message(entry.start_sector, ["check"])
+    await trio.sleep(1)
+    for entry in arrays:
+        words = [str(word) for word in entry.target.status()]
+        assert set(words[2]) == {"A"}, words
+        assert words[4:6] == ["idle", "0"], words

@@ -25,6 +25,7 @@ from tests.helpers.model import FlatModel
 from tests.helpers.own_disks import (
     ARRAYS,
     Piece,
+    assert_members_agree,
     is_too_early,
     load_opened,
     make_disks,
@@ -53,22 +54,22 @@ class Lower:
         pool = await make_pool(self.pieces)
         self.devices = [*self.disks, *pool]
         self.device = MappedDevice("lower")
-        await load_opened(self.device, "\n".join(piece.line for piece in self.pieces), self.devices)
-        await self.device.resume()
+        await self.load([piece.line for piece in self.pieces])
         return self.device
+
+    async def load(self, lines: list[str]) -> None:
+        await load_opened(self.device, "\n".join(lines), self.devices)
+        await self.device.resume()
 
     async def change(self, how: str) -> None:
         """What must not be noticed above."""
         match how:
             case "swap":
-                lines = [piece.other_line(self.random) for piece in self.pieces]
                 try:
-                    await load_opened(self.device, "\n".join(lines), self.devices)
+                    await self.load([piece.other_line(self.random) for piece in self.pieces])
                 except StackError as error:
                     if not is_too_early(error):
                         raise
-                    return
-                await self.device.resume()
             case "suspend":
                 await self.device.suspend()
                 await self.device.resume()
@@ -114,7 +115,8 @@ async def run(lines, random, slots, some, way):
         await do(device, bio, way)
         assert model.mismatch(sector, bytes(got), key, dun) is None
     assert await read(device, 0, SIZE * 512) == model.raw
-    await trio.sleep(0.3)
+    await lower.load([piece.line for piece in lower.pieces])
+    await assert_members_agree(lower.device)
     assert await read(device, 0, SIZE * 512) == model.raw
     await device.end()
     await lower.device.end()

@@ -35,6 +35,7 @@ from tests.helpers.builders import (
 from tests.helpers.by_span import carry_out_by_span
 from tests.helpers.model import FlatModel
 from tests.helpers.own_disks import (
+    assert_members_agree,
     is_too_early,
     load_opened,
     make_disks,
@@ -259,9 +260,10 @@ class Run:
                 for index in range(TASKS):
                     nursery.start_soon(self.task, index)
             changing.cancel_scope.cancel()
+        await load_opened(self.device, self.table(parts, is_new=True), self.below)
         await self.device.resume()
-        await trio.sleep(1)
         await self.check_all()
+        await assert_members_agree(self.device)
         for snap in self.snapshots:
             await self.check_snapshot(snap)
             await snap.end()
