@@ -7,11 +7,12 @@ from itertools import combinations
 import pytest
 
 from fusedm.dm.raid.layouts import LAYOUTS, Geometry
+from tests.helpers.nightly import NIGHTLY
 from tests.helpers.reference_parity import p_of, q_of
 from tests.helpers.uml.experiment import DiskSpec, Experiment, Outcome, Step, started, step
 from tests.helpers.uml.guest_data import noise, sums
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, NIGHTLY]
 
 CHUNK = 8
 #: Each layout comes around in them.

@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.crowd import wait_until
 from tests.helpers.load import fio_running
 from tests.helpers.mounted import MIB, Mounted
+from tests.helpers.nightly import nightly_but
 from tests.helpers.places import folder_on_disk
 from tests.helpers.store_faults import KINDS, StoreFaults, stack_with_faults
 
@@ -75,7 +76,7 @@ def is_called(faults: StoreFaults) -> bool:
 
 
 @pytest.mark.parametrize("name", ["vol", "top"])
-@pytest.mark.parametrize("noflush", [False, True])
+@pytest.mark.parametrize("noflush", nightly_but([False], [False, True]))
 def test_nothing_reaches_the_store_of_a_suspended_device(
     loaded: tuple[Mounted, StoreFaults], name: str, noflush: bool
 ) -> None:

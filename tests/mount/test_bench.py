@@ -20,6 +20,7 @@ from fusedm.bench.ours import our_entrants
 from fusedm.bench.record import Ratio, Record, to_json
 from fusedm.host.mounts import SYSTEM_DIRS
 from tests.helpers.cli import PROGRAM, wait_until
+from tests.helpers.nightly import NIGHTLY
 from tests.helpers.tiers import left_behind
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
@@ -123,6 +124,7 @@ def test_a_run_prints_one_table_and_writes_every_figure_and_the_picture(folder, 
     assert (tmp_path / "a.png").stat().st_size > 1000 or not told["ratios"]
 
 
+@NIGHTLY
 def test_each_device_of_ours_gives_a_figure(folder, tmp_path):
     words = ("randread-4k-d1", "fsync-4k-d1", "slow-neighbour", "sqlite:ext4-crypt")
     only = [option for word in words for option in ("--only", word)]
@@ -158,6 +160,7 @@ def test_an_interrupted_run_leaves_nothing(folder):
         assert ended(bench) == (1, "fusedm: the benchmark was interrupted")
 
 
+@NIGHTLY
 def test_a_killed_run_leaves_nothing(folder):
     with in_its_rounds(folder) as bench:
         bench.kill()

@@ -16,6 +16,7 @@ from fusedm.block.errors import FusedmError, StackError
 from fusedm.control.client import Client
 from fusedm.host import loop, mounts
 from tests.helpers.mounted import MIB, Mounted, fusedm, mounted_stack, opened, write_stack
+from tests.helpers.nightly import nightly_but
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
@@ -129,7 +130,7 @@ def copy_of_store(directory: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize("kind", nightly_but(["xfs"], ["ext4", "xfs", "btrfs"]))
 def test_a_suspended_device_has_a_clean_file_system_that_does_not_change(
     stack: Mounted, tmp_path: Path, kind: str
 ) -> None:
@@ -301,7 +302,7 @@ def test_a_forced_down_thaws_before_it_unmounts(tmp_path: Path) -> None:
     check("ext4", tmp_path / "f0.img")
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize("kind", nightly_but(["xfs"], ["ext4", "xfs", "btrfs"]))
 def test_what_a_daemon_leaves_frozen_that_is_killed_can_be_cleared(
     tmp_path: Path, kind: str
 ) -> None:

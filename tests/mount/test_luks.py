@@ -14,6 +14,7 @@ from tests.helpers import reference_dm_crypt
 from tests.helpers.builders import pattern
 from tests.helpers.cli import Place, place
 from tests.helpers.luks_volumes import under_adiantum
+from tests.helpers.nightly import NIGHTLY, nightly_but
 
 PASSPHRASE = "open sesame"
 DATA = bytes(pattern(1 << 20))
@@ -88,9 +89,9 @@ def write_at(path: Path, offset: int, data: bytes) -> None:
 
 QEMU_OPTIONS = [
     (),
-    ("cipher-alg=aes-128",),
+    pytest.param(("cipher-alg=aes-128",), marks=NIGHTLY),
     ("cipher-alg=aes-256", "cipher-mode=cbc", "ivgen-alg=essiv", "ivgen-hash-alg=sha256"),
-    ("cipher-alg=aes-128", "cipher-mode=cbc", "ivgen-alg=plain64"),
+    pytest.param(("cipher-alg=aes-128", "cipher-mode=cbc", "ivgen-alg=plain64"), marks=NIGHTLY),
 ]
 
 
@@ -114,7 +115,7 @@ def test_qemu_reads_what_fusedm_writes_and_the_reverse(stack: Place, options: tu
 
 
 @with_cryptsetup
-@pytest.mark.parametrize("size", [512, 4096])
+@pytest.mark.parametrize("size", nightly_but([4096], [512, 4096]))
 def test_cryptsetup_reads_what_fusedm_writes_and_the_reverse(stack: Place, size: int):
     volume = stack.folder / "cryptsetup.luks"
     volume.write_bytes(DATA)
@@ -227,7 +228,7 @@ def test_cryptsetup_works_on_a_volume_that_is_open_and_a_second_open_is_refused(
 
 
 @with_cryptsetup
-@pytest.mark.parametrize("type_", ["luks1", "luks2"])
+@pytest.mark.parametrize("type_", nightly_but(["luks2"], ["luks1", "luks2"]))
 def test_a_header_in_a_file_of_its_own(stack: Place, type_: str):
     header, twin = stack.folder / f"{type_}.header", stack.folder / f"{type_}.twin"
     kdf = FAST[2:] if type_ == "luks1" else FAST

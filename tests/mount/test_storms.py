@@ -27,6 +27,7 @@ from fusedm.host import loop
 from tests.helpers import reference_xts
 from tests.helpers.crowd import Crowd, wait_until
 from tests.helpers.mounted import KEYS, MIB, Mounted, mounted_stack, opened, read_at, write_at
+from tests.helpers.nightly import nightly_but
 from tests.helpers.places import folder_on_disk, folder_on_tmpfs
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
@@ -252,7 +253,11 @@ def added(*counts: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(map(sum, zip(*counts, strict=True)))
 
 
-@pytest.fixture(params=["memory", "tmpfs", "disk", "block device", "volatile"])
+@pytest.fixture(
+    params=nightly_but(
+        ["memory", "disk", "volatile"], ["memory", "tmpfs", "disk", "block device", "volatile"]
+    )
+)
 def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounted]:
     kind = request.param
     (tmp_path / "third.key").touch(mode=0o600)
