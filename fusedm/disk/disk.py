@@ -30,7 +30,7 @@ from fusedm.block.span import own_span
 from fusedm.block.units import bytes_to_sectors
 from fusedm.crypto import Fallback, InlineEngine, not_native, plan_bio
 from fusedm.disk.io import BlockingIO, io_on
-from fusedm.stores import Store, VolatileCacheStore, WaitingStore
+from fusedm.stores import Lines, MakeLines, Store, VolatileCacheStore, WaitingStore
 
 
 class Disk:
@@ -122,6 +122,17 @@ class Disk:
     def direct_fd(self) -> int | None:
         """The store's, if it has one."""
         return self._io.direct_fd()
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the store has lines for workers."""
+        return self._io.lined is not None
+
+    def lines(self, make: MakeLines) -> Lines:
+        """The store's lines, made the first time."""
+        store = self._io.lined
+        assert store is not None, f"{self.name} has no lines"
+        return store.lines(make)
 
     def may_block(self, op: Op) -> bool:
         """Whether the store may block the thread, or has to be waited for."""

@@ -16,7 +16,7 @@ from fusedm.block.errors import BlockIOError, Status
 from fusedm.block.plan import Cipher
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import Workers, decrypt_data, is_slow
-from fusedm.stores import Store, WaitingStore
+from fusedm.stores import LinedStore, Store, WaitingStore
 
 T = TypeVar("T")
 
@@ -45,6 +45,10 @@ class BlockingIO:
     def direct_fd(self) -> int | None:
         """The store's, if it has one."""
         return self.store.direct_fd()
+
+    @property
+    def lined(self) -> None:
+        """None: only stores that wait have lines."""
 
     def perform(self, bio: Bio, cipher: Cipher | None) -> None:
         """Transform and do the I/O, all in the calling thread; bio.data is left alone on a WRITE.
@@ -120,6 +124,12 @@ class WaitingIO:
 
     def direct_fd(self) -> None:
         """None: there is no descriptor of the medium."""
+
+    @property
+    def lined(self) -> LinedStore | None:
+        """The store, if it has lines."""
+        store = self._store
+        return store if isinstance(store, LinedStore) and store.has_lines else None
 
     def perform(self, bio: Bio, _: Cipher | None) -> NoReturn:
         """Never on the spot."""

@@ -15,7 +15,7 @@ from fusedm.block.plan import KeyslotSource, Leaf, SlotHold
 from fusedm.block.range_locks import Hold
 from fusedm.block.units import SECTOR_SHIFT
 from fusedm.crypto import CompiledCipher
-from fusedm.files.path import Medium, Path
+from fusedm.files.path import Lines, Medium, Path
 from fusedm.system import View
 
 #: Places one path may lead to.
@@ -105,8 +105,9 @@ def legs_of(span: Span, media: Media) -> list[tuple[Medium, int]]:
     for leaf in (leg.leaf for leg in span.legs):
         if leaf not in media:
             descriptor = leaf.direct_fd()
-            assert descriptor is not None, "paths lead to descriptors"
-            media[leaf] = Medium(descriptor, any(leaf.may_block(op) for op in OPS))
+            lines = leaf.lines(Lines) if descriptor is None else None
+            blocks = any(leaf.may_block(op) for op in OPS)
+            media[leaf] = Medium(-1 if descriptor is None else descriptor, blocks, lines)
     return [(media[leg.leaf], leg.shift << SECTOR_SHIFT) for leg in span.legs]
 
 
@@ -129,17 +130,17 @@ def obstacles(view: View, span: Span) -> Iterator[str]:
         and not all(_point(view, span, leg).engine for leg in span.legs)
     ):
         yield "in strict mode the kernel's rules say who does without an engine"
-    yield from obstacles_below(span)
+    yield from obstacles_below(span, is_flush=False)
 
 
-def obstacles_below(span: Span) -> Iterator[str]:
+def obstacles_below(span: Span, is_flush: bool) -> Iterator[str]:
     """What keeps any span, also a flush's, from having a path, whatever the view. Pure."""
     if not span.is_current():
         yield "it is over by now"
     if len(span.legs) > MAX_LEGS:
         yield f"it lies on {len(span.legs)} devices, more than {MAX_LEGS}"
     for leg in span.legs:
-        if leg.leaf.direct_fd() is None:
+        if leg.leaf.direct_fd() is None and (is_flush or not leg.leaf.has_lines):
             yield f"the store of {leg.leaf.name} has no descriptor to be used instead"
 
 

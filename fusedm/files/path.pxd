@@ -62,9 +62,45 @@ cdef struct Tally:
     int64_t bytes[KIND_COUNT]
     int64_t time[KIND_COUNT]
 
-#: A descriptor that paths lead to. slow is how many calls to come are expected to take long.
+#: One connection to an NBD server; no request is on it, or one.
+cdef enum LineState:
+    NO_LINE
+    FREE
+    TAKEN
+    #: Taken while all were dropped: who has it closes it.
+    DROPPED
+
+cdef struct Line:
+    int fd
+    LineState state
+    uint64_t cookie
+
+#: A write that a server has acknowledged; its data follow.
+cdef struct Acknowledged:
+    Acknowledged *next
+    int64_t offset
+    size_t size
+
+cdef enum:
+    #: Connections that workers use beside the daemon's own: with more, more go on there.
+    MAX_LINES = 8
+
+#: The connections to one export. count says how many are free or taken.
+cdef struct LinesData:
+    pthread_mutex_t mutex
+    int count
+    Line line[MAX_LINES]
+    int64_t timeout
+    size_t most
+    bint keeps
+    Acknowledged *first
+    Acknowledged *last
+    size_t kept
+
+#: A descriptor that paths lead to, or lines instead of one. slow is how many calls to come are expected to take long.
 cdef struct MediumData:
     int fd
+    LinesData *lines
     bint blocks
     int takes_nowait
     int calls
@@ -120,8 +156,13 @@ cdef struct GateData:
     int bell
 
 
+cdef class Lines:
+    cdef LinesData data
+
+
 cdef class Medium:
     cdef MediumData data
+    cdef Lines lines
 
 
 cdef class Path:

@@ -17,8 +17,9 @@ import os
 
 from libc.errno cimport EAGAIN, EINTR, EIO, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport off_t
 from posix.unistd cimport close, write
@@ -38,6 +39,52 @@ cdef extern from "sys/uio.h" nogil:
     enum:
         RWF_NOWAIT
 
+cdef extern from "sys/time.h" nogil:
+    struct timeval:
+        long tv_sec
+        long tv_usec
+
+cdef extern from "sys/socket.h" nogil:
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    int setsockopt(int fd, int level, int option, const void *value, unsigned int length)
+    int shutdown(int fd, int how)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    ssize_t recvmsg(int fd, msghdr *message, int flags)
+    enum:
+        SOL_SOCKET
+        SO_RCVTIMEO
+        SO_SNDTIMEO
+        SHUT_RDWR
+        MSG_NOSIGNAL
+
+cdef extern from "endian.h" nogil:
+    unsigned short htobe16(unsigned short)
+    unsigned int htobe32(unsigned int)
+    uint64_t htobe64(uint64_t)
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    /* As they go over the wire, in network byte order. */
+    struct __attribute__((packed)) line_request {
+        uint32_t magic; uint16_t flags, command; uint64_t cookie, offset; uint32_t length;
+    };
+    struct __attribute__((packed)) line_reply { uint32_t magic, error; uint64_t cookie; };
+    """
+    struct line_request:
+        unsigned int magic
+        unsigned short flags
+        unsigned short command
+        uint64_t cookie
+        uint64_t offset
+        unsigned int length
+    struct line_reply:
+        unsigned int magic
+        unsigned int error
+        uint64_t cookie
+
 cdef extern from "sched.h" nogil:
     int sched_yield()
 
@@ -46,6 +93,13 @@ cdef enum:
     PIECE = 1 << 17
     #: Calls on one descriptor at a time that may wait; more are not for workers.
     MAX_CALLS = 16
+    #: Bytes of acknowledged writes that are kept until they are taken; with more the daemon comes by.
+    MAX_KEPT = 16 << 20
+    #: Words of the NBD protocol.
+    REQUEST_MAGIC = 0x25609513
+    SIMPLE_REPLY_MAGIC = 0x67446698
+    LINE_READ = 0
+    LINE_WRITE = 1
     #: Nanoseconds a worker looks for an open gate before it sleeps.
     GATE_SPIN = 50000
     #: Nanoseconds a gate that opens for a moment stays open for those who wait at it.
@@ -61,11 +115,109 @@ cdef enum:
 KINDS = ("read", "write", "flush")
 
 
-cdef class Medium:
-    """A descriptor that paths lead to, open as long as they do; blocks: it may keep threads waiting."""
+cdef class Lines:
+    """Connections to an NBD server on which a worker sends a request and waits for its reply.
 
-    def __init__(self, int fd, bint blocks):
+    What goes wrong on one ends it, and its request is done otherwise, as if it had not been here.
+    timeout is in seconds, most in bytes of data; keeps: acknowledged writes are kept until taken.
+    Owns: the descriptors that are added. Lives: as long as the store that has it made.
+    """
+
+    def __cinit__(self, double timeout, size_t most, bint keeps):
+        cdef int index
+        pthread_mutex_init(&self.data.mutex, NULL)
+        for index in range(MAX_LINES):
+            self.data.line[index].fd = -1
+        self.data.timeout = <int64_t>(timeout * 1e9)
+        self.data.most, self.data.keeps = most, keeps
+
+    def __dealloc__(self):
+        self.drop()
+        self.taken()
+        pthread_mutex_destroy(&self.data.mutex)
+
+    @property
+    def missing(self):
+        """How many more there may be."""
+        return MAX_LINES - load(&self.data.count)
+
+    def add(self, int fd):
+        """Use a connection that is in transmission, with simple replies."""
+        cdef int index
+        cdef bint is_used = False
+        cdef timeval time
+        time.tv_sec = self.data.timeout // 1000000000
+        time.tv_usec = self.data.timeout % 1000000000 // 1000
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time))
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof(time))
+        pthread_mutex_lock(&self.data.mutex)
+        for index in range(MAX_LINES):
+            if self.data.line[index].state == NO_LINE:
+                self.data.line[index].fd, self.data.line[index].state = fd, FREE
+                store(&self.data.count, self.data.count + 1)
+                is_used = True
+                break
+        pthread_mutex_unlock(&self.data.mutex)
+        if not is_used:
+            close(fd)
+
+    def drop(self):
+        """End all connections; nothing that comes on them from now on counts."""
+        cdef int index
+        cdef Line *line
+        pthread_mutex_lock(&self.data.mutex)
+        for index in range(MAX_LINES):
+            line = &self.data.line[index]
+            if line.state == FREE:
+                forget(line)
+            elif line.state == TAKEN:
+                shutdown(line.fd, SHUT_RDWR)
+                line.state = DROPPED
+        store(&self.data.count, 0)
+        pthread_mutex_unlock(&self.data.mutex)
+
+    def read_into(self, int64_t offset, unsigned char[::1] buffer):
+        """Fill a buffer as workers do; False if that must be done otherwise."""
+        cdef bint is_done
+        with nogil:
+            is_done = read_on_line(&self.data, &buffer[0], buffer.shape[0], offset)
+        return is_done
+
+    def write(self, int64_t offset, const unsigned char[::1] data):
+        """Write as workers do; False if that must be done otherwise."""
+        cdef bint is_done
+        with nogil:
+            is_done = write_on_line(&self.data, &data[0], data.shape[0], offset)
+        return is_done
+
+    def taken(self):
+        """The writes that were acknowledged since the last time, in order: (offset, data)."""
+        cdef list writes = []
+        cdef Acknowledged *each
+        cdef Acknowledged *after
+        pthread_mutex_lock(&self.data.mutex)
+        each, self.data.first, self.data.last, self.data.kept = self.data.first, NULL, NULL, 0
+        pthread_mutex_unlock(&self.data.mutex)
+        while each != NULL:
+            after = each.next
+            writes.append((each.offset, PyBytes_FromStringAndSize(<char *>(each + 1), each.size)))
+            free(each)
+            each = after
+        return writes
+
+
+cdef class Medium:
+    """A descriptor that paths lead to, open as long as they do; blocks: it may keep threads waiting.
+
+    With lines those are used, and the descriptor is none.
+    """
+
+    def __init__(self, int fd, bint blocks, Lines lines=None):
         self.data.fd, self.data.blocks = fd, blocks
+        if lines is not None:
+            self.lines, self.data.lines = lines, &lines.data
+            return
         # Direct I/O waits for its medium, whatever it is asked.
         self.data.takes_nowait = blocks and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
 
@@ -348,9 +500,13 @@ cdef bint serves(
                 return False
     if path.blocks:
         for index in range(path.leg_count):
-            if path.legs[index].medium.calls >= MAX_CALLS:
+            if path.legs[index].medium.calls >= most_calls(path.legs[index].medium):
                 return False
     return True
+
+
+cdef int most_calls(const MediumData *medium) noexcept nogil:
+    return MAX_CALLS if medium.lines == NULL else load(&medium.lines.count)
 
 
 cdef void begin(PathData *path, Kind kind) noexcept nogil:
@@ -462,7 +618,10 @@ cdef Moved write_piece(
     cdef int64_t at
     while size:
         piece = place(path, offset, size, &leg, &at)
-        if not pwrite_all(path.legs[leg].medium.fd, data, piece, at):
+        if path.legs[leg].medium.lines != NULL:
+            if not write_on_line(path.legs[leg].medium.lines, data, piece, at):
+                return FAILED
+        elif not pwrite_all(path.legs[leg].medium.fd, data, piece, at):
             return FAILED
         data, offset, size = data + piece, offset + piece, size - piece
     return DONE
@@ -519,6 +678,8 @@ cdef Moved pread_all(
     cdef iovec piece
     if not may_wait and not load(&medium.takes_nowait):
         return WOULD_BLOCK
+    if medium.lines != NULL:
+        return DONE if read_on_line(medium.lines, data, size, offset) else FAILED
     while size:
         if may_wait:
             got = pread(medium.fd, data, size, offset)
@@ -549,3 +710,158 @@ cdef bint pwrite_all(int fd, const unsigned char *data, size_t size, int64_t off
             return False
         data, size, offset = data + got, size - got, offset + got
     return True
+
+
+# Lines.
+
+
+cdef bint read_on_line(
+    LinesData *lines, unsigned char *data, size_t size, int64_t offset
+) noexcept nogil:
+    """Read over a connection; False if that must be done otherwise."""
+    cdef Line *line = take_line(lines, size)
+    cdef bint is_well = False, is_done = False
+    if line == NULL:
+        return False
+    is_well = exchange_on(lines, line, LINE_READ, offset, size, NULL, data, &is_done)
+    return give_line(lines, line, is_well, NULL) and is_done
+
+
+cdef bint write_on_line(
+    LinesData *lines, const unsigned char *data, size_t size, int64_t offset
+) noexcept nogil:
+    """Write over a connection, and keep what was acknowledged; False if it must be done otherwise."""
+    cdef Line *line
+    cdef Acknowledged *kept = NULL
+    cdef bint is_well = False, is_done = False
+    if lines.keeps:
+        kept = <Acknowledged *>malloc(sizeof(Acknowledged) + size)
+        if kept == NULL:
+            return False
+        kept.next, kept.offset, kept.size = NULL, offset, size
+        memcpy(kept + 1, data, size)
+    line = take_line(lines, size) if not full(lines) else NULL
+    if line == NULL:
+        free(kept)
+        return False
+    is_well = exchange_on(lines, line, LINE_WRITE, offset, size, data, NULL, &is_done)
+    if not is_done:
+        free(kept)
+        kept = NULL
+    # What was dropped meanwhile has been done for somebody who is not there any more.
+    return give_line(lines, line, is_well, kept) and is_done
+
+
+cdef bint full(LinesData *lines) noexcept nogil:
+    cdef bint is_full
+    pthread_mutex_lock(&lines.mutex)
+    is_full = lines.kept > MAX_KEPT
+    pthread_mutex_unlock(&lines.mutex)
+    return is_full
+
+
+cdef Line *take_line(LinesData *lines, size_t size) noexcept nogil:
+    """A connection that is free; NULL if there is none for so many bytes."""
+    cdef Line *found = NULL
+    cdef int index
+    if size > lines.most:
+        return NULL
+    pthread_mutex_lock(&lines.mutex)
+    for index in range(MAX_LINES):
+        if lines.line[index].state == FREE:
+            found = &lines.line[index]
+            found.state = TAKEN
+            found.cookie += 1
+            break
+    pthread_mutex_unlock(&lines.mutex)
+    return found
+
+
+cdef bint give_line(
+    LinesData *lines, Line *line, bint is_well, Acknowledged *kept
+) noexcept nogil:
+    """Give a connection back, to be closed unless it is well; whether what came on it counts."""
+    cdef bint counts
+    pthread_mutex_lock(&lines.mutex)
+    counts = line.state == TAKEN
+    if not counts:
+        forget(line)
+    elif not is_well:
+        forget(line)
+        store(&lines.count, lines.count - 1)
+    else:
+        line.state = FREE
+    if kept != NULL and counts:
+        if lines.last != NULL:
+            lines.last.next = kept
+        else:
+            lines.first = kept
+        lines.last = kept
+        lines.kept += kept.size
+        kept = NULL
+    pthread_mutex_unlock(&lines.mutex)
+    free(kept)
+    return counts
+
+
+cdef void forget(Line *line) noexcept nogil:
+    close(line.fd)
+    line.fd, line.state = -1, NO_LINE
+
+
+cdef bint exchange_on(
+    LinesData *lines, Line *line, int command, int64_t offset, size_t size,
+    const unsigned char *sent, unsigned char *received, bint *is_done,
+) noexcept nogil:
+    """Send a request and receive its reply; whether the connection is well, and the request done."""
+    cdef line_request request
+    cdef line_reply reply
+    cdef iovec pieces[2]
+    cdef msghdr message
+    cdef int64_t until = monotonic_ns() + lines.timeout
+    cdef size_t missing
+    request.magic, request.flags = htobe32(REQUEST_MAGIC), 0
+    request.command = htobe16(command)
+    request.cookie, request.offset = htobe64(line.cookie), htobe64(offset)
+    request.length = htobe32(size)
+    pieces[0].iov_base, pieces[0].iov_len = &request, sizeof(request)
+    pieces[1].iov_base, pieces[1].iov_len = <void *>sent, size if sent != NULL else 0
+    memset(&message, 0, sizeof(message))
+    message.msg_iov, message.msg_iovlen = pieces, 2
+    missing = pieces[0].iov_len + pieces[1].iov_len
+    while missing:
+        if not moved_on(pieces, sendmsg(line.fd, &message, MSG_NOSIGNAL), &missing, until):
+            return False
+    # The data come behind the header of a reply that is no error, and behind that nothing comes.
+    pieces[0].iov_base, pieces[0].iov_len = &reply, sizeof(reply)
+    pieces[1].iov_base, pieces[1].iov_len = received, size if received != NULL else 0
+    missing = pieces[0].iov_len + pieces[1].iov_len
+    while missing:
+        if not moved_on(pieces, recvmsg(line.fd, &message, 0), &missing, until):
+            return False
+        if pieces[0].iov_len == 0 and (
+            reply.magic != htobe32(SIMPLE_REPLY_MAGIC) or reply.cookie != request.cookie
+        ):
+            return False
+        if pieces[0].iov_len == 0 and reply.error:
+            return received == NULL or pieces[1].iov_len == size
+    is_done[0] = True
+    return True
+
+
+cdef bint moved_on(iovec *pieces, ssize_t moved, size_t *missing, int64_t until) noexcept nogil:
+    """Take off two pieces what was sent or received; False at an end, an error or too late."""
+    cdef size_t count = <size_t>moved, first
+    if moved < 0 and errno == EINTR:
+        return monotonic_ns() < until
+    if moved <= 0:
+        return False
+    first = min(count, pieces[0].iov_len)
+    pieces[0].iov_base, pieces[0].iov_len = (
+        <unsigned char *>pieces[0].iov_base + first, pieces[0].iov_len - first
+    )
+    pieces[1].iov_base, pieces[1].iov_len = (
+        <unsigned char *>pieces[1].iov_base + (count - first), pieces[1].iov_len - (count - first)
+    )
+    missing[0] -= count
+    return missing[0] == 0 or monotonic_ns() < until

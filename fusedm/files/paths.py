@@ -142,7 +142,7 @@ class Paths:
         if found is None or not found.span.is_current():
             found, view = None, opened.view
             span = view.device.flush_span()
-            if span is not None and next(obstacles_below(span), None) is None:
+            if span is not None and next(obstacles_below(span, is_flush=True), None) is None:
                 path = Path(handle, 0, 0, legs_of(span, self._media), 1, is_flush=True)
                 found = FileSpan(0, 0, view, span, path)
             opened.flush_span = found

@@ -87,13 +87,20 @@ class Export:
             (self.allocation is None) == (other.allocation is None)
         )
 
+    def is_also(self, other: "Export") -> bool:
+        """Whether it is the same medium, however replies come."""
+        without = ~ExportFlag.SEND_DF
+        return (self.size, self.flags & without) == (other.size, other.flags & without)
+
     def can(self, flag: ExportFlag) -> bool:
         """Whether the server has said so."""
         return bool(self.flags & flag)
 
 
-def negotiate(name: str, with_tls: bool) -> Script:
+def negotiate(name: str, with_tls: bool, with_structure: bool = True) -> Script:
     """Have the export of that name opened; the transmission begins after it.
+
+    Without structure replies are simple, and extents cannot be asked for.
 
     Raises: OSError whose text says why not: EPROTO where the server breaks the protocol, else what
             it said.
@@ -111,7 +118,7 @@ def negotiate(name: str, with_tls: bool) -> Script:
         return (yield from _export_name(name, flags, False, None))
     if with_tls:
         yield from _start_tls()
-    is_structured = yield from _has_structured_replies()
+    is_structured = with_structure and (yield from _has_structured_replies())
     allocation = (yield from _allocation(name)) if is_structured else None
     export = yield from _go(name, is_structured, allocation)
     return export or (yield from _export_name(name, flags, is_structured, allocation))

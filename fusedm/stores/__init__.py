@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from fusedm.stores.rbd.store import open_rbd
     from fusedm.stores.volatile_cache import VolatileCacheStore
-    from fusedm.stores.waiting import WaitingKind, WaitingStore
+    from fusedm.stores.waiting import LinedStore, Lines, MakeLines, WaitingKind, WaitingStore
 
 __all__ = [
     "CorruptRead",
@@ -39,7 +39,10 @@ __all__ = [
     "FaultyStore",
     "FileStore",
     "Latency",
+    "LinedStore",
+    "Lines",
     "LostWrite",
+    "MakeLines",
     "MemoryStore",
     "MisdirectedWrite",
     "Store",
@@ -70,6 +73,6 @@ __getattr__ = door(
         "opening": "prefixed_store open_store remove_created store_path store_size",
         "rbd.store": "open_rbd",
         "volatile_cache": "VolatileCacheStore",
-        "waiting": "WaitingKind WaitingStore",
+        "waiting": "LinedStore Lines MakeLines WaitingKind WaitingStore",
     },
 )

@@ -65,6 +65,42 @@ class WaitingStore(Protocol):
         """
 
 
+class Lines(Protocol):
+    """Connections of a store on which workers do without Python what they can.
+
+    What goes wrong on one ends it, and its request comes to the store, as if it had not been there.
+    """
+
+    @property
+    def missing(self) -> int:
+        """How many more there may be."""
+
+    def add(self, fd: int) -> None:
+        """Use a connection; the descriptor is theirs."""
+
+    def drop(self) -> None:
+        """End all; nothing that comes on them from now on counts."""
+
+    def taken(self) -> list[tuple[int, bytes]]:
+        """The writes that were acknowledged since the last time, in order."""
+
+
+#: Makes lines: their timeout in seconds, the most bytes of a request, whether writes are kept.
+MakeLines = Callable[[float, int, bool], Lines]
+
+
+@runtime_checkable
+class LinedStore(Protocol):
+    """A store that can have lines."""
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether its server lets it have some."""
+
+    def lines(self, make: MakeLines) -> Lines:
+        """Its lines, made the first time."""
+
+
 @dataclass(frozen=True)
 class WaitingKind:
     """What a word before the colon of a store's text stands for.

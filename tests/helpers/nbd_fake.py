@@ -119,6 +119,7 @@ class Conversation:
         self.stream = stream
         self.scope = trio.CancelScope()
         self._left = server.handshake_bytes
+        self._is_structured = False
 
     async def run(self) -> None:
         self.server.conversations.append(self)
@@ -179,6 +180,7 @@ class Conversation:
                 await self._reply(option, Reply.META_CONTEXT, context)
                 await self._reply(option, Reply.ACK)
             elif option == Option.STRUCTURED_REPLY and server.is_structured:
+                self._is_structured = True
                 await self._reply(option, Reply.ACK)
             else:
                 await self._reply(option, Reply.ERR_UNSUP)
@@ -204,7 +206,7 @@ class Conversation:
         match got.command:
             case Command.READ:
                 content = bytes(server.memory[got.offset : end])
-                if server.is_structured:
+                if self._is_structured:
                     return replies.data(got.cookie, got.offset, content)
                 return replies.simple(got.cookie, data=content)
             case Command.WRITE:

@@ -17,9 +17,10 @@ from math import inf
 
 import trio
 
-from fusedm.nbd import Address, Export, ExportFlag, Request, Unflushed, is_change
+from fusedm.nbd import Address, Command, Export, ExportFlag, Request, Unflushed, is_change
 from fusedm.stores.nbd.connection import Connection
-from fusedm.stores.nbd.transport import Transport, connect
+from fusedm.stores.nbd.transport import SocketTransport, Transport, connect
+from fusedm.stores.waiting import Lines, MakeLines
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,15 @@ FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 5.0
 class Link:
     """Requests to one export.
 
-    unflushed: what is sent again on the next connection.
     Owns: its connections, and the system tasks that watch and renew them. Lives: until aclose.
     """
 
     def __init__(self, address: Address, transport: Transport, export: Export) -> None:
-        self.unflushed = Unflushed()
+        self._unflushed = Unflushed()
         self._address = address
         self._export = export
         self._connections: list[Connection] = []
+        self._lines: Lines | None = None
         self._waiting: deque[Request] = deque()
         self._owed_errno = 0
         #: When the last connection went, by the loop's clock and by the wall's, and why.
@@ -57,6 +58,7 @@ class Link:
         #: Away for longer than the timeout: requests fail at once.
         self._is_away = False
         self._pause_seconds = 0.0
+        self._is_widening = False
         self._is_closed = False
         #: Set when there is something to watch.
         self._has_more = trio.Event()
@@ -73,6 +75,27 @@ class Link:
             return "connected"
         how = "failed" if self._is_away else "reconnecting"
         return f"{how} since {self._lost_time}: {self._why}"
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether there may be connections for workers."""
+        return self._export.can(ExportFlag.CAN_MULTI_CONN) and not self._address.is_tls
+
+    def lines(self, make: MakeLines) -> Lines:
+        """The connections for workers, made the first time."""
+        if self._lines is None:
+            keeps = self._export.can(ExportFlag.SEND_FLUSH)
+            self._lines = make(self._address.timeout_seconds, self._export.maximum, keeps)
+            if self._connections and not self._is_widening:
+                self._spawn(self._widen)
+        return self._lines
+
+    def kept(self) -> Unflushed:
+        """What is sent again on the next connection, also of what workers have written."""
+        for offset, data in self._lines.taken() if self._lines is not None else ():
+            write = Request(Command.WRITE, 0, offset, len(data), memoryview(data))
+            self._unflushed.add(write)
+        return self._unflushed
 
     @property
     def is_closed(self) -> bool:
@@ -122,7 +145,7 @@ class Link:
         keeps = self._export.can(ExportFlag.SEND_FLUSH)
         for request in requests:
             if not request.error and is_change(request.command) and keeps and not request.is_kept:
-                self.unflushed.add(request)
+                self.kept().add(request)
             _done(request)
         self._send_waiting()
 
@@ -138,6 +161,8 @@ class Link:
 
     def _drop_connections(self) -> list[Request]:
         """End all connections; what was in flight on them, in the order in which it was sent."""
+        if self._lines is not None:
+            self._lines.drop()
         connections, self._connections = self._connections, []
         in_flight: list[Request] = []
         for connection in connections:
@@ -159,27 +184,40 @@ class Link:
 
     async def _widen(self) -> None:
         """Open the other connections; a server that does not let us has fewer."""
-        first = self._connections
-        while len(first) < MAX_CONNECTIONS:
+        self._is_widening = True
+        try:
+            await self._widen_to_all(self._connections)
+        finally:
+            self._is_widening = False
+
+    async def _widen_to_all(self, first: list[Connection]) -> None:
+        while True:
+            is_line = len(first) >= MAX_CONNECTIONS
+            if is_line and (self._lines is None or not self._lines.missing):
+                return
             try:
-                transport, export = await self._connected()
+                transport, export = await self._connected(with_structure=not is_line)
             except OSError as error:
                 log.info("%s: with %d connections: %s", self._address, len(first), text_of(error))
                 return
             if self._connections is not first or self._is_closed:
                 transport.close()
                 return
-            first.append(self._connection(transport, export))
-            self._send_waiting()
+            if is_line and self._lines is not None and isinstance(transport, SocketTransport):
+                self._lines.add(transport.detach())
+            else:
+                first.append(self._connection(transport, export))
+                self._send_waiting()
 
-    async def _connected(self) -> tuple[Transport, Export]:
+    async def _connected(self, with_structure: bool = True) -> tuple[Transport, Export]:
         """A connection to what the export was when it was opened.
 
         Raises: OSError.
         """
         with trio.move_on_after(self._address.timeout_seconds):
-            transport, export = await connect(self._address)
-            if not export.is_like(self._export):
+            transport, export = await connect(self._address, with_structure)
+            is_it = export.is_like if with_structure else export.is_also
+            if not is_it(self._export):
                 transport.close()
                 raise OSError(errno.ESTALE, f"the export is not what it was: {export}")
             return transport, export
@@ -226,7 +264,7 @@ class Link:
         Raises: OSError if the connection is lost meanwhile, or does not answer.
         """
         try:
-            for batch in self.unflushed.batches():
+            for batch in self.kept().batches():
                 with trio.move_on_after(self._address.timeout_seconds) as scope:
                     for request in batch:
                         connection.begin(request)

@@ -22,7 +22,7 @@ from fusedm.nbd import (
 from fusedm.stores.geometry import check_size, check_writable
 from fusedm.stores.nbd.link import Link, text_of, wait_for
 from fusedm.stores.nbd.transport import connect
-from fusedm.stores.waiting import WaitingKind
+from fusedm.stores.waiting import Lines, MakeLines, WaitingKind
 
 #: Bytes of acknowledged writes kept until a flush: what is more makes the writer flush.
 MAX_UNFLUSHED_BYTES = 64 << 20
@@ -66,6 +66,15 @@ class NbdStore:
         """Whether the server is there, in one line."""
         return self._link.state
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether the server takes several connections, and they are plain sockets."""
+        return self._link.has_lines
+
+    def lines(self, make: MakeLines) -> Lines:
+        """Connections for workers, beside those of the link."""
+        return self._link.lines(make)
+
     async def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the whole buffer."""
         await self._move(Command.READ, 0, offset, buffer)
@@ -78,7 +87,7 @@ class NbdStore:
         await self._move(Command.WRITE, flags, offset, data)
         if durably and not has_fua:
             await self.flush()
-        elif self._link.unflushed.size > MAX_UNFLUSHED_BYTES:
+        elif self._link.kept().size > MAX_UNFLUSHED_BYTES:
             await self._shed()
 
     async def flush(self) -> None:
@@ -111,7 +120,7 @@ class NbdStore:
             return
         try:
             with trio.move_on_after(self._timeout_seconds, shield=True) as scope:
-                if self._link.unflushed.size:
+                if self._link.kept().size:
                     await self.flush()
                 self._link.raise_owed()
         finally:
@@ -146,14 +155,14 @@ class NbdStore:
 
     async def _flush_server(self) -> None:
         if not self.read_only and self._export.can(ExportFlag.SEND_FLUSH):
-            mark = self._link.unflushed.mark()
+            mark = self._link.kept().mark()
             await self._carry_out(Command.FLUSH, 0, 0, 0)
-            self._link.unflushed.flushed(mark)
+            self._link.kept().flushed(mark)
 
     async def _shed(self) -> None:
         """Flush, so that less is kept: one does it for all who come meanwhile."""
         async with self._shedding:
-            if self._link.unflushed.size > MAX_UNFLUSHED_BYTES:
+            if self._link.kept().size > MAX_UNFLUSHED_BYTES:
                 await self._flush_server()
 
     async def _zero(self, flags: int, offset: int, length: int) -> None:

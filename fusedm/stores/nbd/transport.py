@@ -75,6 +75,10 @@ class SocketTransport:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
+    def detach(self) -> int:
+        """The descriptor, which is the caller's now."""
+        return self._socket.detach()
+
     async def with_tls(self, context: ssl.SSLContext, hostname: str | None) -> "TlsTransport":
         """Go on over TLS; this transport is that one's now.
 
@@ -142,14 +146,14 @@ def _cause(error: Exception) -> tuple[int, str]:
     return number, getattr(cause, "reason", None) or getattr(cause, "strerror", None) or str(cause)
 
 
-async def connect(address: Address) -> tuple[Transport, Export]:
+async def connect(address: Address, with_structure: bool = True) -> tuple[Transport, Export]:
     """Connect and have the export opened.
 
     Raises: OSError that says why not.
     """
     transport: Transport = SocketTransport(await _connected(address))
     try:
-        script = negotiate(address.export, address.is_tls)
+        script = negotiate(address.export, address.is_tls, with_structure)
         step = next(script)
         while True:
             answer = b""

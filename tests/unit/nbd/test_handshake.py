@@ -44,11 +44,11 @@ def context(number: int, name: bytes = b"base:allocation") -> bytes:
 
 
 def play(
-    server: bytes, name: str = "disk", with_tls: bool = False
+    server: bytes, name: str = "disk", with_tls: bool = False, with_structure: bool = True
 ) -> tuple[Export, list[bytes | str]]:
     """The export, and what the client sent, when the server says just that."""
     sent: list[bytes | str] = []
-    script = negotiate(name, with_tls)
+    script = negotiate(name, with_tls, with_structure)
     step = next(script)
     try:
         while True:
@@ -108,6 +108,14 @@ def test_a_server_without_structured_replies_is_not_asked_for_extents() -> None:
     export, sent = play(WITHOUT_STRUCTURE + info_export() + ack(Option.GO))
     assert (export.is_structured, export.allocation) == (False, None)
     assert len(sent) == 3
+
+
+def test_structured_replies_need_not_be_asked_for() -> None:
+    export, sent = play(greeting() + info_export() + ack(Option.GO), with_structure=False)
+    assert (export.is_structured, export.allocation) == (False, None)
+    assert len(sent) == 2
+    assert export.is_also(Export(SIZE, FLAGS | ExportFlag.SEND_DF, True, allocation=7))
+    assert not export.is_also(Export(SIZE, FLAGS | ExportFlag.READ_ONLY))
 
 
 def test_a_server_that_knows_only_export_names_is_told_one() -> None:

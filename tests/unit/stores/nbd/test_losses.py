@@ -6,9 +6,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fusedm.nbd import Command
+from fusedm.files.path import Lines
+from fusedm.nbd import Command, ExportFlag
 from tests.helpers import nbd_replies as replies
-from tests.helpers.nbd_fake import Conversation, Got, fake_server
+from tests.helpers.nbd_fake import ALL, SIZE, Conversation, Got, fake_server
 from tests.helpers.nbd_store import content, opened, requests, some, until
 
 
@@ -100,6 +101,51 @@ async def test_acknowledged_writes_are_there_after_a_server_died_with_them() -> 
         assert await content(store, 0, len(data)) == expected
         await store.flush()
         assert server.durable[: len(data)] == expected
+
+
+async def test_what_workers_have_written_is_there_after_a_server_died_with_it() -> None:
+    flags = ALL | ExportFlag.CAN_MULTI_CONN
+    first, second, third = some(4096), some(4096), some(4096)
+    async with fake_server(flags=flags) as server, opened(server) as store:
+        assert store.has_lines
+        lines = store.lines(Lines)
+        assert store.lines(Lines) is lines
+        await until(lambda: not lines.missing)
+        assert await trio.to_thread.run_sync(lines.write, 0, first)
+        await store.flush()
+        assert await trio.to_thread.run_sync(lines.write, 4096, first)
+        await store.write(8192, second)
+        await store.write(4096, second)
+        assert await trio.to_thread.run_sync(lines.write, 8192, third)
+        await server.stop(with_loss=True)
+        assert server.memory == first.tobytes() + bytes(SIZE - 4096)
+        await server.start()
+        expected = first.tobytes() + second.tobytes() + third.tobytes()
+        assert await content(store, 0, 12288) == expected
+        await until(lambda: not lines.missing)
+        buffer = bytearray(12288)
+        assert await trio.to_thread.run_sync(lines.read_into, 0, memoryview(buffer))
+        assert buffer == expected
+    assert server.durable[:12288] == expected
+
+
+async def test_lines_are_given_up_with_the_connections() -> None:
+    flags = ALL | ExportFlag.CAN_MULTI_CONN
+    async with fake_server(flags=flags) as server, opened(server) as store:
+        lines = store.lines(Lines)
+        await until(lambda: not lines.missing)
+        await server.stop()
+        await until(lambda: store.state != "connected")
+        assert lines.missing == 8
+        assert not await trio.to_thread.run_sync(lines.write, 0, some(512))
+        await server.start()
+        await until(lambda: not lines.missing)
+    assert lines.missing == 8
+
+
+async def test_a_server_that_takes_one_connection_has_no_lines() -> None:
+    async with fake_server() as server, opened(server) as store:
+        assert not store.has_lines
 
 
 async def test_what_was_flushed_is_not_sent_again() -> None:

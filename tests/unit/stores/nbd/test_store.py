@@ -103,7 +103,7 @@ async def test_a_server_that_has_no_flush_is_not_asked_for_one() -> None:
         await store.write(0, some(4096), durably=True)
         await store.flush()
         assert [got.command for got in server.got] == [Command.WRITE]
-        assert store._link.unflushed.size == 0
+        assert store._link.kept().size == 0
 
 
 async def test_what_is_kept_for_a_flush_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ async def test_what_is_kept_for_a_flush_is_bounded(monkeypatch: pytest.MonkeyPat
         async with trio.open_nursery() as nursery:
             for place in range(64):
                 nursery.start_soon(store.write, place * 8192, some(8192))
-        assert store._link.unflushed.size <= 65536
+        assert store._link.kept().size <= 65536
         assert 1 <= len(server.of(Command.FLUSH)) < 64
 
 
