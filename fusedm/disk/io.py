@@ -128,7 +128,7 @@ class WaitingIO:
     @property
     def lined(self) -> LinedStore | None:
         """The store, if it has lines."""
-        store = self._store
+        store = self.store
         return store if isinstance(store, LinedStore) and store.has_lines else None
 
     def perform(self, bio: Bio, _: Cipher | None) -> NoReturn:
