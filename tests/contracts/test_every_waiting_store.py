@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
 
 from fusedm.stores import WaitingStore, open_nbd
+from tests.helpers.nbd import served
 from tests.helpers.nbd_servers import nbdkit, qemu_nbd
 from tests.helpers.waiting import WaitingMemory
 
@@ -64,7 +66,24 @@ async def qemu_nbd_file(folder: Path, size: int, read_only: bool) -> AsyncIterat
             yield store
 
 
+@asynccontextmanager
+async def our_own_server(folder: Path, size: int, read_only: bool) -> AsyncIterator[WaitingStore]:
+    toml = f"""
+version = 1
+[disks.d]
+size = "{size}"
+store = "memory:"
+read_only = {str(read_only).lower()}
+"""
+    # Paths of sockets are short.
+    with TemporaryDirectory(prefix="fusedm-nbd-") as short:
+        uri = f"nbd+unix:///disks/d?socket={short}/nbd.sock"
+        async with served(Path(short), toml), nbd(uri, False) as store:
+            yield store
+
+
 OPENERS: dict[str, Opener] = {
+    "our own NBD server": our_own_server,
     "waiting memory": waiting_memory,
     "nbdkit memory": nbdkit_memory,
     "nbdkit file": nbdkit_file,
