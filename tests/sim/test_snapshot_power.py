@@ -48,7 +48,8 @@ class PoweredStack(Stack):
 
     def __init__(self, seed: int, chunk: int) -> None:
         self.power = Power()
-        stores = [PoweredStore(sectors, seed, self.power) for sectors in (SECTORS, 600)]
+        # Dice of its own for each, or both would lose alike.
+        stores = [PoweredStore(size, seed + size, self.power) for size in (SECTORS, 600)]
         base, cow = make_disk("base", store=stores[0]), make_disk("cow", store=stores[1])
         super().__init__(chunk=chunk, origin=base, cow=cow)
 
