@@ -52,20 +52,27 @@ class PoweredStore(VolatileCacheStore):
     def __init__(self, size: int, power: Power, initial: bytes = b"") -> None:
         super().__init__(MemoryStore(size))
         self.power = power
+        #: Whether its device has failed, and takes nothing any more.
+        self.is_lost = False
         self.inner.pwrite(0, memoryview(initial))
 
-    def pread_into(self, offset: int, buffer: memoryview) -> None:
+    def _check(self) -> None:
+        if self.is_lost:
+            raise OSError(errno.EIO, "lost")
         self.power.check()
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        self._check()
         super().pread_into(offset, buffer)
 
     def pwrite(self, offset: int, data: memoryview, durably: bool = False) -> None:
-        self.power.check()
+        self._check()
         self.power.left -= 1
         super().pwrite(offset, data, durably and not self.power.is_off)
         self.power.check()
 
     def flush(self) -> None:
-        self.power.check()
+        self._check()
         self.power.left -= 1
         self.power.check()
         super().flush()

@@ -162,6 +162,25 @@ def test_an_array_whose_member_is_being_rebuilt_comes_up_too(kind: Kind) -> None
     cut_at_each_write(partial(Rebuilt, kind), SEEDS)
 
 
+class Degraded(Story):
+    """A member fails on the way, and is back when there is power again."""
+
+    async def live(self) -> None:
+        self.device = await self.begin(disks_of(self.stores))
+        await self.write(3, 9, 1)
+        self.stores["d1"].is_lost = True
+        await self.write(24, 17, 2)
+        await self.flush()
+        await trio.sleep(PAUSE)
+        await self.write(4, 5, 3, FUA)
+        await self.device.end()
+
+
+@every(REBUILT)
+def test_a_member_that_failed_before_is_not_taken_for_good(kind: Kind) -> None:
+    cut_at_each_write(partial(Degraded, kind), SEEDS)
+
+
 class Made(Story):
     """A new array of disks that hold something else each, or nothing where there is parity."""
 
