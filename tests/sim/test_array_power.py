@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from fusedm.block import FLUSH, FUA, Bio
-from fusedm.block.errors import StackError
+from fusedm.block.errors import BlockIOError, StackError
 from fusedm.crypto import submit_bio
 from fusedm.disk import Disk
 from fusedm.dm import MappedDevice
@@ -168,7 +168,7 @@ class Degraded(Story):
     async def live(self) -> None:
         self.device = await self.begin(disks_of(self.stores))
         await self.write(3, 9, 1)
-        self.stores["d1"].is_lost = True
+        self.stores["d0"].is_lost = True  # That which others would be made alike from.
         await self.write(24, 17, 2)
         await self.flush()
         await trio.sleep(PAUSE)
@@ -214,13 +214,28 @@ def test_an_array_that_is_being_made_comes_up_or_can_be_made_anew() -> None:
     assert Made.refusals
 
 
+def nothing(*_: object) -> Iterator[None]:
+    """Steps, none."""
+    yield from ()
+
+
+def test_a_failure_that_is_not_written_down_in_time_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: Array, errors: dict[int, BlockIOError]) -> Iterator[None]:
+        self._give_up({index for index in errors if self.members[index].writable}, errors)
+        yield from ()
+
+    whole(ARRAYS[0])
+    monkeypatch.setattr(Array, "fail", fail)
+    with pytest.raises(AssertionError):
+        cut_at_each_write(partial(Degraded, ARRAYS[0]))
+
+
 @pytest.mark.parametrize("is_lost", ["bits", "flushes"])
 def test_it_is_noticed_what_is_not_written_in_time(
     is_lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(*_: object) -> Iterator[None]:
-        yield from ()
-
     whole(ARRAYS[0])
     if is_lost == "bits":
         monkeypatch.setattr(Array, "begin_write", nothing)
