@@ -41,6 +41,10 @@ _GOALS = (
     ("disk-linear", "qemu-raw-disk", (2, 1.5, 1.5, 1)),
     ("disk-view", "qemu-luks-disk", (2, 2, 4, 4)),
 )
+#: Goals of a disk at an NBD server, at every distance of it: against nbdfuse, and against QEMU's.
+_REMOTE_GOALS = (("nbdfuse", 1.5), ("qemu-nbd", 1))
+_DISTANCES_MS = (0, 1, 10)
+
 #: Which of the four goals is that of each of fio's jobs.
 _GOAL_OF_JOB = (0, 0, 1, 1, 2, 3)
 
@@ -58,6 +62,10 @@ def _pairs() -> Iterator[Pair]:
     for job, goal in zip(FIO_JOBS, _GOAL_OF_JOB, strict=True):
         for device, against, goals in _GOALS:
             yield Pair(job, device, against, goals[goal])
+        for distance_ms in _DISTANCES_MS:
+            for against, remote_goal in _REMOTE_GOALS:
+                device = f"nbd-store-{distance_ms}ms"
+                yield Pair(job, device, f"{against}-{distance_ms}ms", remote_goal)
         if job.unit == "MiB/s":
             yield Pair(job, "view4096", "openssl-4096")
             yield Pair(job, "view512", "openssl-512")

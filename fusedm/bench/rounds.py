@@ -12,6 +12,7 @@ from fusedm.bench.ours import our_entrants, start_stack
 from fusedm.bench.peers import peer_entrants
 from fusedm.bench.place import Place
 from fusedm.bench.record import Figure, NotRun, Ratio
+from fusedm.bench.remote import remote_entrants
 from fusedm.block.errors import FusedmError, StackError, UsageError
 
 #: What starting fio and ending it takes beside a job's time, about.
@@ -25,7 +26,7 @@ Measured = Mapping[tuple[Job, str], Sequence[float]]
 def all_entrants() -> dict[str, Entrant]:
     """Everybody who can take part, by name."""
     ours = (*our_entrants(), *neighbour_entrants())
-    entrants = (*ours, *peer_entrants(), *file_system_entrants())
+    entrants = (*ours, *peer_entrants(), *remote_entrants(), *file_system_entrants())
     return {entrant.name: entrant for entrant in entrants}
 
 

@@ -38,6 +38,8 @@ GOALS = {(pair.job.name, pair.device, pair.against): pair.goal for pair in PAIRS
         ("randread-4k-d16", "flakey", "qemu-raw", 1.5),
         ("read-1m-d4", "dust", "qemu-raw", 1.5),
         ("write-1m-d4", "striped", "qemu-raw", 1),
+        ("randread-4k-d16", "nbd-store-0ms", "nbdfuse-0ms", 1.5),
+        ("write-1m-d4", "nbd-store-10ms", "qemu-nbd-10ms", 1),
         ("fsync-4k-d1", "disk-linear", "qemu-raw-disk", 1),
         ("untar", "ext4", "qemu-luks-ext4", 1.3),
         ("sqlite", "ext4", "qemu-luks-ext4", 1.2),
@@ -96,12 +98,12 @@ def test_a_pattern_that_means_nothing_is_refused_with_the_names_there_are(patter
         choose(["untar", pattern])
     text = str(caught.value)
     assert text.startswith(f"--only {pattern}: is none of the 10 jobs (randread-4k-d1, ")
-    assert "of the 18 devices (disk, linear, view4096, view512, view-fallback, crypt, " in text
+    assert "of the 21 devices (disk, linear, view4096, view512, view-fallback, crypt, " in text
 
 
 def test_everybody_who_takes_part_is_named_once():
     names = entrants_of(PAIRS, FIO_JOBS[0])
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 28
     assert set(names) < set(entrants_of(PAIRS))
 
 
