@@ -41,9 +41,13 @@ class Unflushed:
         self._number = 0
 
     def add(self, request: Request) -> None:
-        """Keep a change that has been acknowledged; its data are copied."""
+        """Keep a change that has been acknowledged; its data are copied if they may change."""
         self._number += 1
-        data = bytes(request.data)
+        whole = request.data.obj
+        if isinstance(whole, bytes) and len(whole) == len(request.data):
+            data = whole
+        else:
+            data = bytes(request.data)
         self._kept.append(
             _Kept(
                 self._number, request.command, request.flags, request.offset, request.length, data

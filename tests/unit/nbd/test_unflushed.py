@@ -23,6 +23,16 @@ def test_what_is_kept_is_what_was_written_then() -> None:
     assert kept(unflushed) == [[(0, 5, b"first")]]
 
 
+def test_what_cannot_change_is_not_copied() -> None:
+    unflushed = Unflushed()
+    content = bytes(1000)
+    unflushed.add(write(0, content))
+    unflushed.add(Request(Command.WRITE, 0, 1000, 10, memoryview(content)[:10]))
+    [[whole, part]] = unflushed.batches()
+    assert whole.data.obj is content
+    assert part.data == content[:10]
+
+
 def test_what_was_flushed_is_kept_no_more() -> None:
     unflushed = Unflushed()
     unflushed.add(write(0, b"one"))
