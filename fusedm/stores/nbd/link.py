@@ -34,8 +34,9 @@ MAX_EACH, MAX_ALONE = 16, 64
 #: Connections that a request may be lost with: it may be what the server cannot stand.
 MAX_TRIES = 5
 
-#: Between attempts to reconnect: the first pause, which doubles, and the longest.
-FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 5.0
+#: Between attempts to reconnect: the first pause, which doubles, and the longest, which is no more
+#: than this part of the timeout, so that who waits is there when the server is back.
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, PAUSES_IN_TIMEOUT = 0.05, 5.0, 10
 
 
 class Link:
@@ -247,7 +248,8 @@ class Link:
         while True:
             await trio.sleep(self._pause_seconds)
             longer = max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds)
-            self._pause_seconds = min(longer, MAX_PAUSE_SECONDS)
+            longest = min(MAX_PAUSE_SECONDS, self._address.timeout_seconds / PAUSES_IN_TIMEOUT)
+            self._pause_seconds = min(longer, longest)
             try:
                 connection = self._connection(*await self._connected())
                 await self._send_again(connection)

@@ -125,6 +125,19 @@ async def test_a_server_that_is_away_for_too_long_fails_what_waits_and_what_come
         await store.write(0, some(512))
 
 
+@pytest.mark.parametrize("away_seconds", [0.4, 1.7, 2.6])
+async def test_who_waits_for_a_server_is_there_when_it_is_back(
+    away_seconds: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with fake_server() as server, opened(server, 3) as store:
+        await server.stop()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.write, 0, some(512))
+            await trio.sleep(away_seconds)
+            await server.start()
+        assert store.state == "connected"
+
+
 async def test_a_server_that_hangs_up_at_once_is_not_asked_without_a_pause(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
