@@ -51,8 +51,8 @@ comma := ,
 empty :=
 PURE_LIST := $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
-.PHONY: help setup demo test nightly test-fast test-mount interrupts storms test-kernel test-ceph \
-	test-roots cover sim fuzz fmt fmt-check lint types check ci ceph new-target lock clean
+.PHONY: help setup demo test nightly test-fast test-mount interrupts storms fuzz-nbd test-kernel \
+	test-ceph test-roots cover sim fuzz fmt fmt-check lint types check ci ceph new-target lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,10 @@ interrupts: setup ## Signal verbs before every line of what makes and undoes thi
 storms: setup ## Requests and verbs at random, kills and all: make storms MINUTES=5 SEED=7
 	FUSEDM_STORM_SECONDS=$$((60 * $(or $(MINUTES),1))) FUSEDM_STORM_SEED='$(SEED)' \
 	FUSEDM_KILL_ROUNDS=50 $(PYTEST) -s tests/mount/test_storms.py tests/mount/test_killed_writes.py
+
+fuzz-nbd: setup ## Anything at all over NBD connections: make fuzz-nbd N=100000 SEED=7
+	FUSEDM_FUZZ_N='$(or $(N),100000)' FUSEDM_FUZZ_SEED='$(SEED)' \
+	$(PYTEST) tests/integration/test_nbd_fuzz.py -s
 
 fmt: setup ## Format the code and sort its imports
 	$(PY) -m ruff check --select I --fix-only --quiet .

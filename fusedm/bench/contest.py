@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from fusedm.bench.jobs import FIO_JOBS, FSYNC, SLOW_NEIGHBOUR, SQLITE, UNTAR, Job
+from fusedm.bench.jobs import FIO_JOBS, FSYNC, NBD_JOBS, SLOW_NEIGHBOUR, SQLITE, UNTAR, Job
 from fusedm.block.errors import UsageError
 
 
@@ -75,6 +75,9 @@ def _pairs() -> Iterator[Pair]:
     for index, job in enumerate((UNTAR, SQLITE)):
         for device, against, on_file_system in _FILE_SYSTEM_GOALS:
             yield Pair(job, device, against, on_file_system[index])
+    for job in NBD_JOBS:
+        yield Pair(job, "nbd-export", "nbdkit-memory", 1)
+        yield Pair(job, "nbd-export", "qemu-nbd")
 
 
 PAIRS = tuple(_pairs())

@@ -19,6 +19,7 @@ PACKAGES = {
     "nbdkit": "nbdkit",
     "openssl": "openssl",
     "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
     "qemu-storage-daemon": "qemu-system-common",
     "tar": "tar",
 }

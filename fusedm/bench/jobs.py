@@ -43,6 +43,18 @@ FIO_JOBS = (
     _fio("write-1m-d4", "sequential write 1 MiB, depth 4", "MiB/s"),
 )
 
+#: The same kinds of work over NBD, by fio's engine for it.
+NBD_JOBS = (
+    _fio("nbd-randread-4k-d1", "NBD: random read 4 KiB, depth 1"),
+    _fio("nbd-randwrite-4k-d1", "NBD: random write 4 KiB, depth 1"),
+    _fio("nbd-randread-4k-d16", "NBD: random read 4 KiB, depth 16"),
+    _fio("nbd-randwrite-4k-d16", "NBD: random write 4 KiB, depth 16"),
+    _fio("nbd-read-1m-d1", "NBD: sequential read 1 MiB, depth 1", "MiB/s"),
+    _fio("nbd-write-1m-d1", "NBD: sequential write 1 MiB, depth 1", "MiB/s"),
+    _fio("nbd-randread-4k-d16-c4", "NBD: random read 4 KiB, depth 16, four connections"),
+    _fio("nbd-randwrite-4k-d16-c4", "NBD: random write 4 KiB, depth 16, four connections"),
+)
+
 #: Every write is on the medium before the next one begins.
 FSYNC = _fio("fsync-4k-d1", "random write 4 KiB, depth 1, fsync after each")
 SLOW_NEIGHBOUR = Job(
@@ -51,4 +63,4 @@ SLOW_NEIGHBOUR = Job(
 UNTAR = Job("untar", "unpack a source tree and sync", "s")
 SQLITE = Job("sqlite", "SQLite transactions, synchronous=FULL", "tx/s")
 
-JOBS = (*FIO_JOBS, FSYNC, SLOW_NEIGHBOUR, UNTAR, SQLITE)
+JOBS = (*FIO_JOBS, FSYNC, SLOW_NEIGHBOUR, UNTAR, SQLITE, *NBD_JOBS)

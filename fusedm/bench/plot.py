@@ -46,6 +46,7 @@ _PANELS = (
     "on a disk, against QEMU's storage daemon on it",
     "against nbdkit with nbdfuse",
     "beside a slow neighbour",
+    "exports, against nbdkit's over NBD",
     "against what is the limit",
 )
 _SECOND_PANEL = {
@@ -79,6 +80,8 @@ def panels(ratios: Sequence[Ratio]) -> list[tuple[str, list[Ratio]]]:
 def _panel_of(ratio: Ratio) -> str:
     if ratio.goal is None:
         return _PANELS[-1]
+    if ratio.device == "nbd-export":
+        return _PANELS[5]
     if ratio.against.endswith("-disk"):
         return _PANELS[2]
     if ratio.against.startswith("qemu"):

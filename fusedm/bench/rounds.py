@@ -7,6 +7,7 @@ from fusedm.bench.entrants import Entrant, missing_programs
 from fusedm.bench.figures import ratios
 from fusedm.bench.file_systems import file_system_entrants
 from fusedm.bench.jobs import Job
+from fusedm.bench.nbd import nbd_entrants
 from fusedm.bench.neighbours import neighbour_entrants
 from fusedm.bench.ours import our_entrants, start_stack
 from fusedm.bench.peers import peer_entrants
@@ -26,7 +27,8 @@ Measured = Mapping[tuple[Job, str], Sequence[float]]
 def all_entrants() -> dict[str, Entrant]:
     """Everybody who can take part, by name."""
     ours = (*our_entrants(), *neighbour_entrants())
-    entrants = (*ours, *peer_entrants(), *remote_entrants(), *file_system_entrants())
+    others = (*peer_entrants(), *remote_entrants(), *nbd_entrants())
+    entrants = (*ours, *others, *file_system_entrants())
     return {entrant.name: entrant for entrant in entrants}
 
 

@@ -3,13 +3,14 @@
 import logging
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 import trio
 
 from fusedm.block.errors import WouldBlock
 from fusedm.export.carrying_out import CarryingOut, refuse
 from fusedm.export.exports import ClientOffer, Exports
+from fusedm.export.reading import Readers, ReaderWire
 from fusedm.export.room import Room
 from fusedm.export.wire import StreamWire
 from fusedm.nbd import Agreed, Asked, Command, check_request, welcome
@@ -41,7 +42,11 @@ class Connection:
     """A client of a server. Owns: its stream, until serve returns."""
 
     def __init__(
-        self, stream: trio.SocketStream, exports: Exports, tls: ssl.SSLContext | None
+        self,
+        stream: trio.SocketStream,
+        exports: Exports,
+        tls: ssl.SSLContext | None,
+        readers: Readers,
     ) -> None:
         self._plain = stream
         self._stream: trio.abc.Stream = stream
@@ -51,14 +56,16 @@ class Connection:
         self._room = Room()
         self._serving, self._taking = trio.CancelScope(), trio.CancelScope()
         self._over = trio.Event()
-        self._wire = StreamWire(stream, stream.socket)
+        self._handshake = StreamWire(stream, stream.socket)
+        self._wire: StreamWire | ReaderWire = self._handshake
+        self._readers = readers
 
     async def serve(self) -> None:
         """Serve the client until it has gone, or says what nobody understands."""
         try:
             with self._serving:
-                async with trio.open_nursery() as in_hand:
-                    await self._take(in_hand)
+                async with AsyncExitStack() as exits, trio.open_nursery() as in_hand:
+                    await self._take(in_hand, exits)
                     in_hand.cancel_scope.cancel()
         finally:
             self._offer.close()
@@ -79,7 +86,7 @@ class Connection:
         self._serving.cancel()
         return True
 
-    async def _take(self, in_hand: trio.Nursery) -> None:
+    async def _take(self, in_hand: trio.Nursery, exits: AsyncExitStack) -> None:
         """Take what the client asks for, and wait until it is done, unless the client has gone."""
         takes_leave = False
         with self._taking, _sent_away():
@@ -87,9 +94,13 @@ class Connection:
             with trio.move_on_after(HANDSHAKE_SECONDS):
                 agreed = await self._negotiate()
             if agreed is not None:
+                await self._hand_over(agreed, exits)
                 takes_leave = await self._take_requests(in_hand, agreed)
-        while (takes_leave or self._taking.cancelled_caught) and not self._room.is_empty:
-            await self._wait_for_room()
+        if takes_leave or self._taking.cancelled_caught:
+            while not self._room.is_empty:
+                await self._wait_for_room()
+            while not await self._has_finished():
+                self.end_if_hung_up()
 
     async def _negotiate(self) -> Agreed | None:
         talk = welcome(self._offer, self._tls is not None)
@@ -97,9 +108,9 @@ class Connection:
         while True:
             answer = b""
             if isinstance(step, int):
-                answer = await self._wire.read_exactly(step)
+                answer = await self._handshake.read_exactly(step)
             elif isinstance(step, bytes):
-                await self._wire.send([step])
+                await self._handshake.send([step])
             else:
                 await self._start_tls()
             try:
@@ -108,12 +119,19 @@ class Connection:
                 agreed: Agreed | None = end.value
                 return agreed
 
+    async def _hand_over(self, agreed: Agreed, exits: AsyncExitStack) -> None:
+        """Have a thread take the requests, if one is to be had, and nothing is encrypted."""
+        if self._stream is self._plain:
+            plain, handle = self._plain.socket, self._offer.handle
+            wire = await exits.enter_async_context(self._readers.wire(plain, handle, agreed))
+            self._wire = wire or self._wire
+
     async def _start_tls(self) -> None:
         assert self._tls is not None, "TLS is begun where it is needed"
         stream = trio.SSLStream(self._plain, self._tls, server_side=True)
         await stream.do_handshake()
         self._stream = stream
-        self._wire = StreamWire(stream, self._plain.socket)
+        self._wire = self._handshake = StreamWire(stream, self._plain.socket)
 
     async def _take_requests(self, in_hand: trio.Nursery, agreed: Agreed) -> bool:
         """Answer requests until the client takes its leave; False if it has gone without.
@@ -139,6 +157,7 @@ class Connection:
                 in_hand.start_soon(self._see_to, asked, payload, work)
             else:
                 await self._wire.send(parts)
+                self._wire.done(asked)
         return False
 
     async def _see_to(self, asked: Asked, payload: memoryview, work: CarryingOut) -> None:
@@ -148,7 +167,15 @@ class Connection:
         except GONE:
             self._serving.cancel()
         finally:
+            self._wire.done(asked)
             self._room.give_back(asked.buffer_bytes)
+
+    async def _has_finished(self) -> bool:
+        """Whether all answers have gone out by now; they are waited for for a moment."""
+        with trio.move_on_after(LOOK_SECONDS):
+            await self._wire.finish()
+            return True
+        return False
 
     async def _wait_for_room(self) -> None:
         """Until something under way is over; nobody reads meanwhile, so a hang-up is looked for."""

@@ -12,6 +12,7 @@ from fusedm.block.errors import StackError
 from fusedm.export.connection import Connection
 from fusedm.export.exports import Exports
 from fusedm.export.listening import Address, Listening, TlsFiles, listen, tls_context
+from fusedm.export.reading import Readers
 from fusedm.files import Handles
 from fusedm.system import System
 
@@ -51,6 +52,7 @@ class Servers:
     def __init__(self, system: System) -> None:
         self._system = system
         self._handles: Handles = {}
+        self._readers = Readers(self._handles, system)
         self._servers: dict[str, _Server] = {}
         self._nursery: trio.Nursery | None = None
         self._catch_up_others = system.names.catch_up
@@ -61,7 +63,7 @@ class Servers:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            await self._readers.listen()
 
     async def start(self, spec: ServerSpec) -> str:
         """Start a server; returns when it listens, and where.
@@ -132,7 +134,7 @@ class Servers:
         exports = Exports(self._system, self._handles, server.spec.names, server.spec.read_only)
 
         async def serve_client(stream: trio.SocketStream) -> None:
-            connection = Connection(stream, exports, tls)
+            connection = Connection(stream, exports, tls, self._readers)
             server.connections.add(connection)
             try:
                 await connection.serve()

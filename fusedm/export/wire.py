@@ -79,13 +79,15 @@ class StreamWire:
                     await self._stream.send_all(part)
             self._is_torn = False
 
+    def done(self, asked: Asked) -> None:
+        """A request is under way no more, which nobody here counts."""
+
     def has_hung_up(self) -> bool:
         """Whether the client has closed its end, also while nothing is being received."""
-        poll = select.poll()
-        with suppress(OSError, ValueError):
-            poll.register(self._plain.fileno(), select.POLLRDHUP)
-            return bool(poll.poll(0))
-        return True
+        return has_hung_up(self._plain)
+
+    async def finish(self) -> None:
+        """All answers have gone out when they have been sent."""
 
     async def _fill(self, size: int) -> None:
         while len(self._buffer) < size:
@@ -101,3 +103,12 @@ class StreamWire:
         if not some:
             raise trio.BrokenResourceError
         return some
+
+
+def has_hung_up(plain: trio.socket.SocketType) -> bool:
+    """Whether the other end of a socket has been closed; nothing is read."""
+    poll = select.poll()
+    with suppress(OSError, ValueError):
+        poll.register(plain.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
+    return True

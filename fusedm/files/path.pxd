@@ -192,3 +192,5 @@ cdef Moved write_to(
     const PathData *path, uint64_t offset, const unsigned char *data, size_t size, unsigned char *bounce
 ) noexcept nogil
 cdef int flush(const PathData *path) noexcept nogil
+cdef bint is_slow(const PathData *path) noexcept nogil
+cdef void remember(const PathData *path, size_t size, int64_t took) noexcept nogil

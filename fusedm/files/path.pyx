@@ -100,6 +100,11 @@ cdef enum:
     SIMPLE_REPLY_MAGIC = 0x67446698
     LINE_READ = 0
     LINE_WRITE = 1
+    #: Nanoseconds after which a call has taken long, and a byte more.
+    SLOW = 100000
+    SLOW_BYTE = 1
+    #: How many calls on a medium are expected to take long after one that has.
+    SLOW_CALLS = 16
     #: Nanoseconds a worker looks for an open gate before it sleeps.
     GATE_SPIN = 50000
     #: Nanoseconds a gate that opens for a moment stays open for those who wait at it.
@@ -636,6 +641,27 @@ cdef int flush(const PathData *path) noexcept nogil:
                 error = error or errno
                 break
     return error
+
+
+cdef bint is_slow(const PathData *path) noexcept nogil:
+    """Whether a call on some leg is expected to take long."""
+    cdef int index
+    for index in range(path.leg_count):
+        if path.legs[index].medium.slow > 0:
+            return True
+    return False
+
+
+cdef void remember(const PathData *path, size_t size, int64_t took) noexcept nogil:
+    """Expect of the calls to come what this one was."""
+    cdef int index
+    cdef MediumData *medium
+    for index in range(path.leg_count):
+        medium = path.legs[index].medium
+        if took > SLOW + <int64_t>size * SLOW_BYTE:
+            store(&medium.slow, SLOW_CALLS)
+        elif medium.slow > 0:
+            store(&medium.slow, medium.slow - 1)
 
 
 cdef bint encrypt(

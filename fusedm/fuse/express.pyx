@@ -34,10 +34,10 @@ from posix.unistd cimport close, read, write
 from fusedm.files.path cimport (
     DONE, FLUSHES, MAX_WORKERS, PAGE, READS, WOULD_BLOCK, WRITES, Gate, GateData, Kind, MediumData,
     Moved, PathData,
-    enter, flush, leave, load, monotonic_ns, pthread_cond_destroy, pthread_cond_init,
+    enter, flush, is_slow, leave, load, monotonic_ns, pthread_cond_destroy, pthread_cond_init,
     pthread_cond_signal, pthread_cond_t, pthread_cond_wait, pthread_mutex_destroy,
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, read_from, ring,
-    store, write_to,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, read_from, remember,
+    ring, store, write_to,
 )
 
 cdef extern from "fcntl.h" nogil:
@@ -90,11 +90,6 @@ cdef enum:
     SPIN = 50000
     #: The same for the lane's answer, which takes as long as a request in Python.
     ASK_SPIN = 200000
-    #: Nanoseconds after which a call has taken long, and a byte more.
-    SLOW = 100000
-    SLOW_BYTE = 1
-    #: How many calls on a medium are expected to take long after one that has.
-    SLOW_CALLS = 16
     #: Nanoseconds between two looks of the watch, and how often it sees nothing before it sleeps.
     WATCH = 500000
     WATCH_IDLE = 20
@@ -848,15 +843,6 @@ cdef bint is_io(const Worker *worker, size_t data_size) noexcept nogil:
     )
 
 
-cdef bint is_slow(const PathData *path) noexcept nogil:
-    """Whether a call on some leg is expected to take long."""
-    cdef int index
-    for index in range(path.leg_count):
-        if path.legs[index].medium.slow > 0:
-            return True
-    return False
-
-
 cdef bint nowait(const PathData *path) noexcept nogil:
     """Whether every leg says beforehand that a read would wait."""
     cdef int index
@@ -864,15 +850,3 @@ cdef bint nowait(const PathData *path) noexcept nogil:
         if path.legs[index].medium.blocks and not load(&path.legs[index].medium.takes_nowait):
             return False
     return True
-
-
-cdef void remember(const PathData *path, size_t size, int64_t took) noexcept nogil:
-    """Expect of the calls to come what this one was."""
-    cdef int index
-    cdef MediumData *medium
-    for index in range(path.leg_count):
-        medium = path.legs[index].medium
-        if took > SLOW + <int64_t>size * SLOW_BYTE:
-            store(&medium.slow, SLOW_CALLS)
-        elif medium.slow > 0:
-            store(&medium.slow, medium.slow - 1)

@@ -19,6 +19,14 @@ PAGE = 4096
 HOLE = 3
 
 
+@pytest.fixture(autouse=True, params=["threads", "tasks"])
+def way(request, monkeypatch) -> str:
+    """Who takes the requests of a client first."""
+    if request.param == "tasks":
+        monkeypatch.setattr("fusedm.export.reading.MAX_READERS", 0)
+    return request.param
+
+
 @pytest.mark.parametrize("structured", [True, False])
 @pytest.mark.parametrize("name", ["d0", "m", "v", "disks/d0", "/mapper/m", "views/v"])
 async def test_what_is_written_is_read_back(tmp_path, name: str, structured: bool):
@@ -346,7 +354,7 @@ async def test_a_bug_in_a_connection_ends_no_other(tmp_path, monkeypatch, caplog
     async with served(tmp_path) as nbd:
         client = await nbd.client("d0")
         monkeypatch.setattr("fusedm.export.connection.check_request", None)
-        await client.ask(Command.FLUSH)
+        await client.ask(Command.CACHE, 0, PAGE)
         assert await client.is_hung_up_on()
         monkeypatch.undo()
         assert await (await nbd.client("d0")).read(0, 1) == b"\0"

@@ -6,7 +6,14 @@ import json
 import pytest
 
 from fusedm.bench.fio import fio_command, parse_fio
-from fusedm.bench.jobs import FIO_JOBS, JOBS, JOBS_FOLDER, MIXED_FILE, NEIGHBOUR_FILE
+from fusedm.bench.jobs import (
+    FIO_JOBS,
+    JOBS,
+    JOBS_FOLDER,
+    MIXED_FILE,
+    NBD_JOBS,
+    NEIGHBOUR_FILE,
+)
 from fusedm.block.errors import StackError
 
 
@@ -74,15 +81,18 @@ def test_every_job_has_its_file_and_every_file_its_job():
 def test_every_job_goes_past_the_page_cache_for_a_time(file):
     options = configparser.ConfigParser(allow_no_value=True)
     options.read_string(file.read_text())
-    assert options["global"]["ioengine"] == "libaio"
-    assert options["global"]["direct"] == "1"
+    over_nbd = file.stem.startswith("nbd-")
+    assert options["global"]["ioengine"] == ("nbd" if over_nbd else "libaio")
+    # An NBD server is asked over a socket, where there is no page cache.
+    assert over_nbd or options["global"]["direct"] == "1"
     assert {"time_based", "thread"} <= set(options["global"])
 
 
-@pytest.mark.parametrize("job", FIO_JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize("job", [*FIO_JOBS, *NBD_JOBS], ids=lambda job: job.name)
 def test_a_job_file_does_what_its_name_says(job):
     options = configparser.ConfigParser(allow_no_value=True)
     options.read_string(job.file.read_text())
-    rw, block, depth = job.name.split("-")
+    rw, block, depth, *connections = job.name.removeprefix("nbd-").split("-")
+    assert options["global"].get("numjobs", "") == "".join(connections).removeprefix("c")
     section = options[job.name]
     assert (section["rw"], section["bs"], "d" + section["iodepth"]) == (rw, block, depth)

@@ -28,7 +28,7 @@ def test_a_picture_of_every_ratio_is_written(tmp_path, ending, signature):
 
 def test_every_ratio_is_in_one_panel():
     found = panels(RATIOS)
-    assert [len(members) for _, members in found] == [38, 34, 15, 48, 2, 12]
+    assert [len(members) for _, members in found] == [38, 34, 15, 48, 2, 8, 20]
     assert all(ratio.goal is None for ratio in found[-1][1])
 
 
