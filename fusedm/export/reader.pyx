@@ -82,6 +82,10 @@ cdef enum:
     #: Nanoseconds it is looked out for a request before sleeping: about as long as going to sleep and
     #: being woken takes.
     SPIN = 50000
+    #: Nanoseconds after which giving way while looking out has taken long: others want the processor,
+    #: and who sleeps is woken sooner then than who gives way. It is not looked out for so long then.
+    GIVEN_AWAY = 30000
+    BUSY = 1000000000
     REQUEST_MAGIC = 0x25609513
     SIMPLE_MAGIC = 0x67446698
     CHUNK_MAGIC = 0x668E33EF
@@ -157,6 +161,8 @@ cdef class Reader:
     cdef int stops, quits, ended, gone
     cdef int under_way, max_count
     cdef size_t bytes_under_way, max_bytes
+    #: Until when it is not looked out, since the machine is busy.
+    cdef int64_t busy_until
     cdef object thread
 
     def __cinit__(self, int socket, Gate gate, int index, uint64_t handle, bint structured,
@@ -338,11 +344,14 @@ cdef class Reader:
 
     cdef bint receive(self) noexcept nogil:
         """Receive some more of what comes, if anything has come before somebody rang; False at the end."""
-        cdef int64_t until = monotonic_ns() + SPIN
+        cdef int64_t began = monotonic_ns()
+        cdef int64_t now = began, last
         cdef ssize_t got
         if self.in_begin:
             memmove(self.inward, self.inward + self.in_begin, self.in_end - self.in_begin)
             self.in_begin, self.in_end = 0, self.in_end - self.in_begin
+        if now < self.busy_until:
+            self.wait(POLLIN)
         while True:
             got = recv(self.socket, self.inward + self.in_end, IN_SIZE - self.in_end, MSG_DONTWAIT)
             if got > 0:
@@ -350,10 +359,14 @@ cdef class Reader:
                 return True
             if got == 0 or (errno != EAGAIN and errno != EINTR):
                 return False
-            if monotonic_ns() < until and not self.is_rung_for():
+            if now >= self.busy_until and now - began < SPIN and not self.is_rung_for():
                 sched_yield()
+                last, now = now, monotonic_ns()
+                if now - last > GIVEN_AWAY:
+                    self.busy_until = now + BUSY
                 continue
-            self.wait(POLLIN)
+            if now >= self.busy_until:
+                self.wait(POLLIN)
             return True
 
     cdef bint is_rung_for(self) noexcept nogil:

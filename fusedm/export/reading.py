@@ -19,6 +19,11 @@ from fusedm.system import System
 #: How long a thread that is in a call on a medium is waited for; then it is left behind.
 LAST_SECONDS = 0.2
 
+#: Bytes that are on the way to a client: the answer to a request that a thread does, whole, so that
+#: it is sent by one call.
+SEND_BUFFER_BYTES = 1 << 20
+_SO_SNDBUFFORCE = 32
+
 #: What each command is to a path.
 _KINDS: dict[int, int] = {Command.READ: 0, Command.WRITE: 1, Command.FLUSH: 2}
 
@@ -143,6 +148,10 @@ class Readers:
         """A thread that has been started; None if there are enough, or the system gives no more."""
         if not self._free:
             return None
+        for option in (_SO_SNDBUFFORCE, trio.socket.SO_SNDBUF):
+            with suppress(OSError):  # The first one is root's; the other has a limit.
+                plain.setsockopt(trio.socket.SOL_SOCKET, option, SEND_BUFFER_BYTES)
+                break
         may_write = not agreed.export.flags & ExportFlag.READ_ONLY
         reader = Reader(
             plain.fileno(),
