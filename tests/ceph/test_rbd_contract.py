@@ -22,7 +22,7 @@ async def rbd(
     ceph: Cluster, make_image: MakeImage, _: Path, size: int, read_only: bool
 ) -> AsyncIterator[WaitingStore]:
     """A store over a new image."""
-    async with opened(ceph, make_image(size), read_only=read_only, seconds=30) as store:
+    async with opened(ceph, make_image(size), read_only=read_only) as store:
         yield store
 
 

@@ -17,7 +17,7 @@ from fusedm.host import mounts
 from tests.ceph.conftest import MakeImage
 from tests.helpers import reference_xts
 from tests.helpers.ceph.cluster import Cluster
-from tests.helpers.ceph.opened import text_of
+from tests.helpers.ceph.opened import SHORT, TIMEOUT, text_of
 from tests.helpers.mounted import (
     KEY_TABLES,
     KEYS,
@@ -58,7 +58,9 @@ def image(make_image: MakeImage) -> str:
 
 
 @contextmanager
-def stack_over(ceph: Cluster, image: str, folder: Path, seconds: int = 60) -> Iterator[Mounted]:
+def stack_over(
+    ceph: Cluster, image: str, folder: Path, seconds: int = TIMEOUT
+) -> Iterator[Mounted]:
     """A stack with a disk far on an image, another near, vol over far, and home over vol."""
     text = STACK.replace("STORE", text_of(ceph, image, seconds))
     with mounted_stack(text, folder) as stack:
@@ -152,7 +154,7 @@ def test_holes_of_an_image_are_holes_of_the_file(ceph: Cluster, image: str, tmp_
 def test_a_hung_osd_holds_up_nobody_else_and_ends_in_timeouts(
     ceph: Cluster, image: str, tmp_path: Path
 ) -> None:
-    with stack_over(ceph, image, tmp_path, seconds=1) as stack:
+    with stack_over(ceph, image, tmp_path, seconds=SHORT) as stack:
         far, near = stack.disk("far"), stack.disk("near")
         write_at(far, 0, b"data" * 1024, os.O_DSYNC)
         forget(far)
@@ -171,7 +173,7 @@ def test_a_hung_osd_holds_up_nobody_else_and_ends_in_timeouts(
 def test_a_suspend_waits_no_longer_than_a_hung_osd_takes_to_fail(
     ceph: Cluster, image: str, tmp_path: Path
 ) -> None:
-    with stack_over(ceph, image, tmp_path, seconds=1) as stack:
+    with stack_over(ceph, image, tmp_path, seconds=SHORT) as stack:
         vol = stack.mapper("vol")
         write_at(vol, 0, b"data" * 1024, os.O_DSYNC)
         forget(vol)
@@ -188,7 +190,7 @@ def test_a_suspend_waits_no_longer_than_a_hung_osd_takes_to_fail(
 
 
 def test_a_daemon_ends_while_an_osd_hangs(ceph: Cluster, image: str, tmp_path: Path) -> None:
-    with stack_over(ceph, image, tmp_path, seconds=1) as stack:
+    with stack_over(ceph, image, tmp_path, seconds=SHORT) as stack:
         write_at(stack.disk("far"), 0, b"data" * 1024, os.O_DSYNC)
         with ceph.hung():
             assert stack.end() == 0
@@ -199,7 +201,7 @@ def test_a_daemon_that_could_not_flush_says_so_at_its_end(
     ceph: Cluster, image: str, tmp_path: Path
 ) -> None:
     # The helper minds that there are complaints, which are what is looked for.
-    with suppress(AssertionError), stack_over(ceph, image, tmp_path, seconds=1) as stack:
+    with suppress(AssertionError), stack_over(ceph, image, tmp_path, seconds=SHORT) as stack:
         write_at(stack.disk("far"), 0, b"data" * 1024, os.O_DSYNC)
         with ceph.hung():
             write_at(stack.disk("far"), 0, b"lost" * 1024)

@@ -11,7 +11,7 @@ from fusedm.block.errors import StoreError
 from fusedm.stores import open_rbd
 from tests.ceph.conftest import MakeImage
 from tests.helpers.ceph.cluster import Cluster
-from tests.helpers.ceph.opened import contents, opened, text_of
+from tests.helpers.ceph.opened import SHORT, contents, opened, text_of
 
 pytestmark = pytest.mark.ceph
 
@@ -86,7 +86,7 @@ async def test_what_is_discarded_reads_as_zeros_however_short_and_unaligned(
 
 async def test_what_is_flushed_is_there_after_the_osd_has_died(ceph: Cluster, image: str) -> None:
     data = pattern(8 * MIB)
-    async with opened(ceph, image, seconds=60) as store:
+    async with opened(ceph, image) as store:
         # After the first flush the cache acknowledges early.
         await store.flush()
         await store.write(0, data[: 4 * MIB])
@@ -102,7 +102,7 @@ async def test_a_hung_osd_ends_in_timeouts_and_no_late_answer_reaches_a_buffer(
     ceph: Cluster, image: str
 ) -> None:
     data = pattern(16 * MIB)
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         await store.write(0, data)
         await store.flush()
         buffer = bytearray(b"\xee" * 16 * MIB)
@@ -121,7 +121,7 @@ async def test_a_hung_osd_ends_in_timeouts_and_no_late_answer_reaches_a_buffer(
 async def test_a_write_behind_the_cache_that_is_lost_fails_the_flush(
     ceph: Cluster, image: str
 ) -> None:
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         await store.write(0, pattern(SECTOR))
         await store.flush()
         with ceph.hung():
@@ -135,7 +135,7 @@ async def test_a_write_behind_the_cache_that_is_lost_fails_the_flush(
 
 async def test_without_a_cache_a_lost_write_fails_itself(ceph: Cluster, image: str) -> None:
     ceph.rbd("config", "image", "set", image, "rbd_cache", "false")
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         assert store.state == "connected, no write cache"
         await store.write(0, pattern(SECTOR))
         await store.flush()
@@ -145,7 +145,7 @@ async def test_without_a_cache_a_lost_write_fails_itself(ceph: Cluster, image: s
 
 
 async def test_requests_that_wait_for_long_are_told_of(ceph: Cluster, image: str) -> None:
-    async with opened(ceph, image, seconds=60) as store:
+    async with opened(ceph, image) as store:
         await store.write(0, pattern(SECTOR), durably=True)
         async with trio.open_nursery() as nursery:
             with ceph.hung():
@@ -154,7 +154,7 @@ async def test_requests_that_wait_for_long_are_told_of(ceph: Cluster, image: str
 
 
 async def test_a_call_that_has_begun_is_not_cancelled(ceph: Cluster, image: str) -> None:
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         await store.write(0, pattern(SECTOR), durably=True)
         with ceph.hung(), trio.move_on_after(0.1) as scope:
             await timed_out(store.read_into, 0, memoryview(bytearray(SECTOR)))
@@ -166,10 +166,10 @@ async def test_a_hung_osd_does_not_keep_a_store_from_being_given_up_while_it_ope
 ) -> None:
     with ceph.hung():
         with trio.move_on_after(0.2) as scope:
-            await open_rbd(text_of(ceph, image), None, False)
+            await open_rbd(text_of(ceph, image, SHORT), None, False)
         assert scope.cancelled_caught
         with pytest.raises(StoreError, match=f"{image}: .*: Connection timed out"):
-            await open_rbd(text_of(ceph, image), None, False)
+            await open_rbd(text_of(ceph, image, SHORT), None, False)
 
 
 async def test_a_store_given_up_while_it_opens_leaves_no_lock(ceph: Cluster, image: str) -> None:
@@ -268,7 +268,7 @@ async def test_an_image_in_use_is_not_removed_below_us(
 
 
 async def test_data_and_holes_are_told_by_objects(ceph: Cluster, image: str) -> None:
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         assert await store.seek_data(0) == 16 * MIB
         await store.write(5 * MIB, pattern(SECTOR))
         assert await store.seek_data(0) == 4 * MIB
@@ -278,7 +278,7 @@ async def test_data_and_holes_are_told_by_objects(ceph: Cluster, image: str) -> 
         assert await store.seek_data(0) == 16 * MIB
         assert await store.seek_hole(3) == 3
         assert store.allocated_bytes == 0
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         await store.write(0, pattern(SECTOR))
         with ceph.hung():
             assert await store.seek_data(0) == 0
@@ -289,7 +289,7 @@ async def test_an_image_without_features_is_used_without_lock_and_map(
     ceph: Cluster, make_image: MakeImage
 ) -> None:
     image = make_image(16 * MIB, "--image-feature", "layering")
-    async with opened(ceph, image) as store:
+    async with opened(ceph, image, seconds=SHORT) as store:
         assert store.state.endswith("cache from the first flush on, no exclusive lock")
         assert store.allocated_bytes == store.size
         await store.write(4 * MIB, pattern(SECTOR), durably=True)

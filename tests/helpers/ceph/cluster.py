@@ -46,6 +46,7 @@ auth client required = cephx
 auth allow insecure global id reclaim = false
 keyring = {folder}/keyring
 log file = {folder}/$name.log
+mon cluster log file = {folder}/cluster.log
 log to stderr = false
 err to stderr = false
 admin socket =

@@ -7,8 +7,8 @@ from fusedm.stores import open_rbd
 from fusedm.stores.rbd.store import RbdStore
 from tests.helpers.ceph.cluster import Cluster
 
-#: Short, since tests wait for it to end.
-TIMEOUT = 1
+#: More than any answer takes on a busy machine; and for tests that wait for it to end.
+TIMEOUT, SHORT = 60, 2
 
 
 def text_of(ceph: Cluster, image: str, seconds: int = TIMEOUT) -> str:
