@@ -26,8 +26,9 @@ def nbd_entrants() -> list[Entrant]:
 
 def _figure(place: Place, job: Job, path: str, seconds: float) -> float:
     command = (
-        "fio", f"--uri={path}", f"--runtime={round(seconds * 1000)}ms", f"--size={place.size}",
-        "--output-format=json", f"--aux-path={place.folder}", str(job.file),
+        # fio knows the option of an engine only behind the engine.
+        "fio", "--ioengine=nbd", f"--uri={path}", f"--runtime={round(seconds * 1000)}ms",
+        f"--size={place.size}", "--output-format=json", f"--aux-path={place.folder}", str(job.file),
     )  # fmt: skip
     return parse_fio(run_tied(*command)).figure(job.unit)
 
