@@ -25,8 +25,10 @@ Window = tuple[int, int]
 
 IDLE, RESYNC, RECOVER, CHECK, REPAIR = "idle", "resync", "recover", "check", "repair"
 
-#: How far an action has come is written down each time it has done so much of the whole.
+#: How far an action has come is written down each time it has done so much of the whole, and at
+#: most once in so many seconds: each time all members are flushed.
 CHECKPOINTS = 16
+CHECKPOINT_SECONDS = 1.0
 
 #: How many windows are done at the same time, so that some are read while others are summed up and
 #: written, and how many bytes of members they may have together. Each is locked on its own.
@@ -289,7 +291,7 @@ class Pace:
         self._next: float = self._step if is_written_down else inf
         self._writes = actions.array.write_count
         self._is_busy = False
-        self._began = self._clock()
+        self._began = self._checked = self._clock()
 
     @property
     def at_once(self) -> int:
@@ -320,7 +322,7 @@ class Pace:
 
     def is_checkpoint(self, completed: int) -> bool:
         """Whether a further part of the whole has been done."""
-        if completed < self._next:
+        if completed < self._next or self._clock() - self._checked < CHECKPOINT_SECONDS:
             return False
-        self._next = completed + self._step
+        self._next, self._checked = completed + self._step, self._clock()
         return True

@@ -8,6 +8,7 @@ import trio
 from fusedm.block import Op
 from fusedm.block.errors import StackError
 from fusedm.dm.raid.actions import Actions, Pace
+from fusedm.dm.raid.superblock import DONE
 from tests.helpers.arrays import (
     disks,
     failing,
@@ -171,6 +172,14 @@ async def test_a_resync_writes_down_how_far_it_is(autojump_clock):
         await trio.sleep(0.4)
     assert len(seen) > 5
     await device.end()
+
+
+async def test_a_resync_that_is_fast_is_written_down_at_its_end_only(autojump_clock):
+    metas, datas = disks(2, 32 * 4096)
+    await started(make_raid("raid1", 32 * 4096, metas, datas, region_sectors=1024))
+    await trio.sleep(1)
+    assert [disk.stats.ios[3] for disk in datas] == [2, 2]
+    assert superblock(metas[0]).resync_offset == DONE
 
 
 async def test_a_suspend_holds_a_check_which_goes_on_after_it(autojump_clock):
