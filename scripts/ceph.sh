@@ -29,14 +29,15 @@ fetch() {
     [[ ! -f $cache/complete ]] || return 0
     command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
         give_up "this is not Debian or Ubuntu: the packages of Ceph cannot be had"
-    local wanted
+    local listed wanted
     mkdir -p "$cache"
     # Of two that fetch at a time, the second waits and finds it done.
     exec 9>"$cache/lock"
     flock 9
     [[ ! -f $cache/complete ]] || return 0
-    mapfile -t wanted < <(packages)
-    # All of them are installed: they are used from where they are.
+    listed=$(packages) || give_up "the packages of Ceph are not known here: try apt-get update"
+    # None where all of them are installed: they are used from where they are.
+    read -ra wanted <<<"${listed//$'\n'/ }"
     work=$(mktemp -d "$cache/fetch.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     mkdir "$work/debs" "$work/root"
