@@ -15,10 +15,16 @@ import pytest
 @contextmanager
 def nbdkit(*words: str) -> Iterator[str]:
     """The URI of nbdkit's export, with what is given as options, filters and plugin."""
-    with _folder() as folder:
-        path = folder / "socket"
-        with _running(path, "nbdkit", "-f", "--exit-with-parent", "-U", str(path), *words):
-            yield f"nbd+unix:///?socket={path}"
+    with _folder() as folder, nbdkit_at(folder / "socket", *words) as uri:
+        yield uri
+
+
+@contextmanager
+def nbdkit_at(path: Path, *words: str) -> Iterator[str]:
+    """The same at a socket that others know."""
+    path.unlink(missing_ok=True)
+    with _running(path, "nbdkit", "-f", "--exit-with-parent", "-U", str(path), *words):
+        yield f"nbd+unix:///?socket={path}"
 
 
 @contextmanager

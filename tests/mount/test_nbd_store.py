@@ -4,13 +4,23 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from fusedm.host import mounts
 from fusedm.inspect.independent import encrypt_unit
-from tests.helpers.mounted import KEY_TABLES, KEYS, Mounted, mounted_stack, read_at, write_at
-from tests.helpers.nbd_servers import nbdkit, qemu_nbd
+from tests.helpers.mounted import (
+    KEY_TABLES,
+    KEYS,
+    Mounted,
+    fusedm,
+    mounted_stack,
+    read_at,
+    write_at,
+    write_stack,
+)
+from tests.helpers.nbd_servers import nbdkit, nbdkit_at, qemu_nbd
 
 pytestmark = pytest.mark.fuse
 
@@ -66,6 +76,30 @@ def test_less_than_a_block_is_written_and_what_is_given_up_reads_as_zeros(stack:
     expected = bytearray(b"x" * 16384)
     expected[1000:1003], expected[4096:8192] = b"yes", bytes(4096)
     assert read_at(stack.disk("far"), 0, 16384) == expected
+
+
+def test_what_was_not_flushed_is_there_when_a_server_that_lost_it_is_back(tmp_path: Path) -> None:
+    data = os.urandom(1 << 20)
+    with TemporaryDirectory(prefix="fusedm-nbd-") as short:
+        socket = Path(short) / "socket"
+        uri = f"nbd+unix:///?socket={socket}"
+        stack_file, mount_point = write_stack(tmp_path / "stack", STACK.format(uri=uri))
+        view = mount_point / "views" / "home"
+        with nbdkit_at(socket, "memory", str(SIZE)):
+            up = fusedm("up", str(stack_file), str(mount_point))
+            assert up.returncode == 0, up.stderr
+            for offset in range(0, len(data), 4096):
+                write_at(view, offset, data[offset : offset + 4096])
+            write_at(view, 8192, b"changed")
+        with nbdkit_at(socket, "memory", str(SIZE)):
+            try:
+                expected = bytearray(data)
+                expected[8192:8199] = b"changed"
+                assert read_at(view, 0, len(data)) == expected
+                write_at(view, 0, b"and goes on")
+            finally:
+                down = fusedm("down", str(mount_point))
+    assert down.returncode == 0, down.stderr
 
 
 @pytest.mark.loop
