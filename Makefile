@@ -80,7 +80,7 @@ test-mount: setup ## Tests on real mounts and loop devices
 test-kernel: setup ## Tests that boot a Linux kernel and compare its answers with ours
 	$(PARALLEL) $(EACH_RUN) --dist=loadfile tests/kernel
 
-nightly: setup interrupts storms fuzz ## What is slow and rarely breaks: before closing an issue
+nightly: setup interrupts storms fuzz fuzz-nbd ## What is slow and rarely breaks: before closing an issue
 	$(PYTEST) -m nightly tests
 	$(MAKE) sim
 
