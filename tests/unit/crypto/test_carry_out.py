@@ -373,7 +373,7 @@ async def test_a_hung_store_ties_up_its_own_threads_only():
             await write(other, 0, TEXT, KEY)
             assert await read(other, 0, 8192, KEY) == TEXT
         assert hung.stats.in_flight == count
-        assert hung._threads.busy == MAX_STORE_THREADS
+        assert hung._io._threads.busy == MAX_STORE_THREADS
         hung.store.release()
     assert contents(hung.store, 0, count * 2048) == TEXT[:2048] * count
     assert_nothing_is_held(hung, other)
