@@ -1,6 +1,6 @@
 """Memory that is used again, and when it is not."""
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -23,11 +23,12 @@ def test_buffers_are_apart_and_come_from_the_same_memory_the_next_time():
 
 
 def test_each_of_several_users_has_its_own_and_few_are_kept():
-    scratches = Scratches()
-    with scratches.one() as one, scratches.one() as two, scratches.one() as three:
-        assert len({id(one), id(two), id(three)}) == 3
-    with scratches.one() as one, scratches.one() as two, scratches.one() as four:
-        assert len({one, two, four} & {one, two, three}) == MAX_KEPT
+    scratches, used = Scratches(), []
+    for _ in range(2):
+        with ExitStack() as users:
+            used.append({users.enter_context(scratches.one()) for _ in range(MAX_KEPT + 1)})
+    assert [len(each) for each in used] == [MAX_KEPT + 1] * 2
+    assert len(used[0] & used[1]) == MAX_KEPT
 
 
 def test_much_is_not_kept():
