@@ -45,6 +45,10 @@ class _Server:
     over: trio.Event = field(default_factory=trio.Event)
     connections: set[Connection] = field(default_factory=set)
 
+    async def end(self) -> None:
+        self.scope.cancel()
+        await self.over.wait()
+
 
 class Servers:
     """The servers of one system."""
@@ -91,8 +95,7 @@ class Servers:
         if server.connections and not force:
             text = f"{address}: {len(server.connections)} clients are connected"
             raise StackError(text, errno.EBUSY)
-        server.scope.cancel()
-        await server.over.wait()
+        await server.end()
 
     async def close(self) -> None:
         """End all servers; requests in hand get a moment, since suspended devices hold some."""
@@ -101,8 +104,9 @@ class Servers:
                 server.accepting.cancel()
                 for connection in server.connections:
                     nursery.start_soon(connection.finish)
-        for address in [*self._servers]:
-            await self.stop(address, force=True)
+        # Some have ended with their last client meanwhile.
+        for server in [*self._servers.values()]:
+            await server.end()
 
     def list(self) -> list[dict[str, Any]]:
         """Every server."""
