@@ -46,6 +46,7 @@ class _Server:
     connections: set[Connection] = field(default_factory=set)
 
     async def end(self) -> None:
+        """End it, whoever is connected; returns when it has."""
         self.scope.cancel()
         await self.over.wait()
 

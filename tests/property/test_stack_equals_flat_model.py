@@ -63,9 +63,7 @@ def targets(draw, length, names):
             words = f"switch 2 5 0 {first} {start} {first} {start}"
         elif kind == "unstriped" and count % 3 == 0:
             words = f"unstriped 2 3 1 d4 {SIZE + 2 * start}"
-        elif (
-            kind == "ebs" and start % 4 == count % 4 == 0
-        ):  # Its blocks are its own.
+        elif kind == "ebs" and start % 4 == count % 4 == 0:  # Its blocks are its own.
             words = f"ebs {first} {start} 1 4"
         else:
             words = f"linear {first} {start}"
